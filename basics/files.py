@@ -1,0 +1,85 @@
+"""Files that are whole or not there: written aside, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Union
+
+from basics.cli import UserError
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+def write(path: PathLike, content: str | bytes) -> Path:
+    """Write `content` to `path` atomically; a reader sees the old file or the new one.
+
+    Raises:
+        UserError: the place cannot be written (no such folder, no right, disk full).
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+def write_json(path: PathLike, value: Any) -> Path:
+    """`write` of `value` as indented JSON with a final newline."""
+    return write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def sync_folder(folder: PathLike) -> None:
+    """fsync a folder, so that a rename in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_text(path: PathLike) -> str:
+    """The file's text.
+
+    Raises:
+        UserError: it is not there, not readable, or not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def sha256(path: PathLike) -> str:
+    """The file's SHA-256 in hex, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
