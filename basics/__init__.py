@@ -1,1 +1,1 @@
-"""What every command of this project does alike: errors for people, files that are never half-written."""
+"""What every command of this project does alike: errors for people, whole files."""

@@ -12,7 +12,6 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Optional
 
 
 class UserError(Exception):
@@ -34,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
 
 
-def run(main: Callable[[Optional[list[str]]], Optional[int]], prog: str) -> None:
+def run(main: Callable[[list[str] | None], int | None], prog: str) -> None:
     """Call `main(None)` and exit with its status, 1 on a UserError, 130 on Ctrl-C."""
     try:
         status = main(None) or 0

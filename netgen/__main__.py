@@ -1,0 +1,232 @@
+"""`python -m netgen NET`: the net, its solver, its deploy form or its parameters, on stdout."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import fields, replace
+from typing import Any
+
+from basics import cli
+from netgen import paper, solver
+from netgen.catalog import CATALOG, Entry, find
+from netgen.measure import Measured, measure
+from netgen.options import Options, SolverOptions, parse_tasks
+
+EXAMPLES = """\
+examples:
+  python -m netgen xs_resnet50 > prototxt/xs.prototxt
+  python -m netgen xs_resnet50 --solver > solvers/xs.prototxt
+  python -m netgen xs_resnet50 --solver --cpu --max-iter 2   a trial on a machine without a GPU
+  python -m netgen resnet50 --task noun --deploy             inference net with softmax
+  python -m netgen xs_resnet50 --params                      parameters, beside the paper's
+  python -m netgen xs_resnet50 --tasks style:25,artist:600   other tasks, other data
+  python -m netgen x0_resnet50 --branch-after res4f --cross-blocks 0
+"""
+
+
+def parser() -> cli.Parser:
+    """The command line; every default is the paper's."""
+    p = cli.Parser(
+        prog="netgen",
+        description="Write the paper's networks and solvers as Caffe prototxt, to stdout.",
+        epilog=EXAMPLES,
+    )
+    p.add_argument("net", nargs="?", metavar="NET", help="a name from --list")
+
+    what = p.add_argument_group("what to write (default: the train/test net)")
+    one = what.add_mutually_exclusive_group()
+    one.add_argument("--solver", action="store_true", help="the solver")
+    one.add_argument("--deploy", action="store_true", help="the inference net: softmax a task")
+    one.add_argument("--params", action="store_true", help="parameters by layer and in total")
+    one.add_argument("--list", action="store_true", help="the names of all nets")
+    what.add_argument("--json", action="store_true", help="--params and --list as JSON")
+
+    d = Options()
+    shape = p.add_argument_group("the net")
+    shape.add_argument(
+        "--tasks", type=parse_tasks, metavar="NAME:K,...", help="default: adj:117,anp:553,noun:167"
+    )
+    shape.add_argument("--task", metavar="NAME", help="the task of a single-task net")
+    shape.add_argument("--depth", type=int, metavar="N", help="50 (default), 101 or 152")
+    shape.add_argument(
+        "--blocks", type=_ints, metavar="A,B,C,D", help="residual blocks in res2 to res5, instead"
+    )
+    shape.add_argument("--width", type=int, metavar="C", help=f"channels of conv1: {d.width}")
+    shape.add_argument("--input-size", type=int, metavar="S", help=f"{d.input_size}")
+    shape.add_argument(
+        "--branch-after", metavar="BLOCK", help=f"the branching block: {d.branch_after}"
+    )
+    shape.add_argument(
+        "--cross-blocks", type=int, metavar="N", help="cross-residual blocks: all after the branch"
+    )
+    shape.add_argument(
+        "--branch-norm",
+        choices=["both", "branch2c", "none"],
+        help="whose BatchNorm moves behind the branching block's addition: both summands'",
+    )
+    shape.add_argument(
+        "--cross-std", type=float, metavar="STD", help="of the cross weights' start: msra, 0.0442"
+    )
+    shape.add_argument(
+        "--bn-fraction",
+        type=float,
+        metavar="F",
+        help=f"BatchNorm's moving average: {d.bn_fraction}",
+    )
+    shape.add_argument(
+        "--head-lr", type=float, metavar="M", help=f"lr_mult of the classifiers: {d.head_lr:g}"
+    )
+
+    data = p.add_argument_group("data")
+    data.add_argument("--data", metavar="DIR", help=f"folder of the LMDBs: {d.data}")
+    data.add_argument("--batch", type=int, metavar="N", help=f"training batch: {d.batch}")
+    data.add_argument(
+        "--test-batch", type=int, metavar="N", help="the largest that divides the test images"
+    )
+    data.add_argument("--train-images", type=int, metavar="N", help=f"{d.train_images}")
+    data.add_argument("--test-images", type=int, metavar="N", help=f"{d.test_images}")
+    data.add_argument(
+        "--mean", type=_floats, metavar="B,G,R", help=",".join(f"{m:g}" for m in d.mean)
+    )
+    data.add_argument("--mean-file", metavar="FILE", help="a .binaryproto instead")
+
+    s = d.solver
+    sgd = p.add_argument_group("the solver")
+    sgd.add_argument("--lr", type=float, help=f"base_lr: {s.lr:g}")
+    sgd.add_argument("--momentum", type=float, metavar="M", help=f"{s.momentum:g}")
+    sgd.add_argument("--weight-decay", type=float, metavar="D", help=f"{s.weight_decay:g}")
+    sgd.add_argument("--max-iter", type=int, metavar="N", help=f"{solver.EPOCHS} epochs")
+    sgd.add_argument("--test-interval", type=int, metavar="N", help="one epoch; 0: never")
+    sgd.add_argument("--snapshot", type=int, metavar="N", help="one epoch")
+    sgd.add_argument("--display", type=int, metavar="N", help=f"{s.display}")
+    sgd.add_argument("--seed", type=int, metavar="N", help="random_seed: none")
+    sgd.add_argument("--cpu", action="store_true", default=None, help="solver_mode CPU, not GPU")
+    sgd.add_argument("--net", dest="solver_net", metavar="FILE", help="prototxt/<name>.prototxt")
+    sgd.add_argument("--snapshot-prefix", metavar="PATH", help="snapshots/<name>")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    p = parser()
+    args = p.parse_args(argv)
+    if args.list:
+        sys.stdout.write(listing(args.json))
+    elif not args.net:
+        p.error("which net? --list names them all")
+    elif args.json and not args.params:
+        p.error("--json goes with --params or --list")
+    else:
+        entry = find(args.net)
+        options = options_of(args)
+        if entry.single_task:
+            options.chosen_task(entry.name)
+        elif options.task:
+            raise cli.UserError(f"{entry.name} does all tasks at once: leave out --task")
+        sys.stdout.write(output(entry, options, args, argv))
+    return 0
+
+
+def output(entry: Entry, options: Options, args: Any, argv: list[str]) -> str:
+    """What the command prints, whole: nothing goes out before all of it is made."""
+    net = entry.build(options)
+    if args.params:
+        return params_json(entry, options) if args.json else params_table(entry, options)
+    command = shlex.join(["python", "-m", "netgen", *argv])
+    what = "solver" if args.solver else "inference net" if args.deploy else "train/test net"
+    header = f"{net.name}: {what}\nmade by: {command}"
+    if args.solver:
+        return solver.prototxt(entry.files(options), options, header)
+    return net.prototxt(header)
+
+
+def options_of(args: Any) -> Options:
+    """The paper's options with what the user chose instead."""
+    chosen = {name: value for name, value in vars(args).items() if value is not None}
+    chosen["net"] = chosen.pop("solver_net", None)
+    solver_options = {f.name: chosen[f.name] for f in fields(SolverOptions) if f.name in chosen}
+    net_options = {
+        f.name: chosen[f.name] for f in fields(Options) if f.name in chosen and f.name != "solver"
+    }
+    return replace(Options(), **net_options, solver=replace(SolverOptions(), **solver_options))
+
+
+# ---- --params and --list -----------------------------------------------------
+
+
+def measured(entry: Entry, options: Options) -> list[Measured]:
+    """Each layer of the train net at one image, with shapes and parameters."""
+    size = options.input_size
+    inputs = {"data": (1, 3, size, size), "label": (1, len(options.tasks), 1, 1)}
+    if len(options.tasks) == 1:
+        inputs = {"data": inputs["data"], f"label_{options.tasks[0].name}": (1, 1, 1, 1)}
+    return measure(entry.build(replace(options, deploy=False)).proto(), inputs)
+
+
+def params_json(entry: Entry, options: Options) -> str:
+    """`{"net", "total", "macs", "paper_millions", "layers": [...]}`."""
+    layers = measured(entry, options)
+    return (
+        json.dumps(
+            {
+                "net": entry.name,
+                "task": options.task,
+                "total": sum(layer.params for layer in layers),
+                "macs": sum(layer.macs for layer in layers),
+                "paper_millions": paper.params(entry.name, options.task),
+                "layers": [
+                    {
+                        "name": layer.name,
+                        "type": layer.kind,
+                        "blobs": layer.blobs,
+                        "params": layer.params,
+                        "tops": layer.tops,
+                        "macs": layer.macs,
+                    }
+                    for layer in layers
+                ],
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def params_table(entry: Entry, options: Options) -> str:
+    """The layers that have parameters, and the total beside Table 2's."""
+    layers = measured(entry, options)
+    width = max(len(layer.name) for layer in layers)
+    lines = [f"{'layer':{width}}  {'type':12}  {'parameters':>12}  blobs"]
+    for layer in layers:
+        if layer.blobs:
+            blobs = "  ".join("x".join(map(str, blob)) for blob in layer.blobs)
+            lines.append(f"{layer.name:{width}}  {layer.kind:12}  {layer.params:>12,}  {blobs}")
+    total = sum(layer.params for layer in layers)
+    lines.append(f"{'total':{width}}  {'':12}  {total:>12,}")
+    lines.append(f"{'multiply-adds':{width}}  {'one image':12}  {sum(x.macs for x in layers):>12,}")
+    in_paper = paper.params(entry.name, options.task)
+    if in_paper is not None:
+        lines.append(f"{total / 1e6:.2f} million; the paper's Table 2: {in_paper:.2f}")
+    return "\n".join(lines) + "\n"
+
+
+def listing(as_json: bool) -> str:
+    """The nets that can be asked for."""
+    if as_json:
+        return json.dumps({e.name: e.what for e in CATALOG.values()}, indent=2) + "\n"
+    width = max(map(len, CATALOG))
+    return "".join(f"{e.name:{width}}  {e.what}\n" for e in CATALOG.values())
+
+
+def _ints(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+if __name__ == "__main__":
+    cli.run(main, "netgen")

@@ -1,0 +1,72 @@
+"""Every net by name: what `python -m netgen --list` shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Callable
+
+from basics.cli import UserError, near_miss
+from netgen import resnet
+from netgen.net import Net
+from netgen.options import Options
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A net that can be asked for by name.
+
+    `short` names its files, prototxt/<short>.prototxt; a single-task net's
+    carry the task behind it.
+    """
+
+    name: str
+    short: str
+    what: str
+    build: Callable[[Options], Net]
+    single_task: bool = False
+
+    def files(self, options: Options) -> str:
+        """The stem of the net's file names: `xs`, `resnet50_noun`."""
+        return f"{self.short}_{options.task}" if self.single_task else self.short
+
+
+def _joined(name: str, short: str, prefix: str, joint: str, what: str) -> Entry:
+    return Entry(name, short, what, partial(resnet.x_resnet, prefix, resnet.JOINTS[joint]))
+
+
+CATALOG = {
+    entry.name: entry
+    for entry in [
+        Entry(
+            "resnet50",
+            "resnet50",
+            "single-task ResNet-50 (Figure 4, right): --task noun|adj|anp",
+            partial(resnet.resnet, "resnet50"),
+            single_task=True,
+        ),
+        _joined(
+            "x0_resnet50", "x0", "X0", "zero", "multitask without cross-residuals (Figure 4, left)"
+        ),
+        _joined("xi_resnet50", "xi", "XI", "identity", "cross-residuals fixed to the identity"),
+        _joined(
+            "xs_resnet50",
+            "xs",
+            "XS",
+            "scale",
+            "cross-residuals scaled by channel (Figure 4, centre)",
+        ),
+    ]
+}
+
+
+def find(name: str) -> Entry:
+    """The entry called `name`.
+
+    Raises:
+        UserError: there is none; with the near miss.
+    """
+    if name not in CATALOG:
+        hint = near_miss(name, CATALOG) or f"; there are {', '.join(CATALOG)}"
+        raise UserError(f"unknown net {name!r}{hint}")
+    return CATALOG[name]

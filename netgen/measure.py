@@ -1,0 +1,149 @@
+"""Shapes, parameters and multiply-adds of a net, reckoned without Caffe by Caffe's rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import ceil, prod
+from typing import Any, Callable
+
+from caffeproto import TRAIN
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One layer: shapes of tops and blobs, and its multiply-adds a forward pass."""
+
+    name: str
+    kind: str
+    tops: list[Shape]
+    blobs: list[Shape] = field(default_factory=list)
+    macs: int = 0
+
+    @property
+    def params(self) -> int:
+        """Numbers in all blobs, running statistics included, as Table 2 counts them."""
+        return sum(map(prod, self.blobs))
+
+
+def measure(net: Any, inputs: dict[str, Shape], phase: int = TRAIN) -> list[Measured]:
+    """Every layer of NetParameter `net` that takes part in `phase`, in order.
+
+    `inputs` gives the shapes that the net itself does not say: those of its
+    Data layers' tops.
+
+    Raises:
+        ValueError: a bottom that no layer made, or a layer type without a rule.
+    """
+    shapes = dict(inputs)
+    found = []
+    for layer in net.layer:
+        if not takes_part(layer, phase):
+            continue
+        try:
+            bottoms = [shapes[name] for name in layer.bottom]
+        except KeyError as missing:
+            raise ValueError(f"layer {layer.name!r}: no layer makes its bottom {missing}") from None
+        if layer.type == "Data":
+            tops, blobs, macs = [inputs[top] for top in layer.top], [], 0
+        elif layer.type in RULES:
+            tops, blobs, macs = RULES[layer.type](layer, bottoms)
+        else:
+            raise ValueError(f"layer {layer.name!r}: no rule for layer type {layer.type!r}")
+        shapes.update(zip(layer.top, tops))
+        found.append(Measured(layer.name, layer.type, tops, blobs, macs))
+    return found
+
+
+def takes_part(layer: Any, phase: int) -> bool:
+    """Whether the layer's include and exclude rules admit `phase` (rules on phase only)."""
+    if layer.include:
+        return any(rule.phase == phase for rule in layer.include)
+    return not any(rule.phase == phase for rule in layer.exclude)
+
+
+# ---- A rule a layer type: (layer, bottoms) to (tops, blobs, multiply-adds) ---
+
+Rule = Callable[[Any, "list[Shape]"], "tuple[list[Shape], list[Shape], int]"]
+
+
+def _same(layer: Any, bottoms: list[Shape]):
+    return [bottoms[0]], [], 0
+
+
+def _scalar(layer: Any, bottoms: list[Shape]):
+    return [()], [], 0
+
+
+def _input(layer: Any, bottoms: list[Shape]):
+    return [tuple(shape.dim) for shape in layer.input_param.shape], [], 0
+
+
+def _silence(layer: Any, bottoms: list[Shape]):
+    return [], [], 0
+
+
+def _slice(layer: Any, bottoms: list[Shape]):
+    n, channels, *rest = bottoms[0]
+    points = [0, *layer.slice_param.slice_point, channels]
+    return [(n, b - a, *rest) for a, b in zip(points, points[1:])], [], 0
+
+
+def _convolution(layer: Any, bottoms: list[Shape]):
+    n, channels, *size = bottoms[0]
+    p = layer.convolution_param
+    kernel, stride = p.kernel_size[0], p.stride[0] if p.stride else 1
+    pad = p.pad[0] if p.pad else 0
+    out = [(s + 2 * pad - kernel) // stride + 1 for s in size]
+    weight = (p.num_output, channels // p.group, kernel, kernel)
+    blobs = [weight] + [(p.num_output,)] * p.bias_term
+    return [(n, p.num_output, *out)], blobs, n * prod(out) * prod(weight)
+
+
+def _pooling(layer: Any, bottoms: list[Shape]):
+    n, channels, *size = bottoms[0]
+    p = layer.pooling_param
+    if p.global_pooling:
+        return [(n, channels, 1, 1)], [], 0
+    out = []
+    for s in size:
+        # Rounds up, then drops a last window that would start in the padding.
+        o = ceil((s + 2 * p.pad - p.kernel_size) / p.stride) + 1
+        out.append(o - 1 if p.pad and (o - 1) * p.stride >= s + p.pad else o)
+    return [(n, channels, *out)], [], 0
+
+
+def _batch_norm(layer: Any, bottoms: list[Shape]):
+    channels = bottoms[0][1]
+    return [bottoms[0]], [(channels,), (channels,), (1,)], 0
+
+
+def _scale(layer: Any, bottoms: list[Shape]):
+    channels = bottoms[0][1]
+    blobs = [(channels,)] * (2 if layer.scale_param.bias_term else 1)
+    return [bottoms[0]], blobs, prod(bottoms[0])
+
+
+def _inner_product(layer: Any, bottoms: list[Shape]):
+    n, inputs = bottoms[0][0], prod(bottoms[0][1:])
+    p = layer.inner_product_param
+    blobs = [(p.num_output, inputs)] + [(p.num_output,)] * p.bias_term
+    return [(n, p.num_output)], blobs, n * inputs * p.num_output
+
+
+RULES: dict[str, Rule] = {
+    "Accuracy": _scalar,
+    "BatchNorm": _batch_norm,
+    "Convolution": _convolution,
+    "Eltwise": _same,
+    "InnerProduct": _inner_product,
+    "Input": _input,
+    "Pooling": _pooling,
+    "ReLU": _same,
+    "Scale": _scale,
+    "Silence": _silence,
+    "Slice": _slice,
+    "Softmax": _same,
+    "SoftmaxWithLoss": _scalar,
+}

@@ -1,0 +1,297 @@
+"""ResNet-50 and the cross-residual networks made from it (paper, sections 3 to 5).
+
+The paper's symbols and the names here:
+
+    x(t)              `xs[t]`, one blob a task
+    F(x(t), {W(t)})   `residual`: 1x1, 3x3 and 1x1 convolutions
+    Ws(t) x(t)        `shortcut`: identity, or a 1x1 projection where the shape changes
+    Ws(j) x(j)        `JOINTS`: what joins source task j to target task t
+    equation 1        `residual_block`
+    equation 2        `cross_residual_block`
+
+Layers keep the names of the published ResNet-50 (res5b_branch2a, bn5b_branch2a,
+scale5b_branch2a), because Caffe copies weights by name; behind the branching
+point each task appends its own (res5b_branch2a_noun).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from basics.cli import UserError, near_miss
+from netgen.layers import convolution, head, images, labels, norm, relu, total
+from netgen.net import Net
+from netgen.options import Options
+
+# Residual blocks in res2, res3, res4 and res5.
+DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+STRIDES = 32  # conv1, pool1, res3a, res4a and res5a halve the map, one after another
+
+
+@dataclass(frozen=True)
+class Block:
+    """A bottleneck block, `name` as in res5a: 1x1, 3x3 and 1x1 to four times `width`."""
+
+    name: str
+    width: int
+    stride: int
+    projects: bool  # option B: a projection only where the shape changes
+
+    @property
+    def title(self) -> str:
+        return f"res{self.name}"
+
+
+# ---- The nets ---------------------------------------------------------------
+
+
+def resnet(name: str, options: Options) -> Net:
+    """Single-task ResNet (Figure 4, right): trunk, average pool, one classifier."""
+    task = options.chosen_task(name)
+    net = Net(f"{title(options, 'ResNet')}-{task.name}")
+    x = images(net, options)
+    labels(net, options, [task])
+    x = stem(net, x, options)
+    for block in blocks(options):
+        x = residual_block(net, x, block, options)
+    net.group(task.name)
+    head(net, average(net, x, "pool5", options), task, options)
+    return net
+
+
+def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
+    """A cross-residual net (Figure 4, left and centre): branch, cross-residual units, heads."""
+    net = Net(title(options, f"{prefix}-ResNet"))
+    x = images(net, options)
+    labels(net, options, list(options.tasks))
+    x = stem(net, x, options)
+    before, branching, after = split_at_branch(options)
+    for block in before:
+        x = residual_block(net, x, block, options)
+    xs = branch_block(net, x, branching, options)
+    for i, block in enumerate(after):
+        crosses = options.cross_blocks is None or i < options.cross_blocks
+        xs = cross_residual_block(net, xs, block, joint if crosses else zero, options)
+    for task in options.tasks:
+        net.group(task.name)
+        pooled = average(net, xs[task.name], f"pool5_{task.name}", options)
+        head(net, pooled, task, options)
+    return net
+
+
+# ---- What joins two tasks: Ws(j) x(j), section 5.2.2 ------------------------
+
+# (net, x, block, source, target, options) to the term that `target` receives
+# from `source`'s shortcut `x`, or None where nothing joins them.
+Joint = Callable[[Net, str, Block, str, str, Options], Optional[str]]
+
+
+def zero(net: Net, x: str, block: Block, source: str, target: str, options: Options) -> None:
+    """X0: Ws(j) = 0, a standard multitask net."""
+
+
+def identity(net: Net, x: str, block: Block, source: str, target: str, options: Options) -> str:
+    """XI: Ws(j) = I."""
+    return x
+
+
+def scale(net: Net, x: str, block: Block, source: str, target: str, options: Options) -> str:
+    """XS: a channelwise scaling a * x, one learned weight a channel and no bias.
+
+    Section 5.2 starts a as a zero-mean Gaussian of std sqrt(2/n), n the mean of
+    input and output units: Caffe's msra filler with AVERAGE, which for a
+    Scale's C weights takes n = (1 + C) / 2. `cross_std` sets the std outright.
+    """
+    filler = {"type": "msra", "variance_norm": "AVERAGE"}
+    if options.cross_std is not None:
+        filler = {"type": "gaussian", "std": options.cross_std}
+    name = f"res{block.name}_cross_{source}-{target}"
+    return net.layer("Scale", name, x, scale_param={"filler": filler, "bias_term": False})
+
+
+JOINTS: dict[str, Joint] = {"zero": zero, "identity": identity, "scale": scale}
+
+
+# ---- Blocks -----------------------------------------------------------------
+
+
+def residual_block(net: Net, x: str, block: Block, options: Options) -> str:
+    """Equation 1: y = F(x) + Ws x, then ReLU."""
+    net.group(block.title)
+    terms = [shortcut(net, x, block, options), residual(net, x, block, options)]
+    return relu(net, total(net, block.title, terms), f"{block.title}_relu")
+
+
+def branch_block(net: Net, x: str, block: Block, options: Options) -> dict[str, str]:
+    """The branching point (section 4): one normalisation and ReLU a task, behind the addition.
+
+    `branch_norm` says whose BatchNorm moves there: that of both summands, only
+    branch2c's (the words taken literally), or none, where the tasks share the
+    block's output. docs/REPRODUCTION.md weighs the three.
+    """
+    net.group(f"{block.title}: the branching point")
+    moved = options.branch_norm
+    terms = [
+        shortcut(net, x, block, options, normed=moved != "both"),
+        residual(net, x, block, options, normed=moved == "none"),
+    ]
+    y = total(net, block.title, terms)
+    tasks = [task.name for task in options.tasks]
+    if moved == "none":
+        y = relu(net, y, f"{block.title}_relu")
+        return dict.fromkeys(tasks, y)
+    xs = {}
+    for task in tasks:
+        x = norm(net, y, f"{block.name}_{task}", options, top=f"{block.title}_{task}")
+        xs[task] = relu(net, x, f"{block.title}_relu_{task}")
+    return xs
+
+
+def cross_residual_block(
+    net: Net, xs: dict[str, str], block: Block, joint: Joint, options: Options
+) -> dict[str, str]:
+    """Equation 2: y(t) = F(x(t)) + x(t) + the sum over tasks j != t of Ws(j) x(j), then ReLU."""
+    net.group(f"{block.title}: {'own' if joint is zero else 'cross'} residuals (equation 2)")
+    shortcuts = {t: shortcut(net, x, block, options, t) for t, x in xs.items()}
+    ys = {}
+    for t, x in xs.items():
+        others = [joint(net, shortcuts[j], block, j, t, options) for j in xs if j != t]
+        terms = [shortcuts[t], residual(net, x, block, options, t), *filter(None, others)]
+        y = total(net, f"{block.title}_{t}", terms)
+        ys[t] = relu(net, y, f"{block.title}_relu_{t}")
+    return ys
+
+
+def residual(
+    net: Net, x: str, block: Block, options: Options, task: str = "", normed: bool = True
+) -> str:
+    """F(x): 1x1, 3x3, 1x1; the last without ReLU, and without norm where it moves away."""
+    w, s = block.width, block.stride
+    x = unit(net, x, block, "branch2a", w, 1, s, options, task, active=True)
+    x = unit(net, x, block, "branch2b", w, 3, 1, options, task, active=True)
+    return unit(net, x, block, "branch2c", 4 * w, 1, 1, options, task, normed=normed)
+
+
+def shortcut(
+    net: Net, x: str, block: Block, options: Options, task: str = "", normed: bool = True
+) -> str:
+    """Ws x: x itself, or its 1x1 projection where the shape changes (option B)."""
+    if not block.projects:
+        return x
+    w, s = 4 * block.width, block.stride
+    return unit(net, x, block, "branch1", w, 1, s, options, task, normed=normed)
+
+
+def unit(
+    net: Net,
+    x: str,
+    block: Block,
+    branch: str,
+    outputs: int,
+    kernel: int,
+    stride: int,
+    options: Options,
+    task: str = "",
+    normed: bool = True,
+    active: bool = False,
+) -> str:
+    """Convolution, then as asked normalisation and ReLU, under the published names."""
+    suffix = f"{block.name}_{branch}"
+    tail = f"_{task}" if task else ""
+    y = convolution(net, x, f"res{suffix}{tail}", outputs, kernel, stride, pad=kernel // 2)
+    if normed:
+        y = norm(net, y, f"{suffix}{tail}", options)
+    return relu(net, y, f"res{suffix}_relu{tail}") if active else y
+
+
+def stem(net: Net, x: str, options: Options) -> str:
+    """conv1 and pool1: a map a quarter as wide. ResNet-50's published conv1 has a bias."""
+    net.group("conv1")
+    bias = not _deep(options)
+    x = convolution(net, x, "conv1", options.width, kernel=7, stride=2, pad=3, bias=bias)
+    x = relu(net, norm(net, x, "_conv1", options), "conv1_relu")
+    pool = {"pool": "MAX", "kernel_size": 3, "stride": 2}
+    return net.layer("Pooling", "pool1", x, pooling_param=pool)
+
+
+def average(net: Net, x: str, name: str, options: Options) -> str:
+    """Average over the whole map, 7 x 7 at 224: N x C x 1 x 1."""
+    pool = {"pool": "AVE", "kernel_size": last_map(options), "stride": 1}
+    return net.layer("Pooling", name, x, pooling_param=pool)
+
+
+# ---- Depth, width, branching point ------------------------------------------
+
+
+def blocks(options: Options) -> list[Block]:
+    """All residual blocks, res2a to res5c at depth 50.
+
+    Raises:
+        UserError: a depth that is none, or an input too small for the strides.
+    """
+    if options.input_size < STRIDES:
+        raise UserError(
+            f"--input-size {options.input_size} is too small: the net halves it five times, "
+            f"so it needs at least {STRIDES}"
+        )
+    if options.depth not in DEPTHS and not options.blocks:
+        known = ", ".join(map(str, DEPTHS))
+        raise UserError(f"no ResNet of depth {options.depth}: there are {known}; or use --blocks")
+    stages = options.blocks or DEPTHS[options.depth]
+    found = []
+    for stage, count in enumerate(stages, start=2):
+        width = options.width << (stage - 2)
+        for i in range(count):
+            stride = 2 if i == 0 and stage > 2 else 1
+            found.append(Block(f"{stage}{_letter(stage, i, options)}", width, stride, i == 0))
+    return found
+
+
+def split_at_branch(options: Options) -> tuple[list[Block], Block, list[Block]]:
+    """The blocks before the branching block, that block, and those after it.
+
+    Raises:
+        UserError: no such block, no block left behind it, or more cross-residual
+            blocks asked for than are left.
+    """
+    every = blocks(options)
+    names = [block.title for block in every]
+    if options.branch_after not in names:
+        raise UserError(
+            f"--branch-after: no block {options.branch_after!r}"
+            f"{near_miss(options.branch_after, names)}; this net has {names[0]} to {names[-1]}"
+        )
+    i = names.index(options.branch_after)
+    left = len(every) - i - 1
+    if options.cross_blocks is not None and not 0 <= options.cross_blocks <= left:
+        raise UserError(
+            f"--cross-blocks {options.cross_blocks}: after {options.branch_after} there are {left}"
+        )
+    return every[:i], every[i], every[i + 1 :]
+
+
+def last_map(options: Options) -> int:
+    """Height and width of the last block's map: 7 for an input of 224."""
+    size = (options.input_size - 1) // 2 + 1  # conv1: 7 x 7, stride 2, pad 3
+    size = -(-(size - 3) // 2) + 1  # pool1: 3 x 3, stride 2; Caffe rounds pooling up
+    for block in blocks(options):
+        size = (size - 1) // block.stride + 1
+    return size
+
+
+def title(options: Options, family: str) -> str:
+    """`XS-ResNet-50`: the depth counts convolutions and the classifier."""
+    return f"{family}-{2 + 3 * len(blocks(options))}"
+
+
+def _deep(options: Options) -> bool:
+    """Whether a net follows ResNet-101 and -152, whose names and conv1 differ from ResNet-50's."""
+    return max(options.blocks or DEPTHS[options.depth]) > 6
+
+
+def _letter(stage: int, i: int, options: Options) -> str:
+    # a, b, c, ... in ResNet-50; a, b1, b2, ... in res3 and res4 of 101 and 152.
+    if _deep(options) and stage in (3, 4) and i > 0:
+        return f"b{i}"
+    return chr(ord("a") + i)
