@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Callable
 
 from basics import cli
 from netgen import paper, solver
@@ -51,7 +51,10 @@ def parser() -> cli.Parser:
     shape.add_argument("--task", metavar="NAME", help="the task of a single-task net")
     shape.add_argument("--depth", type=int, metavar="N", help="50 (default), 101 or 152")
     shape.add_argument(
-        "--blocks", type=_ints, metavar="A,B,C,D", help="residual blocks in res2 to res5, instead"
+        "--blocks",
+        type=_numbers(int),
+        metavar="A,B,C,D",
+        help="residual blocks in res2 to res5, instead",
     )
     shape.add_argument("--width", type=int, metavar="C", help=f"channels of conv1: {d.width}")
     shape.add_argument("--input-size", type=int, metavar="S", help=f"{d.input_size}")
@@ -88,7 +91,7 @@ def parser() -> cli.Parser:
     data.add_argument("--train-images", type=int, metavar="N", help=f"{d.train_images}")
     data.add_argument("--test-images", type=int, metavar="N", help=f"{d.test_images}")
     data.add_argument(
-        "--mean", type=_floats, metavar="B,G,R", help=",".join(f"{m:g}" for m in d.mean)
+        "--mean", type=_numbers(float), metavar="B,G,R", help=",".join(f"{m:g}" for m in d.mean)
     )
     data.add_argument("--mean-file", metavar="FILE", help="a .binaryproto instead")
 
@@ -220,12 +223,12 @@ def listing(as_json: bool) -> str:
     return "".join(f"{e.name:{width}}  {e.what}\n" for e in CATALOG.values())
 
 
-def _ints(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+def _numbers(kind: type) -> Callable[[str], tuple]:
+    def parse(text: str) -> tuple:
+        return tuple(kind(part) for part in text.split(","))
 
-
-def _floats(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    parse.__name__ = f"comma-separated {kind.__name__}"  # what argparse calls it in errors
+    return parse
 
 
 if __name__ == "__main__":
