@@ -1,0 +1,13 @@
+"""Real BVLC Caffe 1.0 on a machine that has none: Debian bullseye's build, started in place.
+
+    python -m realcaffe install   caffe, convert_imageset, compute_image_mean, pycaffe in the venv
+    python -m realcaffe path      say where they are
+    python -m realcaffe remove    take them away again
+
+For other packages: `find(tool)` and `version()`. What runs is always real
+Caffe: a build the user already has on PATH, or Debian's.
+"""
+
+from realcaffe.tools import TOOLS, find, version
+
+__all__ = ["TOOLS", "find", "version"]

@@ -1,0 +1,173 @@
+"""Put real Caffe on this machine, and take it away again.
+
+The cache folder (`$XDG_CACHE_HOME` or ~/.cache, then xresnet/caffe) holds
+
+    packages/         the fetched .deb files, each checked
+    prefix-DIGEST/    the unpacked system for the lock file with that digest
+    lock              held by the one installer at work
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from basics.cli import UserError
+from realcaffe import lock, mirrors, tools, unpack, wrappers
+from realcaffe.fetch import Fetcher
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things lie: the cache folder, and the folder that gets the commands."""
+
+    cache: Path
+    bin: Path
+
+    @property
+    def packages(self) -> Path:
+        return self.cache / "packages"
+
+    @property
+    def prefix(self) -> Path:
+        return self.cache / f"prefix-{lock.read().digest[:12]}"
+
+
+def cache_folder() -> Path:
+    """Our folder in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The standard says that a relative path there is to be ignored.
+    root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    return root / "xresnet" / "caffe"
+
+
+def place(bin_folder: Path | None) -> Place:
+    """Where to install to.
+
+    Raises:
+        UserError: not in a venv and no folder named.
+    """
+    bin_folder = bin_folder or tools.venv_bin()
+    if not bin_folder:
+        raise UserError(
+            "this Python is in no venv, so there is no place for the commands: make one"
+            " (python3 -m venv .venv && . .venv/bin/activate), or name a folder with --bin"
+        )
+    return Place(cache_folder(), Path(bin_folder).absolute())
+
+
+def install(where: Place, mirror: str | None = None) -> bool:
+    """Make the commands in `where.bin` work; False when they did already.
+
+    Raises:
+        UserError: wrong machine, nothing to fetch from, no room or no right to write.
+    """
+    if is_installed(where):
+        return False
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise UserError(
+            f"Debian's Caffe is for Linux on x86-64, this is {sys.platform} on"
+            f" {platform.machine()}: put a Caffe of your own on PATH, or use the Docker image"
+        )
+    try:
+        with _alone(where.cache):
+            if not where.prefix.exists():
+                _make_prefix(where, mirror)
+        for tool in wrappers.PROGRAMS:
+            wrappers.write(where.bin / tool, wrappers.text(tool, where.prefix))
+    except OSError as error:
+        raise UserError(f"cannot install: {error}") from error
+    tools.version(where.bin / "caffe")  # it must really start (a noexec file system, for one)
+    return True
+
+
+def is_installed(where: Place) -> bool:
+    """Whether prefix and wrappers are there and are those of this lock file."""
+    return where.prefix.exists() and all(
+        _content(where.bin / tool) == wrappers.text(tool, where.prefix)
+        for tool in wrappers.PROGRAMS
+    )
+
+
+def adopt(where: Place) -> Path | None:
+    """For a Caffe on PATH: see that there is a `pycaffe` too; the Python it starts, or None."""
+    python = tools.foreign_pycaffe()
+    if python and python.name != "pycaffe":
+        wrappers.write(where.bin / "pycaffe", wrappers.foreign_python_text(python))
+    return python
+
+
+def remove(where: Place, keep_packages: bool = False) -> list[Path]:
+    """Delete our wrappers, all prefixes and (or not) the packages; returns what was deleted."""
+    gone = [where.bin / tool for tool in wrappers.PROGRAMS if wrappers.is_ours(where.bin / tool)]
+    for path in gone:
+        path.unlink()
+    if where.cache.exists():
+        try:
+            with _alone(where.cache):
+                folders = list(where.cache.glob("prefix-*"))
+                if not keep_packages:
+                    folders += [where.packages] * where.packages.exists()
+                for folder in folders:
+                    shutil.rmtree(folder)
+                gone += folders
+        except OSError as error:
+            raise UserError(f"cannot remove: {error}") from error
+    return gone
+
+
+def _make_prefix(where: Place, mirror: str | None) -> None:
+    """Fetch and unpack aside, then rename: a prefix that exists is whole."""
+    for leftover in where.cache.glob("prefix-*.new"):  # of an installer that was killed
+        shutil.rmtree(leftover)
+    locked = lock.read()
+    sources = mirrors.candidates(mirror, locked.snapshot)
+    count = len(locked.packages)
+    _say(f"fetching Debian's Caffe ({count} packages, {locked.size / 1e6:.0f} MB) to {where.cache}")
+    with _bar("fetch", locked.size, "B") as bar:
+        fetcher = Fetcher(sources, where.packages, on_bytes=bar.update)
+        debs = fetcher.fetch_all(locked.packages)
+    new = where.prefix.with_name(where.prefix.name + ".new")
+    with _bar("unpack", count, " packages") as bar:
+        unpack.unpack_all(debs, new, on_package=bar.update)
+    (new / wrappers.PTH).write_text(wrappers.PTH_LINE)
+    os.sync()  # the rename must not reach the disk before the files do
+    new.rename(where.prefix)
+
+
+@contextlib.contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Hold the cache folder against other installers; the lock ends with the process."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("another installation is at work; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _bar(what: str, total: int, unit: str) -> tqdm:
+    # disable=None: no bar where stderr is no terminal.
+    return tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", disable=None)
+
+
+def _content(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
+
+
+def _say(message: str) -> None:
+    print(f"realcaffe: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,142 @@
+"""The commands in the venv: small sh scripts that start the prefix's programs.
+
+A program of the prefix must not meet the host's C library, nor a host program
+the prefix's. So each is started by the prefix's own loader with its library
+path as an argument, which children do not inherit. `exec` leaves no process
+between, so that signals and exit codes are Caffe's own.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from basics import files
+
+MARKER = "# wrapper of xresnet's realcaffe"  # by this line we know our own
+LOADER = "lib/x86_64-linux-gnu/ld-2.31.so"
+LIBRARIES = (
+    "usr/lib/x86_64-linux-gnu/openblas-pthread",  # before the slow reference BLAS
+    "usr/lib/x86_64-linux-gnu",
+    "lib/x86_64-linux-gnu",
+    "usr/lib",  # GDAL, on which OpenCV's image reading is linked
+)
+PROGRAMS = {
+    "caffe": "usr/bin/caffe",
+    "convert_imageset": "usr/bin/convert_imageset",
+    "compute_image_mean": "usr/bin/compute_image_mean",
+    "pycaffe": "usr/bin/python3.9",
+}
+
+_START = """\
+#!/bin/sh
+{marker}; made by `python -m realcaffe install`, deleted by `... remove`.
+prefix={prefix}
+if [ ! -x "$prefix/{loader}" ]; then
+    echo "{tool}: $prefix is gone; run: python -m realcaffe install" >&2
+    exit 127
+fi
+libraries={libraries}
+# A library that the host wants preloaded does not fit the prefix's C library.
+unset LD_PRELOAD
+"""
+
+_EXEC = """\
+exec "$prefix/{loader}" --inhibit-cache --library-path "$libraries" "$prefix/{program}" "$@"
+"""
+
+# PYTHON* variables of the user are meant for another Python: its numpy would
+# not load here. PYCAFFE_PATH takes their place.
+_PYTHON = """\
+unset PYTHONHOME PYTHONPATH PYTHONSTARTUP
+[ -z "${PYCAFFE_PATH-}" ] || export PYTHONPATH="$PYCAFFE_PATH"
+export PYTHONNOUSERSITE=1
+case $0 in
+    /*) export PYCAFFE_EXECUTABLE="$0" ;;
+    *) export PYCAFFE_EXECUTABLE="$PWD/$0" ;;
+esac
+"""
+
+# Makes sys.executable a command that can be started: the bare program, without
+# its loader, would meet the host's libraries. Read by Python's site module.
+PTH = "usr/lib/python3/dist-packages/pycaffe.pth"
+PTH_LINE = "import os, sys; sys.executable = os.environ.get('PYCAFFE_EXECUTABLE', sys.executable)\n"
+
+# Caffe's tools end on "Cannot use GPU in CPU-only Caffe: check mode." and a
+# stack trace. Where a GPU is asked for, stay as the parent, to say what to do.
+_GPU_ASKED = r"""
+gpu_asked() {
+    [ "${1-}" != device_query ] || return 0
+    command=${1-} solver=
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -gpu | --gpu | -gpu=* | --gpu=*) return 0 ;;
+            -solver | --solver) solver=${2-} ;;
+            -solver=* | --solver=*) solver=${1#*=} ;;
+        esac
+        shift
+    done
+    [ "$command" = train ] && [ -r "$solver" ] &&
+        grep -Eq '^([^#]*[[:space:];,])?solver_mode[[:space:]]*:[[:space:]]*(GPU|1)' "$solver"
+}
+
+if gpu_asked "$@"; then
+    "$prefix/{loader}" --inhibit-cache --library-path "$libraries" "$prefix/{program}" "$@" <&0 &
+    child=$!
+    for signal in INT HUP TERM; do
+        trap "kill -s $signal $child 2>/dev/null" "$signal"
+    done
+    status=0
+    wait "$child" || status=$?
+    while kill -0 "$child" 2>/dev/null; do  # a signal only ended the wait
+        status=0
+        wait "$child" || status=$?
+    done
+    if [ "$status" -ne 0 ]; then
+        cat >&2 <<'END'
+
+caffe: this is the CPU-only build: it cannot do what -gpu, device_query or
+`solver_mode: GPU` ask for. On this machine leave out -gpu and put
+`solver_mode: CPU` into the solver (for example:
+python -m netgen xs_resnet50 --solver --cpu). For a GPU, put a Caffe that
+was built with CUDA on PATH, or use the Docker image.
+END
+    fi
+    exit "$status"
+fi
+"""
+
+
+def text(tool: str, prefix: Path) -> str:
+    """The sh script that starts `tool` (a key of PROGRAMS) from `prefix`."""
+    libraries = ":".join(str(prefix / folder) for folder in LIBRARIES)
+    start = _START.format(
+        marker=MARKER,
+        prefix=shlex.quote(str(prefix)),
+        loader=LOADER,
+        tool=tool,
+        libraries=shlex.quote(libraries),
+    )
+    middle = {"caffe": _GPU_ASKED, "pycaffe": _PYTHON}.get(tool, "")
+    end = middle + _EXEC
+    return start + end.replace("{loader}", LOADER).replace("{program}", PROGRAMS[tool])
+
+
+def foreign_python_text(python: Path) -> str:
+    """A `pycaffe` that starts a Python which already has a `caffe` of its own."""
+    start = f"#!/bin/sh\n{MARKER}, for a Caffe that was here before.\n"
+    return f'{start}exec {shlex.quote(str(python))} "$@"\n'
+
+
+def write(path: Path, content: str) -> None:
+    """Write an executable script, whole or not at all."""
+    files.write(path, content).chmod(0o755)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether `path` is a wrapper that we wrote."""
+    try:
+        with path.open("rb") as file:
+            return MARKER.encode() in file.read(200)
+    except OSError:
+        return False
