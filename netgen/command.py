@@ -54,7 +54,7 @@ def parser() -> cli.Parser:
         "--blocks",
         type=_numbers(int),
         metavar="A,B,C,D",
-        help="residual blocks in res2 to res5, instead",
+        help="blocks in res2 to res5, instead",
     )
     shape.add_argument("--width", type=int, metavar="C", help=f"channels of conv1: {d.width}")
     shape.add_argument("--input-size", type=int, metavar="S", help=f"{d.input_size}")
@@ -112,34 +112,33 @@ def parser() -> cli.Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    p = parser()
-    args = p.parse_args(argv)
-    if args.list:
-        sys.stdout.write(listing(args.json))
-    elif not args.net:
-        p.error("which net? --list names them all")
-    elif args.json and not args.params:
-        p.error("--json goes with --params or --list")
-    else:
-        entry = find(args.net)
-        options = options_of(args)
-        if entry.single_task:
-            options.chosen_task(entry.name)
-        elif options.task:
-            raise cli.UserError(f"{entry.name} does all tasks at once: leave out --task")
-        sys.stdout.write(output(entry, options, args, argv))
+    sys.stdout.write(generate(sys.argv[1:] if argv is None else argv))
     return 0
 
 
-def output(entry: Entry, options: Options, args: Any, argv: list[str]) -> str:
-    """What the command prints, whole: nothing goes out before all of it is made."""
+def generate(argv: list[str]) -> str:
+    """What `python -m netgen ARGV` prints, whole: nothing goes out before all of it is made.
+
+    Raises:
+        UserError: a net, task or option that cannot be.
+    """
+    p = parser()
+    args = p.parse_args(argv)
+    if args.list:
+        return listing(args.json)
+    if not args.net:
+        p.error("which net? --list names them all")
+    if args.json and not args.params:
+        p.error("--json goes with --params or --list")
+    entry = find(args.net)
+    options = options_of(args)
+    if options.task and not entry.single_task:
+        raise cli.UserError(f"{entry.name} does all tasks at once: leave out --task")
     net = entry.build(options)
     if args.params:
         return params_json(entry, options) if args.json else params_table(entry, options)
-    command = shlex.join(["python", "-m", "netgen", *argv])
     what = "solver" if args.solver else "inference net" if args.deploy else "train/test net"
-    header = f"{net.name}: {what}\nmade by: {command}"
+    header = f"{net.name}: {what}\nmade by: {shlex.join(['python', '-m', 'netgen', *argv])}"
     if args.solver:
         return solver.prototxt(entry.files(options), options, header)
     return net.prototxt(header)
@@ -229,7 +228,3 @@ def _numbers(kind: type) -> Callable[[str], tuple]:
 
     parse.__name__ = f"comma-separated {kind.__name__}"  # what argparse calls it in errors
     return parse
-
-
-if __name__ == "__main__":
-    cli.run(main, "netgen")

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from basics import cli, files
-from netgen.__main__ import options_of, output, parser
-from netgen.catalog import find
+from netgen.command import generate
 
 NETS = {
     "x0": ["x0_resnet50"],
@@ -30,12 +29,6 @@ COMMANDS = {
         (f"solvers/{short}.prototxt", [*net, "--solver"]),
     ]
 }
-
-
-def generate(argv: list[str]) -> str:
-    """What `python -m netgen ARGV` prints."""
-    args = parser().parse_args(argv)
-    return output(find(args.net), options_of(args), args, argv)
 
 
 def main(argv: object = None) -> None:

@@ -58,9 +58,7 @@ class Options:
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1")
         if self.blocks is not None and (len(self.blocks) != 4 or min(self.blocks) < 1):
-            raise UserError(
-                "--blocks takes four positive numbers: blocks in res2, res3, res4, res5"
-            )
+            raise UserError("--blocks takes four positive numbers, for res2, res3, res4 and res5")
         if not self.tasks:
             raise UserError("--tasks: a net needs at least one task")
         if self.test_batch is not None and self.test_images % self.test_batch:
