@@ -1,0 +1,37 @@
+"""What the tests share: the repository, real Caffe, and the folder of real data beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import realcaffe
+from basics.cli import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def caffe_tools() -> dict[str, Path]:
+    """Real Caffe's commands by name; a test fails without them, for `make test` installs them."""
+    try:
+        return {tool: realcaffe.find(tool) for tool in realcaffe.TOOLS}
+    except UserError as error:
+        pytest.fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the real ontology and images; tests that need it are skipped without."""
+    folder = Path(os.environ.get("XRESNET_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"SKIPPED FOR LACK OF REAL DATA: no folder {folder} (set XRESNET_SHARED)")
+    return folder

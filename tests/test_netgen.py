@@ -1,0 +1,249 @@
+"""netgen without Caffe: golden files, parameters, shapes, options, errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from basics.cli import UserError
+from caffeproto import TEST, TRAIN, NetParameter, SolverParameter, text
+from netgen import paper
+from netgen.catalog import CATALOG
+from netgen.command import generate
+from netgen.committed import COMMANDS
+from netgen.measure import measure, takes_part
+from netgen.net import Net
+from netgen.options import divisor
+
+# REFERENCE arithmetic, checked in real Caffe by test_netgen_caffe.py.
+EXACT = {
+    ("resnet50", "noun"): 23_903_452,
+    ("resnet50", "adj"): 23_801_002,
+    ("resnet50", "anp"): 24_694_366,
+    ("x0_resnet50", None): 43_159_431,
+    ("xi_resnet50", None): 43_159_431,
+    ("xs_resnet50", None): 43_184_007,
+}
+
+
+def command(net: str, task: str | None = None, *more: str) -> list[str]:
+    return [net, *(["--task", task] if task else []), *more]
+
+
+def net_of(*argv: str):
+    return text.loads(generate(list(argv)), NetParameter)
+
+
+def layers(net) -> dict:
+    return {layer.name: layer for layer in net.layer}
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_committed_file_is_what_netgen_emits(path, root):
+    assert (root / path).read_text() == generate(COMMANDS[path]), "run: make nets"
+
+
+@pytest.mark.parametrize(("net", "task"), EXACT)
+def test_parameters_are_table_2s(net, task):
+    counted = json.loads(generate(command(net, task, "--params", "--json")))
+    assert counted["total"] == EXACT[net, task]
+    assert counted["paper_millions"] == paper.params(net, task)
+    assert f"{counted['total'] / 1e6:.2f}" == f"{paper.params(net, task):.2f}"
+
+
+@pytest.mark.parametrize(
+    ("branch_norm", "total"), [("none", 43_151_238), ("branch2c", 43_167_624), ("both", 43_159_431)]
+)
+def test_the_readings_of_the_moved_norm_differ_as_reckoned(branch_norm, total):
+    argv = ["x0_resnet50", "--branch-norm", branch_norm, "--params", "--json"]
+    assert json.loads(generate(argv))["total"] == total
+
+
+def test_xs_joins_every_two_tasks_in_both_blocks():
+    crosses = [layer for layer in net_of("xs_resnet50").layer if "cross" in layer.name]
+    pairs = ["anp-adj", "noun-adj", "adj-anp", "noun-anp", "adj-noun", "anp-noun"]
+    expected = [f"res5{block}_cross_{pair}" for block in "bc" for pair in pairs]
+    assert sorted(layer.name for layer in crosses) == sorted(expected)
+    for layer in crosses:
+        source, _ = layer.name.rsplit("_", 1)[1].split("-")
+        before = "res5a" if "res5b" in layer.name else "res5b"
+        assert (layer.type, list(layer.bottom)) == ("Scale", [f"{before}_{source}"])
+        assert not layer.scale_param.bias_term
+        filler = layer.scale_param.filler
+        assert (filler.type, filler.variance_norm) == ("msra", 2)  # AVERAGE
+
+
+def test_equation_2_sums_own_shortcut_residual_and_the_others():
+    by_name = layers(net_of("xs_resnet50"))
+    assert list(by_name["res5b_noun"].bottom) == [
+        "res5a_noun",
+        "res5b_branch2c_noun",
+        "res5b_cross_adj-noun",
+        "res5b_cross_anp-noun",
+    ]
+    by_name = layers(net_of("xi_resnet50"))
+    assert list(by_name["res5c_adj"].bottom) == [
+        "res5b_adj",
+        "res5c_branch2c_adj",
+        "res5b_anp",
+        "res5b_noun",
+    ]
+    by_name = layers(net_of("x0_resnet50"))
+    assert list(by_name["res5c_adj"].bottom) == ["res5b_adj", "res5c_branch2c_adj"]
+
+
+def test_branching_moves_the_norms_behind_the_addition():
+    by_name = layers(net_of("xs_resnet50"))
+    assert list(by_name["res5a"].bottom) == ["res5a_branch1", "res5a_branch2c"]
+    assert "bn5a_branch1" not in by_name
+    assert "scale5a_branch2c" not in by_name
+    for task in ("adj", "anp", "noun"):
+        assert list(by_name[f"bn5a_{task}"].bottom) == ["res5a"]
+        assert list(by_name[f"bn5a_{task}"].top) == [f"res5a_{task}"]
+        assert by_name[f"res5a_relu_{task}"].type == "ReLU"
+
+
+def test_single_task_layers_keep_the_published_names():
+    names = [layer.name for layer in net_of("resnet50", "--task", "noun", "--deploy").layer]
+    assert names[:8] == [
+        "data",
+        "conv1",
+        "bn_conv1",
+        "scale_conv1",
+        "conv1_relu",
+        "pool1",
+        "res2a_branch1",
+        "bn2a_branch1",
+    ]
+    assert {"res4f_branch2b", "scale5c_branch2c", "res5c_relu", "pool5", "fc_noun"} <= set(names)
+
+
+def test_deeper_nets_number_their_long_stages():
+    names = {layer.name for layer in net_of("resnet50", "--task", "adj", "--depth", "152").layer}
+    assert {"res3b7_branch2a", "res4b35_branch2c", "res5c"} <= names
+    assert "res4c" not in names
+    conv1 = layers(net_of("resnet50", "--task", "adj", "--depth", "101"))["conv1"]
+    assert not conv1.convolution_param.bias_term
+
+
+def test_test_phase_scores_and_flips_nothing():
+    net = net_of("xs_resnet50")
+    test = [layer for layer in net.layer if takes_part(layer, TEST)]
+    scores = [layer.name for layer in test if layer.type == "Accuracy"]
+    assert scores == [f"top{k}_{task}" for task in ("adj", "anp", "noun") for k in (1, 5)]
+    assert not any(layer.transform_param.mirror for layer in test)
+    train = [layer for layer in net.layer if takes_part(layer, TRAIN)]
+    assert [layer.name for layer in train if layer.transform_param.mirror] == ["data"]
+    losses = [layer for layer in train if layer.type == "SoftmaxWithLoss"]
+    assert [layer.name for layer in losses] == ["loss_adj", "loss_anp", "loss_noun"]
+    assert all(list(layer.loss_weight) == [1] for layer in losses)
+
+
+def test_a_test_pass_sees_each_image_once():
+    solver = text.loads(generate(["xs_resnet50", "--solver"]), SolverParameter)
+    data = next(
+        layer
+        for layer in net_of("xs_resnet50").layer
+        if layer.name == "data" and takes_part(layer, TEST)
+    )
+    assert data.data_param.batch_size * solver.test_iter[0] == 77_073
+
+
+def test_solver_is_the_papers():
+    solver = text.loads(generate(["xs_resnet50", "--solver"]), SolverParameter)
+    rate = (solver.base_lr, solver.momentum, solver.weight_decay)
+    assert rate == pytest.approx((0.001, 0.9, 0.0001))
+    assert (solver.lr_policy, solver.type, solver.net) == ("fixed", "SGD", "prototxt/xs.prototxt")
+    assert solver.solver_mode == 1  # GPU
+    cpu = text.loads(generate(["xs_resnet50", "--solver", "--cpu"]), SolverParameter)
+    assert cpu.solver_mode == 0
+
+
+@given(
+    st.integers(1, 5),
+    st.sampled_from(["x0_resnet50", "xi_resnet50", "xs_resnet50"]),
+    st.sampled_from(["res2a", "res3d", "res4f", "res5a", "res5b"]),
+    st.sampled_from(["both", "branch2c", "none"]),
+    st.integers(1, 8),
+    st.integers(32, 260),
+)
+def test_any_shape_of_net_adds_up(tasks, net, branch, norm, width, size):
+    """Summands of one shape everywhere, a 1 x 1 map before each classifier."""
+    names = ",".join(f"t{i}:{i + 2}" for i in range(tasks))
+    argv = [net, "--tasks", names, "--branch-after", branch, "--branch-norm", norm, "--deploy"]
+    made = net_of(*argv, "--width", str(width), "--input-size", str(size))
+    measured = {layer.name: layer for layer in measure(made, {})}
+    shapes = {
+        top: shape
+        for layer in made.layer
+        for top, shape in zip(layer.top, measured[layer.name].tops)
+    }
+    for layer in made.layer:
+        if layer.type == "Eltwise":
+            assert len({shapes[bottom] for bottom in layer.bottom}) == 1
+        if layer.type == "InnerProduct":
+            assert shapes[layer.bottom[0]] == (1, 32 * width, 1, 1)
+    assert [shapes[f"prob_t{i}"] for i in range(tasks)] == [(1, i + 2) for i in range(tasks)]
+
+
+@given(st.integers(1, 10**6), st.integers(1, 100))
+def test_divisor_divides_and_fits(number, limit):
+    d = divisor(number, limit)
+    assert number % d == 0
+    assert 1 <= d <= max(limit, 1)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("xs_resnet", "unknown net 'xs_resnet' .did you mean 'xs_resnet50'"),
+        ("resnet50", "choose it with --task adj.anp.noun"),
+        ("resnet50 --task nuon", "unknown task 'nuon' .did you mean 'noun'"),
+        ("xs_resnet50 --task adj", "does all tasks at once"),
+        ("xs_resnet50 --tasks a:0", "at least one class"),
+        ("xs_resnet50 --tasks a:1,a:2", "stands there twice"),
+        ("xs_resnet50 --tasks a", "at least one class"),
+        ("xs_resnet50 --branch-after res5z", "no block 'res5z' .did you mean"),
+        ("xs_resnet50 --cross-blocks 3", "after res5a there are 2"),
+        ("xs_resnet50 --input-size 31", "--input-size 31 is too small"),
+        ("xs_resnet50 --depth 51", "there are 50, 101, 152"),
+        ("xs_resnet50 --blocks 1,2", "four positive numbers"),
+        ("xs_resnet50 --test-batch 24", "does not divide the 77,073 test images"),
+        ("xs_resnet50 --batch 0", "--batch must be at least 1"),
+        ("xs_resnet50 --bn-fraction 1", "between 0 and 1"),
+        ("xs_resnet50 --mean 1,2", "one value or three"),
+    ],
+)
+def test_a_bad_option_gets_one_clear_line(argv, message):
+    with pytest.raises(UserError, match=message):
+        generate(argv.split())
+    ran = subprocess.run(
+        [sys.executable, "-m", "netgen", *argv.split()], capture_output=True, text=True
+    )
+    assert ran.returncode != 0
+    assert ran.stdout == ""
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_closes_the_pipe_gets_no_traceback():
+    shell = f"{sys.executable} -m netgen xs_resnet50 | head -1"
+    ran = subprocess.run(shell, shell=True, capture_output=True, text=True)
+    assert ran.stdout == "# XS-ResNet-50: train/test net\n"
+    assert ran.stderr == ""
+
+
+def test_a_typo_in_a_generator_names_layer_field_and_near_miss():
+    net = Net("x")
+    net.group("g")
+    expected = "layer 'c'.*no field 'kernal_size' .did you mean 'kernel_size'"
+    with pytest.raises(ValueError, match=expected):
+        net.layer("Convolution", "c", "data", convolution_param={"kernal_size": [3]})
+
+
+def test_list_names_every_net():
+    assert set(json.loads(generate(["--list", "--json"]))) == set(CATALOG)
