@@ -1,0 +1,18 @@
+"""From an ontology and folders of images to the four LMDBs that Caffe trains on.
+
+One role a module, each stage reading what the one before it left in the data folder:
+
+    ontology.py   the published formats -> adjective-noun pairs (ANPs)
+    images.py     a folder tree -> which image files there are, by ANP
+    filter.py     the paper's three criteria -> which ANPs become classes, and why others do not
+    classes.py    classes/{adj,anp,noun}.txt: line order is label order
+    split.py      80/20 per ANP -> train.txt, test.txt
+    lists.py      convert_imageset's list format
+    decode.py     a file -> pixels, or the reason why not
+    datum.py      pixels or labels -> the bytes of a Caffe Datum
+    lmdb_writer.py  lists -> image and label databases, record for record together
+    verify.py     the databases read back
+    sample.py     a small drawn image set, to try all this without a download
+    parallel.py   threads that keep order
+    folder.py     where everything lies in a data folder; its manifest and lock
+"""

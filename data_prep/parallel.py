@@ -1,0 +1,34 @@
+"""Threads that keep order and bound memory."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def default_threads() -> int:
+    """One more than there are cores, which keeps them busy while one thread waits."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def ordered(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
+    """`map(work, items)` by threads, in order, with at most 4 tasks a thread in memory."""
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[_R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= 4 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+        pool.shutdown()
