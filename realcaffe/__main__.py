@@ -77,6 +77,9 @@ def main(argv: list[str] | None = None) -> int:
 def _install(where: install.Place, mirror: str | None, own: bool) -> int:
     if install.is_installed(where):
         print(f"caffe is installed: {where.bin / 'caffe'}")
+        other = next(tools.on_path("caffe"), None)
+        if other and not own:
+            print(f"not used: {other}; to change that: python -m realcaffe remove --keep-packages")
         return 0
     foreign = None if own else tools.foreign_caffe()
     if foreign:

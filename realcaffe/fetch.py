@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
@@ -28,7 +29,7 @@ ROUNDS_SILENT = 2  # tries when none has: most likely there is no network at all
 class _Failure(Exception):
     """One try failed; `final` when the same mirror would only say the same again."""
 
-    def __init__(self, reason: str, final: bool) -> None:
+    def __init__(self, reason: str, final: bool = False) -> None:
         super().__init__(reason)
         self.final = final
 
@@ -99,23 +100,24 @@ class Fetcher:
     def _download(self, url: str, package: Package, target: Path) -> None:
         part = target.with_name(target.name + ".part")
         have = part.stat().st_size if part.exists() else 0
-        if have > package.size:  # not ours; begin anew
+        if have > package.size:  # not a beginning of our file
             part.unlink()
             have = 0
-        counted = have
+        resumed = have > 0
         self.on_bytes(have)
         try:
             if have < package.size:
-                counted = self._receive(url, part, have, package.size)
-            if counted < package.size:
-                raise _Failure(f"cut off after {counted} of {package.size} bytes", final=False)
+                have = self._receive(url, part, have, package.size)
+            if have < package.size:
+                raise _Failure(f"cut off after {have} of {package.size} bytes")
             if not _is_right(part, package):
                 part.unlink()
-                # A whole resumed file may be wrong through its first half: worth a clean try.
-                raise _Failure("wrong SHA-256", final=have == 0)
+                # What was there before may have been the wrong half: worth a clean try.
+                raise _Failure("wrong SHA-256", final=not resumed)
             part.replace(target)
+            self._heard.set()
         except _Failure:
-            self.on_bytes(-(part.stat().st_size if part.exists() else counted))
+            self.on_bytes(-(part.stat().st_size if part.exists() else have))
             raise
 
     def _receive(self, url: str, part: Path, have: int, size: int) -> int:
@@ -123,29 +125,40 @@ class Fetcher:
         headers = {"User-Agent": "xresnet-caffe"}
         if have:
             headers["Range"] = f"bytes={have}-"
-        try:
-            request = urllib.request.Request(url, headers=headers)
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-                resumed = have > 0 and getattr(answer, "status", None) == 206
-                if have and not resumed:  # this server sends all of it again
-                    self.on_bytes(-have)
-                    have = 0
-                with part.open("ab" if resumed else "wb") as file:
-                    while have < size and (piece := answer.read(min(1 << 18, size - have))):
-                        if self._stop.is_set():
-                            raise UserError("stopped")
-                        file.write(piece)
-                        have += len(piece)
-                        self.on_bytes(len(piece))
-            self._heard.set()
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # the part does not fit the server's file
-                part.unlink(missing_ok=True)
-            retry = error.code in (408, 416, 429) or error.code >= 500
-            raise _Failure(f"HTTP {error.code} {error.reason}", final=not retry) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise _Failure(str(getattr(error, "reason", error)) or repr(error), False) from error
+        request = urllib.request.Request(url, headers=headers)
+        with _network():
+            answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+        with answer:
+            if have and getattr(answer, "status", None) != 206:  # it sends all of it again
+                self.on_bytes(-have)
+                have = 0
+            announced = answer.headers.get("Content-Length")
+            if announced and int(announced) != size - have:  # a login page, another version
+                raise _Failure(f"offers {announced} bytes, not {size - have}", final=True)
+            with part.open("ab" if have else "wb") as file:
+                while have < size:
+                    with _network():
+                        piece = answer.read(min(1 << 18, size - have))
+                    if not piece:
+                        break
+                    if self._stop.is_set():
+                        raise UserError("stopped")
+                    file.write(piece)
+                    have += len(piece)
+                    self.on_bytes(len(piece))
         return have
+
+
+@contextlib.contextmanager
+def _network() -> Iterator[None]:
+    """What goes wrong on the way, as a _Failure; errors of the disk are none of these."""
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        passing = error.code in (408, 429) or error.code >= 500
+        raise _Failure(f"HTTP {error.code} {error.reason}", final=not passing) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Failure(str(getattr(error, "reason", error)) or repr(error)) from error
 
 
 def _is_right(path: Path, package: Package) -> bool:

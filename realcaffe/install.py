@@ -62,7 +62,12 @@ def place(bin_folder: Path | None) -> Place:
             "this Python is in no venv, so there is no place for the commands: make one"
             " (python3 -m venv .venv && . .venv/bin/activate), or name a folder with --bin"
         )
-    return Place(cache_folder(), Path(bin_folder).absolute())
+    cache = cache_folder()
+    if set(":;$") & set(str(cache)):  # a library path is a list, and knows $ORIGIN
+        raise UserError(
+            f"the cache folder {cache} must have no ':', ';' or '$': set XDG_CACHE_HOME"
+        )
+    return Place(cache, Path(bin_folder).absolute())
 
 
 def install(where: Place, mirror: str | None = None) -> bool:
@@ -99,7 +104,11 @@ def is_installed(where: Place) -> bool:
 
 
 def adopt(where: Place) -> Path | None:
-    """For a Caffe on PATH: see that there is a `pycaffe` too; the Python it starts, or None."""
+    """For a Caffe on PATH: see that there is a `pycaffe` too; the Python it starts, or None.
+
+    Wrappers of ours that are out of date are deleted: they would come first.
+    """
+    _remove_wrappers(where)
     python = tools.foreign_pycaffe()
     if python and python.name != "pycaffe":
         wrappers.write(where.bin / "pycaffe", wrappers.foreign_python_text(python))
@@ -108,9 +117,7 @@ def adopt(where: Place) -> Path | None:
 
 def remove(where: Place, keep_packages: bool = False) -> list[Path]:
     """Delete our wrappers, all prefixes and (or not) the packages; returns what was deleted."""
-    gone = [where.bin / tool for tool in wrappers.PROGRAMS if wrappers.is_ours(where.bin / tool)]
-    for path in gone:
-        path.unlink()
+    gone = _remove_wrappers(where)
     if where.cache.exists():
         try:
             with _alone(where.cache):
@@ -122,6 +129,13 @@ def remove(where: Place, keep_packages: bool = False) -> list[Path]:
                 gone += folders
         except OSError as error:
             raise UserError(f"cannot remove: {error}") from error
+    return gone
+
+
+def _remove_wrappers(where: Place) -> list[Path]:
+    gone = [where.bin / tool for tool in wrappers.PROGRAMS if wrappers.is_ours(where.bin / tool)]
+    for path in gone:
+        path.unlink()
     return gone
 
 

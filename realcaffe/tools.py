@@ -33,12 +33,15 @@ def find(tool: str, bin_folder: Path | None = None) -> Path:
     bin_folder = bin_folder or venv_bin()
     if bin_folder and wrappers.is_ours(bin_folder / tool):
         return bin_folder / tool
+    on_path = shutil.which(tool)
+    if on_path and wrappers.is_ours(Path(on_path)):  # installed with --bin
+        return Path(on_path)
     foreign = foreign_caffe()
     if foreign:
         # A build's tools lie together; only its caffe may have been put on PATH.
-        for place in (shutil.which(tool, path=str(foreign.resolve().parent)), shutil.which(tool)):
-            if place:
-                return Path(place)
+        place = shutil.which(tool, path=str(foreign.resolve().parent)) or on_path
+        if place:
+            return Path(place)
     raise UserError(f"there is no {tool} here; run: python -m realcaffe install")
 
 
@@ -57,16 +60,17 @@ def version(caffe: Path | None = None) -> str:
 
 def foreign_caffe() -> Path | None:
     """The first `caffe` on PATH that works and is not our wrapper."""
-    return next((path for path in _on_path("caffe") if _version_of(path)), None)
+    return next((path for path in on_path("caffe") if _version_of(path)), None)
 
 
 def foreign_pycaffe() -> Path | None:
     """A Python on PATH, or the system's, that can `import caffe`; a `pycaffe` first."""
-    pythons = [*_on_path("pycaffe"), *_on_path("python3"), Path("/usr/bin/python3")]
+    pythons = [*on_path("pycaffe"), *on_path("python3"), Path("/usr/bin/python3")]
     return next((path for path in pythons if _imports_caffe(path)), None)
 
 
-def _on_path(name: str) -> Iterator[Path]:
+def on_path(name: str) -> Iterator[Path]:
+    """Where PATH has `name`, in order, leaving out our wrappers."""
     for folder in os.get_exec_path():
         found = shutil.which(name, path=folder) if folder else None
         if found and not wrappers.is_ours(Path(found)):

@@ -46,11 +46,21 @@ exec "$prefix/{loader}" --inhibit-cache --library-path "$libraries" "$prefix/{pr
 """
 
 # PYTHON* variables of the user are meant for another Python: its numpy would
-# not load here. PYCAFFE_PATH takes their place.
+# not load here. PYCAFFE_PATH takes their place, also for Caffe's Python layers.
 _PYTHON = """\
 unset PYTHONHOME PYTHONPATH PYTHONSTARTUP
 [ -z "${PYCAFFE_PATH-}" ] || export PYTHONPATH="$PYCAFFE_PATH"
 export PYTHONNOUSERSITE=1
+"""
+
+# Python finds its library from its own place; inside of caffe it has to be told,
+# and would otherwise take itself for the Python of an active venv.
+_PYTHON_INSIDE = """\
+export PYTHONHOME="$prefix/usr"
+export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$prefix/usr/lib/python3/dist-packages"
+"""
+
+_EXECUTABLE = """\
 case $0 in
     /*) export PYCAFFE_EXECUTABLE="$0" ;;
     *) export PYCAFFE_EXECUTABLE="$PWD/$0" ;;
@@ -92,7 +102,7 @@ if gpu_asked "$@"; then
         status=0
         wait "$child" || status=$?
     done
-    if [ "$status" -ne 0 ]; then
+    if [ "$status" -ne 0 ] || [ "${1-}" = device_query ]; then
         cat >&2 <<'END'
 
 caffe: this is the CPU-only build: it cannot do what -gpu, device_query or
@@ -117,7 +127,8 @@ def text(tool: str, prefix: Path) -> str:
         tool=tool,
         libraries=shlex.quote(libraries),
     )
-    middle = {"caffe": _GPU_ASKED, "pycaffe": _PYTHON}.get(tool, "")
+    middles = {"caffe": _PYTHON + _PYTHON_INSIDE + _GPU_ASKED, "pycaffe": _PYTHON + _EXECUTABLE}
+    middle = middles.get(tool, "")
     end = middle + _EXEC
     return start + end.replace("{loader}", LOADER).replace("{program}", PROGRAMS[tool])
 
