@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     command = add("install", "put caffe and its tools into the venv", _INSTALL_EXAMPLES)
     command.add_argument("--mirror", metavar="URL", help=f"Debian mirror (or ${mirrors.VARIABLE})")
     command.add_argument("--own", action="store_true", help="even if a Caffe is on PATH")
+    command.add_argument("--quiet", action="store_true", help="say nothing if it is there already")
 
     command = add("path", "print where the tools are", "example: python -m realcaffe path --json")
     command.add_argument("--json", action="store_true", help="as JSON")
@@ -71,11 +72,13 @@ def main(argv: list[str] | None = None) -> int:
     where = install.place(args.bin)
     if args.command == "remove":
         return _remove(where, args.keep_packages)
-    return _install(where, args.mirror, args.own)
+    return _install(where, args.mirror, args.own, args.quiet)
 
 
-def _install(where: install.Place, mirror: str | None, own: bool) -> int:
+def _install(where: install.Place, mirror: str | None, own: bool, quiet: bool) -> int:
     if install.is_installed(where):
+        if quiet:
+            return 0
         print(f"caffe is installed: {where.bin / 'caffe'}")
         other = next(tools.on_path("caffe"), None)
         if other and not own:

@@ -93,9 +93,9 @@ _LINE = re.compile(r"^([IWEF])\d+ [\d:.]+\s+\d+ ([\w.]+):\d+\] (.*)$")
 _STEP = re.compile(
     rf"Iteration (\d+)(?: \({_NUMBER} iter/s, {_NUMBER}s/(\d+) iters?\))?, loss = {_NUMBER}"
 )
-_RATE = re.compile(rf"Iteration (\d+), lr = {_NUMBER}")
+_RATE = re.compile(rf"Iteration \d+, lr = {_NUMBER}")
 _TESTING = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)")
-_OUTPUT = re.compile(rf"\s+(Train|Test) net output #\d+: (\S+) = {_NUMBER}")
+_OUTPUT = re.compile(rf"\s+(?:Train|Test) net output #\d+: (\S+) = {_NUMBER}")
 _SNAPSHOT = re.compile(r"Snapshotting (?:.* )?to (?:binary proto|HDF5) file (.*)")
 _TOTAL = re.compile(rf"Loss: {_NUMBER}")
 _MEAN = re.compile(rf"(\S+) = {_NUMBER}(?: \(\* .* loss\))?")
