@@ -123,7 +123,7 @@ def test_a_mistake_is_named_with_file_line_and_near_miss(tmp_path):
     path.write_text('name: "x"\nlayer {\n  nmae: "conv1"\n}\n')
     with pytest.raises(UserError, match=r"net\.prototxt:3.*nmae.*did you mean 'name'"):
         text.load(path, NetParameter)
-    with pytest.raises(UserError, match="cannot read .*missing.prototxt"):
+    with pytest.raises(UserError, match=r"cannot read .*missing\.prototxt"):
         text.load(tmp_path / "missing.prototxt", NetParameter)
 
 

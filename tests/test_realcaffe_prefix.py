@@ -1,0 +1,225 @@
+"""The real thing: Debian's Caffe, started through our wrappers."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import realcaffe
+from realcaffe import train_log, wrappers
+
+pytestmark = pytest.mark.caffe
+
+NET = """\
+name: "tiny"
+layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
+  shape { dim: 4 dim: 3 } shape { dim: 4 }
+  data_filler { type: "gaussian" std: 1 } data_filler { type: "constant" value: 1 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+  inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss_noun" }
+layer { name: "top1" type: "Accuracy" bottom: "fc" bottom: "label" top: "top1_noun"
+  include { phase: TEST } }
+layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" include { phase: TEST } }
+"""
+SOLVER = """\
+net: "net.prototxt"
+test_iter: 2
+test_interval: 10
+base_lr: 0.01
+lr_policy: "fixed"
+snapshot_prefix: "tiny"
+"""
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A folder with a tiny net in it."""
+    (tmp_path / "net.prototxt").write_text(NET)
+    return tmp_path
+
+
+@pytest.fixture
+def prefix(caffe_tools) -> Path:
+    """Our prefix; skipped where a Caffe on PATH was preferred."""
+    if not wrappers.is_ours(caffe_tools["caffe"]):
+        pytest.skip("the Caffe here is not ours")
+    (found,) = re.findall(r"^prefix=(.*)$", caffe_tools["caffe"].read_text(), re.MULTILINE)
+    return Path(found.strip("'"))
+
+
+def run(*command: object, cwd: Path | None = None, **options) -> subprocess.CompletedProcess:
+    words = [str(word) for word in command]
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_the_tools_answer(caffe_tools) -> None:
+    assert "caffe version" in run(caffe_tools["caffe"], "--version").stdout
+    assert re.match(r"\d+\.\d+", realcaffe.version())
+    for tool in ("convert_imageset", "compute_image_mean"):
+        done = run(caffe_tools[tool])
+        assert "Usage:" in done.stdout + done.stderr
+
+
+def test_pycaffe_is_a_python_with_caffe(caffe_tools, prefix, work) -> None:
+    (work / "mine.py").write_text("value = 5")
+    (work / "script.py").write_text(
+        "import sys, caffe, caffe.io, mine\nprint(caffe.__version__, mine.value, sys.argv[1:])\n"
+    )
+    environment = {"PYCAFFE_PATH": str(work), "PYTHONPATH": "/of/another", "PYTHONHOME": "/none"}
+    done = run(caffe_tools["pycaffe"], work / "script.py", "a b", env=environment)
+    assert (done.stdout, done.returncode) == ("1.0.0 5 ['a b']\n", 0), done.stderr
+    assert run(caffe_tools["pycaffe"], "-c", "raise SystemExit(3)").returncode == 3
+
+
+def test_pycaffe_can_start_itself(caffe_tools, prefix, work) -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import caffe'], check=1)"
+    done = run(caffe_tools["pycaffe"], "-c", code, cwd=work)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_library_comes_from_the_prefix(caffe_tools, prefix) -> None:
+    """No tool lacks one, and none takes the host's: the lock file's packages suffice."""
+    libraries = ":".join(str(prefix / folder) for folder in wrappers.LIBRARIES)
+    for program in wrappers.PROGRAMS.values():
+        loader = [prefix / wrappers.LOADER, "--inhibit-cache", "--library-path", libraries]
+        listed = run(*loader, "--list", prefix / program).stdout
+        assert "libc.so.6" in listed and "not found" not in listed
+        for path in re.findall(r"=> (\S+)", listed):
+            assert path.startswith(str(prefix)), listed
+    code = (
+        "import caffe, caffe.io, skimage.io, scipy.ndimage, h5py, google.protobuf, PIL.Image\n"
+        "print(*{line.split()[-1] for line in open('/proc/self/maps') if '.so' in line}, sep='\\n')"
+    )
+    loaded = run(caffe_tools["pycaffe"], "-c", code).stdout.split()
+    assert len(loaded) > 100
+    assert all(path.startswith(str(prefix)) for path in loaded)
+
+
+def test_convert_imageset_and_the_mean(caffe_tools, work) -> None:
+    make = (
+        "import numpy, PIL.Image\n"
+        "for n in range(3):\n"
+        "    PIL.Image.fromarray(numpy.full((20, 30, 3), 40 * n, 'uint8')).save(f'{n}.jpg')"
+    )
+    assert run(caffe_tools["pycaffe"], "-c", make, cwd=work).returncode == 0
+    (work / "list.txt").write_text("".join(f"{n}.jpg {n}\n" for n in range(3)))
+    size = ("--resize_width=8", "--resize_height=8")
+    done = run(caffe_tools["convert_imageset"], *size, "./", "list.txt", "lmdb", cwd=work)
+    assert done.returncode == 0 and "Processed 3 files" in done.stderr
+    done = run(caffe_tools["compute_image_mean"], "lmdb", "mean.binaryproto", cwd=work)
+    assert done.returncode == 0
+    assert re.findall(r"mean_value channel \[\d\]: (\d+)", done.stderr) == ["40"] * 3
+
+
+def test_a_python_layer_runs_inside_caffe(caffe_tools, prefix, work) -> None:
+    (work / "ones.py").write_text(
+        "import caffe\n"
+        "class Ones(caffe.Layer):\n"
+        "    def setup(self, bottom, top): pass\n"
+        "    def reshape(self, bottom, top): top[0].reshape(2, 3)\n"
+        "    def forward(self, bottom, top): top[0].data[...] = 1\n"
+        "    def backward(self, top, propagate_down, bottom): pass\n"
+    )
+    (work / "python.prototxt").write_text(
+        'layer { name: "p" type: "Python" top: "p" python_param { module: "ones" layer: "Ones" } }'
+    )
+    command = (caffe_tools["caffe"], "time", "-model", "python.prototxt", "-iterations", "1")
+    done = run(*command, cwd=work, env={"PYCAFFE_PATH": str(work), "PATH": "/usr/bin:/bin"})
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_prefix_with_spaces(prefix, work) -> None:
+    spaced = work / "a prefix, it's odd"
+    spaced.symlink_to(prefix)
+    for tool in wrappers.PROGRAMS:
+        wrappers.write(work / "my bin" / tool, wrappers.text(tool, spaced))
+    assert "1.0.0" in run(work / "my bin" / "caffe", "--version").stdout
+    done = run(work / "my bin" / "pycaffe", "-c", "import caffe; print(caffe.__version__)")
+    assert done.stdout == "1.0.0\n", done.stderr
+
+
+def test_logs_of_train_and_test_are_read(caffe_tools, work) -> None:
+    (work / "solver.prototxt").write_text(SOLVER + "display: 5 max_iter: 30 snapshot: 20")
+    done = run(caffe_tools["caffe"], "train", "-solver", "solver.prototxt", cwd=work)
+    assert done.returncode == 0
+    events = list(train_log.read(done.stderr.splitlines()))
+    steps = [event for event in events if isinstance(event, train_log.TrainStep)]
+    passes = [event for event in events if isinstance(event, train_log.TestPass)]
+    assert [step.iteration for step in steps] == [0, 5, 10, 15, 20, 25]
+    assert all(step.lr == 0.01 and step.outputs == {"loss_noun": step.loss} for step in steps)
+    assert [one.iteration for one in passes] == [0, 10, 20, 30]
+    names = ["loss_noun", "prob", *[f"prob[{n}]" for n in range(1, 8)], "top1_noun"]
+    assert all(list(one.outputs) == names and one.net == 0 for one in passes)
+    written = [event.path for event in events if isinstance(event, train_log.Snapshot)]
+    assert written == [
+        f"tiny_iter_{n}.{kind}" for n in (20, 30) for kind in ("caffemodel", "solverstate")
+    ]
+    assert isinstance(events[-3], train_log.FinalLoss) and events[-3].iteration == 30
+    assert events[-1] == train_log.Done()
+
+    command = (caffe_tools["caffe"], "test", "-model", "net.prototxt", "-iterations", "3")
+    done = run(*command, "-weights", "tiny_iter_30.caffemodel", cwd=work)
+    (result,) = train_log.read(done.stderr.splitlines())
+    assert list(result.outputs) == names
+    assert result.loss == result.outputs["loss_noun"]
+    printed = re.findall(r"Batch \d, top1_noun = (\S+)", done.stderr)
+    assert result.outputs["top1_noun"] == pytest.approx(sum(map(float, printed)) / 3, abs=1e-5)
+
+
+def test_hangup_snapshots_and_ctrl_c_stops(caffe_tools, work) -> None:
+    (work / "solver.prototxt").write_text(SOLVER + "display: 1000 max_iter: 100000000")
+    process = subprocess.Popen(
+        [caffe_tools["caffe"], "train", "-solver", "solver.prototxt"],
+        cwd=work,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    reader = train_log.Reader()
+    seen: list[train_log.Event] = []
+    deadline = time.monotonic() + 60
+    sent = []
+    for line in process.stderr:
+        assert time.monotonic() < deadline
+        seen += reader.feed(line)
+        if not sent and any(isinstance(event, train_log.TrainStep) for event in seen):
+            sent.append(signal.SIGHUP)
+            process.send_signal(signal.SIGHUP)
+        if len(sent) == 1 and sum(isinstance(event, train_log.Snapshot) for event in seen) == 2:
+            sent.append(signal.SIGINT)
+            process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 0
+    assert len(list(work.glob("*.solverstate"))) == 2
+    assert seen[-1] == train_log.Done(early=True)
+
+
+def test_a_fatal_error_keeps_its_status(caffe_tools, work) -> None:
+    done = run(caffe_tools["caffe"], "train", "-solver", "missing.prototxt", cwd=work)
+    assert done.returncode == -signal.SIGABRT
+    (event,) = train_log.read(done.stderr.splitlines())
+    assert isinstance(event, train_log.Fatal) and "missing.prototxt" in event.message
+
+
+@pytest.mark.parametrize(
+    ("mode", "arguments"), [("", ["-gpu", "0"]), ("solver_mode: GPU", []), ("", ["--gpu=all"])]
+)
+def test_asking_the_cpu_build_for_a_gpu(caffe_tools, prefix, work, mode, arguments) -> None:
+    (work / "solver.prototxt").write_text(SOLVER + "max_iter: 3\n" + mode)
+    command = (caffe_tools["caffe"], "train", "-solver", "solver.prototxt", *arguments)
+    done = run(*command, cwd=work)
+    assert done.returncode == 128 + signal.SIGABRT
+    fatal, explanation = done.stderr.index("Cannot use GPU"), done.stderr.index("CPU-only build")
+    assert fatal < explanation
+    assert "solver_mode: CPU" in done.stderr and "leave out -gpu" in done.stderr
+
+
+def test_no_mode_in_the_solver_means_the_cpu(caffe_tools, work) -> None:
+    (work / "solver.prototxt").write_text(SOLVER + "max_iter: 3")
+    done = run(caffe_tools["caffe"], "train", "-solver", "solver.prototxt", cwd=work)
+    assert done.returncode == 0 and "Use CPU." in done.stderr
