@@ -14,7 +14,7 @@ from data_prep import images as files
 from data_prep import ontology
 from data_prep.classes import TASKS, Classes
 from data_prep.folder import PARTS, DataFolder
-from data_prep.lists import Entry, write_list
+from data_prep.lists import write_list
 from data_prep.split import parse_fraction, split
 
 _EPILOG = """\
@@ -39,62 +39,125 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="data_prep", epilog=_EPILOG,
-                    description="From an ontology and image folders to LMDBs that Caffe reads.")
+    parser = Parser(
+        prog="data_prep",
+        epilog=_EPILOG,
+        description="From an ontology and image folders to LMDBs that Caffe reads.",
+    )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
     def add(name: str, command: Any, help: str, example: str, out: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
-            name, help=help, description=f"{help[0].upper()}{help[1:]}.",
-            epilog=f"example:\n  python -m data_prep {name} {example}\n")
+            name,
+            help=help,
+            description=f"{help[0].upper()}{help[1:]}.",
+            epilog=f"example:\n  python -m data_prep {name} {example}\n",
+        )
         sub.add_argument("--out", required=True, metavar="DIR", help=out)
         sub.add_argument("--json", action="store_true", help="print the summary as JSON")
         sub.set_defaults(command=command)
         return sub
 
     data = "the data folder, written by filter, split and lmdb in turn"
-    sub = add("sample", _sample, "draw a small adjective x noun image set",
-              "--out build/sample --per-anp 60", "where bi_concepts/ and ontology.txt go")
+    sub = add(
+        "sample",
+        _sample,
+        "draw a small adjective x noun image set",
+        "--out build/sample --per-anp 60",
+        "where bi_concepts/ and ontology.txt go",
+    )
     sub.add_argument("--per-anp", type=int, default=60, metavar="N", help="images an ANP (60)")
     sub.add_argument("--seed", type=int, default=0, help="another seed, other images (0)")
 
-    sub = add("filter", _filter, "choose the classes by the paper's three criteria",
-              "--ontology vso/1200ANPsv1.1.txt --images vso/bi_concepts1553 --out data", data)
+    sub = add(
+        "filter",
+        _filter,
+        "choose the classes by the paper's three criteria",
+        "--ontology vso/1200ANPsv1.1.txt --images vso/bi_concepts1553 --out data",
+        data,
+    )
     source = sub.add_mutually_exclusive_group(required=True)
-    source.add_argument("--ontology", metavar="FILE",
-                        help="the 3,244 list, one ANP a line, or a folder of ANP folders")
-    source.add_argument("--labels", metavar="DIR",
-                        help="take finished class lists instead: *adj.txt, *anp.txt, *noun.txt")
-    sub.add_argument("--images", metavar="DIR",
-                     help="the ANP folders; without it criterion 3 is left out")
-    sub.add_argument("--min-nouns", type=int, default=3, metavar="N",
-                     help="criterion 1: nouns an adjective needs in the full list (3)")
-    sub.add_argument("--exclude", metavar="FILE", default=str(criteria.EXCLUDED_NOUNS),
-                     help="criterion 2: `noun: reason` lines (the paper's five nouns)")
-    sub.add_argument("--min-images", type=int, default=500, metavar="N",
-                     help="criterion 3: images an ANP needs on disk (500)")
+    source.add_argument(
+        "--ontology",
+        metavar="FILE",
+        help="the 3,244 list, one ANP a line, or a folder of ANP folders",
+    )
+    source.add_argument(
+        "--labels",
+        metavar="DIR",
+        help="take finished class lists instead: *adj.txt, *anp.txt, *noun.txt",
+    )
+    sub.add_argument(
+        "--images", metavar="DIR", help="the ANP folders; without it criterion 3 is left out"
+    )
+    sub.add_argument(
+        "--min-nouns",
+        type=int,
+        default=3,
+        metavar="N",
+        help="criterion 1: nouns an adjective needs in the full list (3)",
+    )
+    sub.add_argument(
+        "--exclude",
+        metavar="FILE",
+        default=str(criteria.EXCLUDED_NOUNS),
+        help="criterion 2: `noun: reason` lines (the paper's five nouns)",
+    )
+    sub.add_argument(
+        "--min-images",
+        type=int,
+        default=500,
+        metavar="N",
+        help="criterion 3: images an ANP needs on disk (500)",
+    )
 
-    sub = add("split", _split, "divide the images of each class into train and test",
-              "--images vso/bi_concepts1553 --out data", data)
+    sub = add(
+        "split",
+        _split,
+        "divide the images of each class into train and test",
+        "--images vso/bi_concepts1553 --out data",
+        data,
+    )
     sub.add_argument("--images", required=True, metavar="DIR", help="the ANP folders")
-    sub.add_argument("--train", default="0.8", metavar="F",
-                     help="share for training; an ANP with n images gives floor(F n) (0.8)")
+    sub.add_argument(
+        "--train",
+        default="0.8",
+        metavar="F",
+        help="share for training; an ANP with n images gives floor(F n) (0.8)",
+    )
     sub.add_argument("--seed", type=int, default=0, help="another seed, another split (0)")
 
-    sub = add("lmdb", _lmdb, "write the image and label databases of both lists",
-              "--images vso/bi_concepts1553 --size 224 --out data", data)
+    sub = add(
+        "lmdb",
+        _lmdb,
+        "write the image and label databases of both lists",
+        "--images vso/bi_concepts1553 --size 224 --out data",
+        data,
+    )
     sub.add_argument("--images", required=True, metavar="DIR", help="the ANP folders")
     sub.add_argument("--size", type=int, default=224, metavar="S", help="pixels a side (224)")
     sub.add_argument("--threads", type=int, metavar="N", help="decoding threads (cores + 1)")
-    sub.add_argument("--allow-dropped", action="store_true",
-                     help="go on when more than 1%% of a list cannot be read")
-    sub.add_argument("--drop-damaged", action="store_true",
-                     help="leave out JPEGs that end early; convert_imageset keeps them")
-    sub.add_argument("--fresh", action="store_true",
-                     help="write again even if the same databases are there")
+    sub.add_argument(
+        "--allow-dropped",
+        action="store_true",
+        help="go on when more than 1%% of a list cannot be read",
+    )
+    sub.add_argument(
+        "--drop-damaged",
+        action="store_true",
+        help="leave out JPEGs that end early; convert_imageset keeps them",
+    )
+    sub.add_argument(
+        "--fresh", action="store_true", help="write again even if the same databases are there"
+    )
 
-    add("verify", _verify, "read the databases back and hold them against lists and classes",
-        "--out data", data)
+    add(
+        "verify",
+        _verify,
+        "read the databases back and hold them against lists and classes",
+        "--out data",
+        data,
+    )
     return parser
 
 
@@ -110,67 +173,79 @@ def _sample(arguments: argparse.Namespace) -> tuple[dict, str]:
 
 
 def _filter(arguments: argparse.Namespace) -> tuple[dict, str]:
-    folder = DataFolder(arguments.out)
     found = files.scan(arguments.images) if arguments.images else None
-    counts = found and {anp: len(paths) for anp, paths in found.by_anp.items()}
+    counts = None if found is None else {anp: len(paths) for anp, paths in found.by_anp.items()}
+    choose = _take_labels if arguments.labels else _apply_criteria
+    classes, decisions, summary, lines = choose(arguments, counts)
+    folder = DataFolder(arguments.out)
     with folder.lock():
-        if arguments.labels:
-            return _take_labels(arguments, folder, found, counts)
-        anps = ontology.read(arguments.ontology)
-        decisions = criteria.decide(
-            anps, counts, min_nouns=arguments.min_nouns, min_images=arguments.min_images,
-            excluded=criteria.read_excluded(arguments.exclude))
-        rows = criteria.summary(decisions)
-        empty = next((row for row in rows if not row["anps"]), None)
-        if empty:
-            raise UserError(f"{arguments.ontology}: no ANP is left after the criterion "
-                            f"`{empty['criterion']}`; lower --min-nouns or --min-images")
-        classes = Classes.of(d.anp.name for d in decisions if not d.criterion)
         classes.write(folder.classes)
         write(folder.ontology, criteria.table(decisions))
-        summary = {
-            "source": _source(arguments.ontology),
-            "images": _images(found),
-            "criteria": {"min_nouns": arguments.min_nouns,
-                         "excluded_nouns": _source(arguments.exclude),
-                         "min_images": arguments.min_images if found else None},
-            "steps": rows,
-            "classes": _sizes(classes),
+        summary["images"] = _images(found)
+        summary["classes"] = {
+            task: {
+                "count": len(getattr(classes, task)),
+                "sha256": sha256(folder.classes / f"{task}.txt"),
+            }
+            for task in TASKS
         }
         folder.record("filter", summary)
-    lines = [f"{'criterion':<12}{'dropped':>9}{'ANPs':>9}{'adjectives':>12}{'nouns':>9}"]
-    lines += [f"{row['criterion']:<12}{row['dropped']:>9,}{row['anps']:>9,}"
-              f"{row['adjectives']:>12,}{row['nouns']:>9,}" for row in rows]
-    if found:
-        lines += _ignored(found)
-    else:
-        lines.append("without --images nothing was counted: criterion 3 was left out")
+    lines += _ignored(found) if found else []
     lines.append(f"classes in {folder.classes}, every ANP's reason in {folder.ontology}")
     return summary, "\n".join(lines)
 
 
-def _take_labels(
-    arguments: argparse.Namespace, folder: DataFolder, found: files.Images | None,
-    counts: dict[str, int] | None,
-) -> tuple[dict, str]:
-    classes = Classes.read(arguments.labels)
-    missing = [anp for anp in classes.anp if counts is not None and not counts.get(anp)]
-    classes.write(folder.classes)
-    write(folder.ontology, criteria.table([
-        criteria.Decision(ontology.Anp(anp), None if counts is None else counts.get(anp, 0))
-        for anp in classes.anp]))
+_Choice = tuple  # (Classes, decisions, summary, lines for the terminal)
+
+
+def _apply_criteria(arguments: argparse.Namespace, counts: dict[str, int] | None) -> _Choice:
+    decisions = criteria.decide(
+        ontology.read(arguments.ontology),
+        counts,
+        min_nouns=arguments.min_nouns,
+        excluded=criteria.read_excluded(arguments.exclude),
+        min_images=arguments.min_images,
+    )
+    rows = criteria.summary(decisions)
+    empty = next((row for row in rows if not row["anps"]), None)
+    if empty:
+        raise UserError(
+            f"{arguments.ontology}: no ANP is left after the criterion "
+            f"`{empty['criterion']}`; lower --min-nouns or --min-images"
+        )
     summary = {
-        "labels": str(arguments.labels),
-        "images": _images(found),
-        "missing_on_disk": missing,
-        "classes": _sizes(classes),
+        "ontology": _source(arguments.ontology),
+        "excluded_nouns": _source(arguments.exclude),
+        "min_nouns": arguments.min_nouns,
+        "min_images": None if counts is None else arguments.min_images,
+        "steps": rows,
     }
-    folder.record("filter", summary)
-    lines = [", ".join(f"{len(getattr(classes, task))} {task}" for task in TASKS)
-             + f" classes taken from {arguments.labels}, in their order"]
+    lines = [f"{'criterion':<12}{'dropped':>9}{'ANPs':>9}{'adjectives':>12}{'nouns':>9}"]
+    lines += [
+        f"{row['criterion']:<12}{row['dropped']:>9,}{row['anps']:>9,}"
+        f"{row['adjectives']:>12,}{row['nouns']:>9,}"
+        for row in rows
+    ]
+    if counts is None:
+        lines.append("without --images nothing was counted: criterion 3 was left out")
+    classes = Classes.of(d.anp.name for d in decisions if not d.criterion)
+    return classes, decisions, summary, lines
+
+
+def _take_labels(arguments: argparse.Namespace, counts: dict[str, int] | None) -> _Choice:
+    classes = Classes.read(arguments.labels)
+    decisions = [
+        criteria.Decision(ontology.Anp(anp), None if counts is None else counts.get(anp, 0))
+        for anp in classes.anp
+    ]
+    missing = [d.anp.name for d in decisions if d.images == 0]
+    lines = [
+        ", ".join(f"{len(getattr(classes, task))} {task}" for task in TASKS)
+        + f" classes taken from {arguments.labels}, in their order"
+    ]
     if missing:
         lines.append(f"{len(missing)} ANPs have no image on disk: {_some(missing)}")
-    return summary, "\n".join(lines + (_ignored(found) if found else []))
+    return classes, decisions, {"labels": arguments.labels, "missing_on_disk": missing}, lines
 
 
 def _split(arguments: argparse.Namespace) -> tuple[dict, str]:
@@ -180,8 +255,10 @@ def _split(arguments: argparse.Namespace) -> tuple[dict, str]:
     found = files.scan(arguments.images)
     train, test = split(found.by_anp, classes.anp_index, arguments.seed, fraction)
     if not train or not test:
-        raise UserError(f"{found.root}: too few images of the {len(classes.anp)} classes "
-                        f"to split ({len(train)} train, {len(test)} test)")
+        raise UserError(
+            f"{found.root}: too few images of the {len(classes.anp)} classes "
+            f"to split ({len(train)} train, {len(test)} test)"
+        )
     trained = {entry.label for entry in train}
     untrained = [anp for anp, label in classes.anp_index.items() if label not in trained]
     with folder.lock():
@@ -191,13 +268,17 @@ def _split(arguments: argparse.Namespace) -> tuple[dict, str]:
             "images": _images(found),
             "fraction": str(fraction),
             "seed": arguments.seed,
-            "lists": {part: _list_facts(folder, part, entries)
-                      for part, entries in zip(PARTS, (train, test))},
+            "lists": {
+                part: {"images": len(entries), "sha256": sha256(folder.list(part))}
+                for part, entries in zip(PARTS, (train, test))
+            },
             "without_training_images": untrained,
         }
         folder.record("split", summary)
-    lines = [f"{len(train):,} train, {len(test):,} test, {len(classes.anp)} ANPs, "
-             f"seed {arguments.seed}: {folder.list('train')}, {folder.list('test')}"]
+    lines = [
+        f"{len(train):,} train, {len(test):,} test, {len(classes.anp)} ANPs, "
+        f"seed {arguments.seed}: {folder.list('train')}, {folder.list('test')}"
+    ]
     if untrained:
         lines.append(f"{len(untrained)} ANPs have no training image: {_some(untrained)}")
     return summary, "\n".join(lines + _ignored(found))
@@ -217,14 +298,22 @@ def _lmdb(arguments: argparse.Namespace) -> tuple[dict, str]:
     with folder.lock():
         for part in PARTS:
             report = write_pair(
-                folder, part, root, classes, arguments.size, threads=arguments.threads,
-                allow_dropped=arguments.allow_dropped, drop_damaged=arguments.drop_damaged,
-                fresh=arguments.fresh)
+                folder,
+                part,
+                root,
+                classes,
+                arguments.size,
+                threads=arguments.threads,
+                allow_dropped=arguments.allow_dropped,
+                drop_damaged=arguments.drop_damaged,
+                fresh=arguments.fresh,
+            )
             reports[part] = {k: v for k, v in vars(report).items() if k != "reused"}
             lines.append(
                 f"{part}: {report.written:,} records of {report.listed:,} images"
                 f"{' (already there)' if report.reused else ''}, {len(report.dropped)} left out, "
-                f"{len(report.damaged)} damaged")
+                f"{len(report.damaged)} damaged"
+            )
         summary = {"images": str(root), "size": arguments.size, **reports}
         folder.record("lmdb", summary)
     names = ", ".join(str(folder.lmdb(part, kind)) for part in PARTS for kind in ("image", "label"))
@@ -256,16 +345,12 @@ def _source(path: str) -> dict[str, str | None]:
 
 
 def _images(found: files.Images | None) -> dict[str, Any] | None:
-    return found and {"root": str(found.root), "anps": len(found.by_anp), "images": found.total,
-                      "ignored": found.ignored}
-
-
-def _sizes(classes: Classes) -> dict[str, int]:
-    return {task: len(getattr(classes, task)) for task in TASKS}
-
-
-def _list_facts(folder: DataFolder, part: str, entries: list[Entry]) -> dict[str, Any]:
-    return {"images": len(entries), "sha256": sha256(folder.list(part))}
+    return found and {
+        "root": str(found.root),
+        "anps": len(found.by_anp),
+        "images": found.total,
+        "ignored": found.ignored,
+    }
 
 
 def _ignored(found: files.Images) -> list[str]:

@@ -101,13 +101,15 @@ def summary(decisions: Sequence[Decision]) -> list[dict[str, object]]:
         before = len(left)
         if criterion:
             left = [d for d in left if d.criterion != criterion]
-        rows.append({
-            "criterion": criterion or "full list",
-            "dropped": before - len(left),
-            "anps": len(left),
-            "adjectives": len({d.anp.adjective for d in left}),
-            "nouns": len({d.anp.noun for d in left}),
-        })
+        rows.append(
+            {
+                "criterion": criterion or "full list",
+                "dropped": before - len(left),
+                "anps": len(left),
+                "adjectives": len({d.anp.adjective for d in left}),
+                "nouns": len({d.anp.noun for d in left}),
+            }
+        )
     return rows
 
 
@@ -115,10 +117,20 @@ def table(decisions: Sequence[Decision]) -> str:
     """Every ANP with its fate, as CSV."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["anp", "adjective", "noun", "sentiment", "hits", "images", "kept",
-                   "criterion", "reason"])
+    rows.writerow(
+        ["anp", "adjective", "noun", "sentiment", "hits", "images", "kept", "criterion", "reason"]
+    )
     for d in decisions:
-        values = (d.anp.name, d.anp.adjective, d.anp.noun, d.anp.sentiment, d.anp.hits, d.images,
-                  "no" if d.criterion else "yes", d.criterion, d.reason)
+        values = (
+            d.anp.name,
+            d.anp.adjective,
+            d.anp.noun,
+            d.anp.sentiment,
+            d.anp.hits,
+            d.images,
+            "no" if d.criterion else "yes",
+            d.criterion,
+            d.reason,
+        )
         rows.writerow(["" if value is None else value for value in values])
     return out.getvalue()

@@ -1,10 +1,10 @@
 """Where everything lies in a data folder, its manifest, and its lock.
 
-    DATA/manifest.json       what each stage read, decided and counted
-    DATA/ontology.csv        every ANP, kept or dropped, with the reason
-    DATA/classes/{adj,anp,noun}.txt
-    DATA/{train,test}.txt
-    DATA/{train,test}_{image,label}_lmdb/
+DATA/manifest.json       what each stage read, decided and counted
+DATA/ontology.csv        every ANP, kept or dropped, with the reason
+DATA/classes/{adj,anp,noun}.txt
+DATA/{train,test}.txt
+DATA/{train,test}_{image,label}_lmdb/
 """
 
 from __future__ import annotations

@@ -109,8 +109,14 @@ def write_pair(
             place.mkdir(parents=True)
         report = Report(len(entries))
         records = _records(entries, root, classes, size, threads or default_threads())
-        _write(places, tqdm(records, part, len(entries), unit="img", disable=None), report,
-               allow_dropped, drop_damaged, say)
+        _write(
+            places,
+            tqdm(records, part, len(entries), unit="img", disable=None),
+            report,
+            allow_dropped,
+            drop_damaged,
+            say,
+        )
         facts = {k: v for k, v in vars(report).items() if k != "reused"}
         for place in places.values():
             write_json(place / _JOB, {"job": job, "report": facts})

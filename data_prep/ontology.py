@@ -65,8 +65,11 @@ def read(path: PathLike) -> list[Anp]:
     """
     path = Path(path)
     if path.is_dir():
-        anps = [Anp(entry.name) for entry in sorted(path.iterdir())
-                if entry.is_dir() and is_name(entry.name)]
+        anps = [
+            Anp(entry.name)
+            for entry in sorted(path.iterdir())
+            if entry.is_dir() and is_name(entry.name)
+        ]
     else:
         anps = parse(read_text(path), str(path))
     if not anps:

@@ -30,14 +30,24 @@ SIZE = 96  # pixels a side of a finished image
 FOLDER = "bi_concepts"
 _DRAWN = 2 * SIZE  # drawn twice as large and averaged down, for smooth edges
 
-ADJECTIVES = {"dark": -0.6, "bright": 1.2, "blurry": -0.4, "striped": 0.3, "dotted": 0.5,
-              "tiny": 0.8}  # with a sentiment each, as the ontology has
+ADJECTIVES = {
+    "dark": -0.6,
+    "bright": 1.2,
+    "blurry": -0.4,
+    "striped": 0.3,
+    "dotted": 0.5,
+    "tiny": 0.8,
+}  # with a sentiment each, as the ontology has
 NOUNS = ("star", "heart", "house", "tree", "boat", "moon")
 _FISH = ("bright_fish", "dark_fish", "striped_fish")  # a noun that not every adjective has
 _FEW = ("dotted_fish",)  # falls to criterion 3
 _FALLING = {  # fall to criterion 1 and 2
-    "lonely_boat": -1.1, "lonely_tree": -1.0,
-    "bright_face": 1.6, "dark_face": -0.9, "tiny_face": 1.1, "dark_loss": -1.8,
+    "lonely_boat": -1.1,
+    "lonely_tree": -1.0,
+    "bright_face": 1.6,
+    "dark_face": -0.9,
+    "tiny_face": 1.1,
+    "dark_loss": -1.8,
 }
 
 
@@ -45,8 +55,9 @@ def counts(per_anp: int) -> dict[str, int]:
     """ANP -> number of images; all `per_anp`, but an eighth of it for one that is too rare."""
     full = [f"{adjective}_{noun}" for adjective in ADJECTIVES for noun in NOUNS]
     few = max(1, per_anp // 8)
-    return {anp: few if anp in _FEW else per_anp for anp in sorted(
-        [*full, *_FISH, *_FEW, *_FALLING])}
+    return {
+        anp: few if anp in _FEW else per_anp for anp in sorted([*full, *_FISH, *_FEW, *_FALLING])
+    }
 
 
 def make(out: PathLike, per_anp: int = 60, seed: int = 0, threads: int | None = None) -> dict:
@@ -78,8 +89,13 @@ def make(out: PathLike, per_anp: int = 60, seed: int = 0, threads: int | None = 
             anp, i = task
             (aside / anp / f"{i + 1:05d}.jpg").write_bytes(jpeg(render(anp, i, seed)))
 
-        for _ in tqdm(ordered(draw, tasks, threads or default_threads()), "sample", len(tasks),
-                      unit="img", disable=None):
+        for _ in tqdm(
+            ordered(draw, tasks, threads or default_threads()),
+            "sample",
+            len(tasks),
+            unit="img",
+            disable=None,
+        ):
             pass
         if final.exists():
             shutil.rmtree(final)
@@ -89,8 +105,14 @@ def make(out: PathLike, per_anp: int = 60, seed: int = 0, threads: int | None = 
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     write(out / "ontology.txt", ontology(wanted, seed))
-    summary = {"anps": len(wanted), "images": len(tasks), "per_anp": per_anp, "seed": seed,
-               "size": SIZE, "versions": versions()}
+    summary = {
+        "anps": len(wanted),
+        "images": len(tasks),
+        "per_anp": per_anp,
+        "seed": seed,
+        "size": SIZE,
+        "versions": versions(),
+    }
     write_json(note, summary)
     return summary
 
@@ -101,7 +123,8 @@ def ontology(wanted: dict[str, int], seed: int = 0) -> str:
     lines = [
         "A drawn sample set in the format of the Visual Sentiment Ontology's list. As there, the "
         "image numbers are search hits (here made up), not images on disk.",
-        "", "",
+        "",
+        "",
     ]
     adjectives: dict[str, list[str]] = {}
     for anp in wanted:
@@ -112,11 +135,13 @@ def ontology(wanted: dict[str, int], seed: int = 0) -> str:
 
     for number, adjective in enumerate(sorted(adjectives, key=total, reverse=True), 1):
         sentiment = ADJECTIVES.get(adjective, -1.0)
-        lines.append(f"{number}. {adjective} [sentiment: {sentiment:.2f}] "
-                     f"[#images: {total(adjective):,}]")
+        lines.append(
+            f"{number}. {adjective} [sentiment: {sentiment:.2f}] [#images: {total(adjective):,}]"
+        )
         for anp in sorted(adjectives[adjective], key=hits.__getitem__, reverse=True):
-            lines.append(f"\t{anp} [sentiment: {_FALLING.get(anp, sentiment):.2f}] "
-                         f"[#imgs: {hits[anp]:,}]")
+            lines.append(
+                f"\t{anp} [sentiment: {_FALLING.get(anp, sentiment):.2f}] [#imgs: {hits[anp]:,}]"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -168,15 +193,19 @@ class _Look:
         grey = 0.12 if adjective == "lonely" else 1.0
         light = rng.uniform(0.9, 1.0) if adjective == "bright" else rng.uniform(0.45, 0.7)
         pale = 0.25 if adjective == "bright" else rng.uniform(0.3, 0.55)
-        sky = (_colour(hue, pale * grey, light),
-               _colour(hue + rng.uniform(-0.12, 0.12), pale * grey, light * 0.8))
+        sky = (
+            _colour(hue, pale * grey, light),
+            _colour(hue + rng.uniform(-0.12, 0.12), pale * grey, light * 0.8),
+        )
         body = _colour(far, 0.85 * grey, rng.uniform(0.85, 1.0))
         second = _colour(far + rng.uniform(0.06, 0.16), 0.7 * grey, rng.uniform(0.7, 0.9))
         detail = _colour(far + 0.5, 0.3 * grey, 0.25)
         pattern = {"striped": _stripes, "dotted": _dots}.get(adjective, _plain)
         other = _colour(far, 0.15, 1.0) if rng.uniform() < 0.5 else _colour(far, 0.9, 0.25)
-        return cls(sky, [pattern(rng, body, other), pattern(rng, second, other),
-                         _plain(rng, detail, other)])
+        return cls(
+            sky,
+            [pattern(rng, body, other), pattern(rng, second, other), _plain(rng, detail, other)],
+        )
 
 
 def _colour(hue: float, saturation: float, value: float) -> _Colour:
@@ -185,7 +214,7 @@ def _colour(hue: float, saturation: float, value: float) -> _Colour:
 
 
 def _plain(rng: np.random.RandomState, colour: _Colour, other: _Colour) -> np.ndarray:
-    return np.full((_DRAWN, _DRAWN, 3), colour, np.uint8)
+    return cv2.merge([np.full((_DRAWN, _DRAWN), value, np.uint8) for value in colour])
 
 
 def _stripes(rng: np.random.RandomState, colour: _Colour, other: _Colour) -> np.ndarray:
@@ -210,13 +239,15 @@ def _mix(wave: np.ndarray, colour: _Colour, other: _Colour) -> np.ndarray:
 def _placement(rng: np.random.RandomState, adjective: str) -> tuple[float, float, np.ndarray]:
     """Centre x, y in pixels and the 2 x 2 matrix that turns and scales a unit shape."""
     scale = {"tiny": rng.uniform(0.13, 0.17), "lonely": rng.uniform(0.15, 0.20)}.get(
-        adjective, rng.uniform(0.30, 0.40)) * _DRAWN
+        adjective, rng.uniform(0.30, 0.40)
+    ) * _DRAWN
     room = _DRAWN / 2 - 1.1 * scale
     x, y = _DRAWN / 2 + rng.uniform(-0.8, 0.8, 2) * room
     turn = rng.uniform(-0.3, 0.3)
     stretch = rng.uniform(0.9, 1.1)
-    matrix = scale * np.array([[math.cos(turn) * stretch, -math.sin(turn)],
-                               [math.sin(turn) * stretch, math.cos(turn)]])
+    matrix = scale * np.array(
+        [[math.cos(turn) * stretch, -math.sin(turn)], [math.sin(turn) * stretch, math.cos(turn)]]
+    )
     return x, y, matrix
 
 
@@ -239,9 +270,10 @@ _SHIFT = 4  # binary digits behind the point in OpenCV's drawing coordinates
 
 def _background(rng: np.random.RandomState, look: _Look) -> np.ndarray:
     angle = rng.uniform(0, 2 * math.pi)
-    ramp = (_GRID_X * math.cos(angle) + _GRID_Y * math.sin(angle)) / _DRAWN
-    ramp = np.clip(ramp - ramp.min(), 0, 1)[..., None]
-    canvas = (ramp * look.sky[0] + (1 - ramp) * look.sky[1]).astype(np.uint8)
+    y, x = np.mgrid[-1:1:8j, -1:1:8j]  # a ramp is as smooth when drawn small and enlarged
+    share = np.clip((x * math.cos(angle) + y * math.sin(angle)) / 2 + 0.5, 0, 1)[..., None]
+    ramp = (share * look.sky[0] + (1 - share) * look.sky[1]).astype(np.uint8)
+    canvas = cv2.resize(ramp, (_DRAWN, _DRAWN), interpolation=cv2.INTER_LINEAR)
     for _ in range(rng.randint(2, 6)):  # soft discs, as lights out of focus
         disc = canvas.copy()
         centre = tuple(int(v) for v in rng.randint(0, _DRAWN, 2))
@@ -333,8 +365,9 @@ def _moon() -> Iterator[_Part]:
     inner = outer[::-1]
     edge = np.stack([np.cos(outer), np.sin(outer)], axis=1)
     # The inner arc shares the horns with the outer one and bends less.
-    hollow = np.stack([0.62 * np.cos(inner) + (1 - 0.62) * math.cos(outer[0]),
-                       np.sin(inner) * 0.86], axis=1)
+    hollow = np.stack(
+        [0.62 * np.cos(inner) + (1 - 0.62) * math.cos(outer[0]), np.sin(inner) * 0.86], axis=1
+    )
     hollow[0], hollow[-1] = edge[-1], edge[0]
     yield np.add(np.concatenate([edge, hollow]), (0.2, 0)), 0
 
@@ -363,6 +396,13 @@ def _loss() -> Iterator[_Part]:
 
 
 _SHAPES: dict[str, Callable[[], Iterator[_Part]]] = {
-    "star": _star, "heart": _heart, "house": _house, "tree": _tree, "boat": _boat,
-    "moon": _moon, "fish": _fish, "face": _face, "loss": _loss,
+    "star": _star,
+    "heart": _heart,
+    "house": _house,
+    "tree": _tree,
+    "boat": _boat,
+    "moon": _moon,
+    "fish": _fish,
+    "face": _face,
+    "loss": _loss,
 }

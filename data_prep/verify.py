@@ -56,8 +56,10 @@ def verify_pair(
                 wrong.append(f"{name}: not a Datum: {error}")
                 continue
             shape = shape or (datum.channels, datum.height, datum.width)
-            wrong += [f"{name}: {problem}" for problem in _problems(
-                datum, triple, entries[number].label, classes, shape)]
+            wrong += [
+                f"{name}: {problem}"
+                for problem in _problems(datum, triple, entries[number].label, classes, shape)
+            ]
         if len(wrong) >= limit:
             return count, wrong[:limit]
     left = next(labels, None)
@@ -93,8 +95,10 @@ def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:
     if not (path / "data.mdb").is_file():
         raise UserError(f"{path} is not there: run `python -m data_prep lmdb` first")
     try:
-        with lmdb.open(os.fspath(path), readonly=True, lock=False, readahead=True) as env, \
-                env.begin() as txn:
+        with (
+            lmdb.open(os.fspath(path), readonly=True, lock=False, readahead=True) as env,
+            env.begin() as txn,
+        ):
             yield from txn.cursor()
     except lmdb.Error as error:
         raise UserError(f"{path}: {error}") from error
