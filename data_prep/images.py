@@ -82,7 +82,7 @@ def _files(anp: os.DirEntry[str], root: str, ignored: list[tuple[str, str]]) -> 
         path = f"{anp.name}/{file.name}"
         if not file.name.lower().endswith(SUFFIXES):
             ignored.append((path, "not named like an image"))
-        elif not _is_utf8(file.name) or "\n" in file.name:
+        elif not _fits_a_list(file.name):
             ignored.append((path, "a list cannot hold its name (not UTF-8, or a line break)"))
         elif _leaves(file, root):
             ignored.append((path, "a link that leaves the image folder"))
@@ -103,9 +103,9 @@ def _leaves(entry: os.DirEntry[str], root: str) -> bool:
     return Path(root).resolve() not in Path(entry.path).resolve().parents
 
 
-def _is_utf8(name: str) -> bool:
+def _fits_a_list(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return "\n" not in name and "\r" not in name

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ def write_pair(
     allow_dropped: bool = False,
     drop_damaged: bool = False,
     fresh: bool = False,
-    say: Callable[[str], None] = tqdm.write,
+    say: Callable[[str], None] | None = None,
 ) -> Report:
     """Write `<part>_image_lmdb` and `<part>_label_lmdb` from `<part>.txt`.
 
@@ -83,7 +84,7 @@ def write_pair(
         allow_dropped: go on when more than 1% of the list cannot be read.
         drop_damaged: leave out JPEGs that end early instead of keeping what there is.
         fresh: write again even if nothing changed.
-        say: gets one line for every image left out or damaged.
+        say: gets one line for every image left out or damaged; by default stderr does.
 
     Raises:
         UserError: the list is wrong, too much of it cannot be read, the disk
@@ -115,7 +116,7 @@ def write_pair(
             report,
             allow_dropped,
             drop_damaged,
-            say,
+            say or _say,
         )
         facts = {k: v for k, v in vars(report).items() if k != "reused"}
         for place in places.values():
@@ -225,6 +226,10 @@ class _Writer:
 
     def close(self) -> None:
         self._env.close()  # aborts what is not committed
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
 
 
 def made_from(database: Path) -> dict[str, Any] | None:

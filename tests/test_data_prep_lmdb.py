@@ -1,0 +1,498 @@
+"""Databases from lists: records, faults, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+
+from basics.cli import UserError
+from caffeproto import Datum
+from data_prep import sample
+from data_prep.__main__ import main
+from data_prep.classes import Classes
+from data_prep.folder import DataFolder
+from data_prep.lists import Entry, write_list
+from data_prep.verify import verify_pair
+
+NAMES = [f"{part}_{kind}_lmdb" for part in ("train", "test") for kind in ("image", "label")]
+
+
+def records(path: Path) -> list[tuple[bytes, bytes]]:
+    with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as txn:
+        return [(bytes(key), bytes(value)) for key, value in txn.cursor()]
+
+
+def picture(seed: int = 0, height: int = 40, width: int = 56) -> np.ndarray:
+    noise = np.random.RandomState(seed).randint(0, 256, (8, 8, 3)).astype(np.uint8)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def encoded(suffix: str, pixels: np.ndarray, *options: int) -> bytes:
+    return cv2.imencode(suffix, pixels, list(options))[1].tobytes()
+
+
+def exif_rotated(orientation: int) -> bytes:
+    jpeg = encoded(".jpg", picture(orientation))
+    tiff = (
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation, 0, 0]) + b"\0" * 4
+    )
+    body = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
+
+
+def odd_images() -> dict[str, bytes]:
+    """Images that OpenCV reads, though each is unusual in its way."""
+    color, jpeg = picture(), encoded(".jpg", picture(1, 300, 400))
+    grey = cv2.cvtColor(color, cv2.COLOR_BGR2GRAY)
+    return {
+        "grey.jpg": encoded(".jpg", grey),
+        "progressive.jpg": encoded(".jpg", color, cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        "png named.jpg": encoded(".png", color),
+        "alpha.png": encoded(".png", np.dstack([color, grey])),
+        "deep.png": encoded(".png", color.astype(np.uint16) * 257 + 3),
+        "bmp.bmp": encoded(".bmp", color),
+        "webp named.jpg": encoded(".webp", color),
+        "tiff.tif": encoded(".tiff", color),
+        "one pixel.jpg": encoded(".jpg", color[:1, :1]),
+        "long and thin.jpg": encoded(".jpg", picture(2, 3, 900)),
+        "exact.jpg": encoded(".jpg", picture(3, 48, 48)),
+        "größe 東京.jpg": jpeg,
+        "x" * 251 + ".jpg": jpeg,
+        "trailing bytes.jpg": jpeg + b"\0" * 100,
+        **{f"exif{i}.jpg": exif_rotated(i) for i in range(1, 9)},
+        **{f"truncated{n}.jpg": jpeg[: len(jpeg) * n // 10] for n in (5, 8, 9)},
+    }
+
+
+UNREADABLE = {
+    "empty.jpg": (b"", "empty file"),
+    "page.jpg": (b"\n<!DOCTYPE html><html>gone</html>", "a web page, not an image"),
+    "gif.jpg": (b"GIF89a" + b"\0" * 99, "a GIF, which Caffe does not read"),
+    "zip.jpg": (b"PK\3\4 something else", "not an image: it begins with b'PK"),
+    "header.jpg": (encoded(".jpg", picture())[:100], "damaged"),
+    "damaged.png": (encoded(".png", picture())[:40], "damaged"),
+}
+
+
+class Data:
+    """A data folder with images of two ANPs, dark_moon (0) and tiny_star (1)."""
+
+    def __init__(self, root: Path, files: dict[str, bytes]) -> None:
+        self.images, self.out = root / "images", root / "data"
+        self.folder = DataFolder(self.out)
+        self.classes = Classes.of(["dark_moon", "tiny_star"])
+        self.classes.write(self.folder.classes)
+        entries = []
+        for i, (name, content) in enumerate(files.items()):
+            anp = self.classes.anp[i % 2]
+            (self.images / anp).mkdir(parents=True, exist_ok=True)
+            (self.images / anp / name).write_bytes(content)
+            entries.append(Entry(f"{anp}/{name}", i % 2))
+        self.entries = entries
+        for part in ("train", "test"):
+            write_list(self.folder.list(part), entries)
+
+    def lmdb(self, *options: str) -> int:
+        return main(
+            ["lmdb", "--images", str(self.images), "--out", str(self.out), "--size", "48", *options]
+        )
+
+    def command(self, *options: str) -> list[str]:
+        return [
+            sys.executable,
+            "-m",
+            "data_prep",
+            "lmdb",
+            "--images",
+            str(self.images),
+            "--out",
+            str(self.out),
+            *options,
+        ]
+
+    def there(self) -> list[str]:
+        return [name for name in NAMES if (self.out / name).exists()]
+
+
+@pytest.fixture
+def plain(tmp_path):
+    return Data(tmp_path, {f"{i}.jpg": encoded(".jpg", picture(i)) for i in range(30)})
+
+
+def test_records(plain):
+    assert plain.lmdb() == 0
+    images, labels = (records(plain.folder.lmdb("train", kind)) for kind in ("image", "label"))
+    assert [key for key, _ in images] == [key for key, _ in labels]
+    assert images[11][0] == b"00000011_tiny_star/11.jpg"
+    for (_, image), (_, label), entry in zip(images, labels, plain.entries):
+        datum = Datum.FromString(image)
+        pixels = cv2.imread(str(plain.images / entry.path))
+        expected = cv2.resize(pixels, (48, 48)).transpose(2, 0, 1)
+        assert datum.data == expected.tobytes()
+        assert datum.label == entry.label
+        assert list(Datum.FromString(label).float_data) == list(plain.classes.triples[entry.label])
+    for part in ("train", "test"):
+        assert verify_pair(plain.folder, part, plain.classes) == (30, [])
+
+
+@pytest.mark.caffe
+def test_records_are_convert_imagesets(tmp_path, caffe_tools):
+    """Real convert_imageset and we agree byte for byte, odd and unreadable files included."""
+    files = {f"{i}.jpg": encoded(".jpg", picture(i, 60 + i % 50, 50 + i % 70)) for i in range(300)}
+    files.update(odd_images())
+    files.update({name: content for name, (content, _) in UNREADABLE.items()})
+    data = Data(tmp_path, files)
+    data.lmdb("--allow-dropped")
+    reference = tmp_path / "reference"
+    subprocess.run(
+        [
+            caffe_tools["convert_imageset"],
+            "-resize_width",
+            "48",
+            "-resize_height",
+            "48",
+            f"{data.images}/",
+            data.folder.list("train"),
+            reference,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    theirs, ours = records(reference), records(data.folder.lmdb("train", "image"))
+    assert [key for key, _ in ours] == [key for key, _ in theirs]
+    assert [key for (key, a), (_, b) in zip(ours, theirs) if a != b] == []
+    assert len(ours) == len(files) - len(UNREADABLE)
+
+
+def test_unreadable_files_are_named_and_leave_both_databases(tmp_path, capsys):
+    files = {f"{i}.jpg": encoded(".jpg", picture(i)) for i in range(10)}
+    files.update({name: content for name, (content, _) in UNREADABLE.items()})
+    data = Data(tmp_path, files)
+    (data.images / "dark_moon" / "0.jpg").unlink()
+    with pytest.raises(UserError, match=r"more than 1% of 16 images .*--allow-dropped"):
+        data.lmdb()
+    assert data.there() == []
+    capsys.readouterr()
+    data.lmdb("--allow-dropped", "--json")
+    output = capsys.readouterr()
+    summary = json.loads(output.out)
+    dropped = {Path(path).name: reason for path, reason in summary["train"]["dropped"]}
+    assert dropped.pop("0.jpg") == "No such file or directory"
+    assert dropped.keys() == UNREADABLE.keys()
+    for name, (_, reason) in UNREADABLE.items():
+        assert dropped[name].startswith(reason)
+        assert f"{name}: {reason}" in output.err
+    assert json.loads(data.folder.manifest.read_text())["lmdb"]["train"] == summary["train"]
+    # The numbers of the lines that were left out stay free, as convert_imageset leaves them.
+    keys = [key for key, _ in records(data.folder.lmdb("test", "label"))]
+    assert [int(key[:8]) for key in keys] == list(range(1, 10))
+    assert keys == [key for key, _ in records(data.folder.lmdb("test", "image"))]
+
+
+def test_one_percent_may_be_missing(tmp_path):
+    files = {f"{i}.jpg": encoded(".jpg", picture(i)) for i in range(99)}
+    data = Data(tmp_path, {**files, "empty.jpg": b""})
+    data.lmdb()
+    assert len(records(data.folder.lmdb("train", "image"))) == 99
+
+
+def test_truncated_jpegs_are_kept_and_named_or_dropped(tmp_path, capsys):
+    files = {f"{i}.jpg": encoded(".jpg", picture(i)) for i in range(9)}
+    data = Data(tmp_path, {**files, "cut.jpg": encoded(".jpg", picture(1, 300, 400))[:6000]})
+    data.lmdb()
+    assert "damaged tiny_star/cut.jpg: the JPEG ends early" in capsys.readouterr().err
+    assert len(records(data.folder.lmdb("train", "image"))) == 10
+    data.lmdb("--drop-damaged", "--allow-dropped")
+    assert len(records(data.folder.lmdb("train", "image"))) == 9
+
+
+def test_a_decompression_bomb_is_left_out(tmp_path):
+    """A PNG that claims 60,000 x 60,000 pixels."""
+    png = bytearray(encoded(".png", picture()))
+    png[16:24] = (60_000).to_bytes(4, "big") * 2
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+    data = Data(tmp_path, {"good.jpg": encoded(".jpg", picture()), "bomb.png": bytes(png)})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    data.lmdb("--allow-dropped")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
+    assert len(records(data.folder.lmdb("train", "image"))) == 1
+
+
+def test_nothing_is_written_twice_and_changes_are_noticed(plain, capsys):
+    def stamps() -> list[int]:
+        return [(plain.out / name / "data.mdb").stat().st_mtime_ns for name in NAMES]
+
+    plain.lmdb()
+    first = stamps()
+    plain.lmdb()
+    assert stamps() == first
+    assert "already there" in capsys.readouterr().out
+    plain.lmdb("--fresh")
+    second = stamps()
+    assert not set(second) & set(first)
+    write_list(plain.folder.list("test"), plain.entries[:5])
+    plain.lmdb()
+    assert [new == old for new, old in zip(stamps(), second)] == [True, True, False, False]
+    assert len(records(plain.folder.lmdb("test", "label"))) == 5
+
+
+def test_a_foreign_database_is_left_alone(plain):
+    foreign = plain.folder.lmdb("test", "label")
+    foreign.mkdir()
+    (foreign / "data.mdb").write_bytes(b"somebody's")
+    with pytest.raises(UserError, match="was not made by data_prep"):
+        plain.lmdb()
+    assert (foreign / "data.mdb").read_bytes() == b"somebody's"
+
+
+def test_two_runs_at_once(plain):
+    with plain.folder.lock(), pytest.raises(UserError, match="another run is writing there"):
+        plain.lmdb()
+    plain.lmdb()
+
+
+def test_stale_lists_are_refused(plain):
+    Classes.of(["dark_moon", "bright_moon", "tiny_star"]).write(plain.folder.classes)
+    with pytest.raises(UserError, match=r"train.txt:\d+: label \d is .* run .*split.* again"):
+        plain.lmdb()
+
+
+@pytest.mark.parametrize("options", [["--size", "0"], ["--size", "9999"], ["--threads", "0"]])
+def test_wrong_options(plain, options):
+    with pytest.raises(UserError, match=options[0]):
+        plain.lmdb(*options)
+
+
+def test_output_that_cannot_be_written(plain, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        main(["filter", "--labels", str(plain.folder.classes), "--out", str(tmp_path / "file")])
+
+
+def test_a_full_disk_is_one_clear_line(plain):
+    """A limit on file size stops the write in the middle, as a full disk does."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    done = subprocess.run(
+        plain.command("--size", "224"),
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "cannot write the train databases" in done.stderr.splitlines()[-1]
+    assert plain.there() == []
+    assert not (plain.out / ".partial").exists()
+    plain.lmdb()
+
+
+def test_kill_leaves_no_half_database(tmp_path):
+    """kill -9 at different moments: what has a name is whole, and a rerun finishes."""
+    files = {f"{i}.jpg": encoded(".jpg", picture(i, 200, 300)) for i in range(600)}
+    data = Data(tmp_path, files)
+    whole = Data(tmp_path / "other", files)
+    whole.lmdb("--size", "160")
+    reference = [records(whole.out / name) for name in NAMES]
+    killed = 0
+    for delay in (0.0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5):
+        process = subprocess.Popen(
+            data.command("--size", "160", "--fresh"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        partial = data.out / ".partial" / "image" / "data.mdb"
+        while process.poll() is None and not partial.exists():
+            time.sleep(0.002)
+        time.sleep(delay)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+        for part in ("train", "test"):
+            if data.folder.lmdb(part, "image").exists():
+                assert verify_pair(data.folder, part, data.classes) == (600, [])
+    assert killed
+    subprocess.run(data.command("--size", "160"), check=True, capture_output=True)
+    assert [records(data.out / name) for name in NAMES] == reference
+    assert not (data.out / ".partial").exists()
+
+
+# --- verify finds what is wrong -----------------------------------------------------------------
+
+
+def _change(path: Path, change) -> None:
+    with lmdb.open(str(path), map_size=1 << 30) as env, env.begin(write=True) as txn:
+        change(txn)
+
+
+def _swap(txn) -> None:
+    a, b = b"00000003_tiny_star/3.jpg", b"00000004_dark_moon/4.jpg"
+    first, second = txn.get(a), txn.get(b)
+    txn.put(a, second)
+    txn.put(b, first)
+
+
+@pytest.mark.parametrize("kind", ["image", "label"])
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (_swap, "00000003_tiny_star/3.jpg: label"),
+        (lambda txn: txn.delete(b"00000005_tiny_star/5.jpg"), "5.jpg"),
+        (lambda txn: txn.delete(b"00000029_tiny_star/29.jpg"), "29.jpg"),
+        (lambda txn: txn.put(b"00000030_tiny_star/30.jpg", b""), "30.jpg"),
+        (lambda txn: txn.put(b"00000007_tiny_star/7.jpg", b"\x08"), "7.jpg: not a Datum"),
+    ],
+)
+def test_verify_finds_one_wrong_record(plain, kind, change, complaint):
+    plain.lmdb()
+    assert main(["verify", "--out", str(plain.out)]) == 0
+    _change(plain.folder.lmdb("train", kind), change)
+    with pytest.raises(UserError) as error:
+        main(["verify", "--out", str(plain.out)])
+    assert complaint in str(error.value)
+
+
+def test_verify_misses_no_record_gone_from_both(plain):
+    plain.lmdb()
+    for kind in ("image", "label"):
+        _change(
+            plain.folder.lmdb("test", kind), lambda txn: txn.delete(b"00000002_dark_moon/2.jpg")
+        )
+    with pytest.raises(UserError, match="29 records, 30 were written"):
+        main(["verify", "--out", str(plain.out)])
+
+
+# --- the sample, and the whole way --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sample")
+    sample.make(out, per_anp=8)
+    return out
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_sample_is_deterministic(drawn, tmp_path):
+    first = _contents(drawn)
+    sample.make(tmp_path, per_anp=8, threads=1)
+    assert _contents(tmp_path) == first
+    sample.make(tmp_path, per_anp=2, seed=1)  # replaces the other; nothing of it stays
+    second = _contents(tmp_path)
+    assert len(second) < len(first)
+    assert not {v for k, v in second.items() if k.endswith(".jpg")} & set(first.values())
+
+
+def test_sample_leaves_other_folders_alone(tmp_path):
+    (tmp_path / "bi_concepts").mkdir()
+    with pytest.raises(UserError, match="was not made by `sample`"):
+        sample.make(tmp_path)
+    with pytest.raises(UserError, match="--per-anp 0"):
+        sample.make(tmp_path, per_anp=0)
+
+
+def test_from_sample_to_databases(drawn, tmp_path, capsys):
+    out = tmp_path / "data"
+    images = ["--images", str(drawn), "--out", str(out), "--json"]
+    main(["filter", "--ontology", str(drawn / "ontology.txt"), "--min-images", "6", *images])
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    assert all(step["dropped"] for step in steps[1:])  # every criterion has something to catch
+    assert steps[-1]["adjectives"] >= 6
+    assert steps[-1]["nouns"] >= 6
+    assert steps[-1]["anps"] >= 36
+    main(["split", *images])
+    lists = json.loads(capsys.readouterr().out)["lists"]
+    assert lists["train"]["images"] == 6 * steps[-1]["anps"]  # floor(0.8 * 8)
+    main(["lmdb", "--size", "32", *images])
+    capsys.readouterr()
+    main(["verify", "--out", str(out), "--json"])
+    counts = json.loads(capsys.readouterr().out)
+    assert counts == {part: lists[part]["images"] for part in ("train", "test")}
+
+
+def test_the_manifest_forgets_what_is_out_of_date(drawn, tmp_path):
+    out = tmp_path / "data"
+    images = ["--images", str(drawn), "--out", str(out)]
+    select = ["filter", "--ontology", str(drawn / "ontology.txt"), "--min-images", "6", *images]
+    main(select)
+    main(["split", *images])
+    assert {"filter", "split"} <= json.loads((out / "manifest.json").read_text()).keys()
+    main(select)
+    assert "split" not in json.loads((out / "manifest.json").read_text())
+
+
+def test_a_mistake_is_one_line(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "data_prep",
+            "split",
+            "--images",
+            str(tmp_path),
+            "--out",
+            str(tmp_path / "data"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "run `python -m data_prep filter` first" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.caffe
+def test_real_images(shared, tmp_path, capsys, caffe_tools):
+    """50,000 real images: 44 ANPs have at least 500, and every record is convert_imageset's."""
+    archive = shared / "data" / "cifar_anp.tar.gz"
+    shutil.unpack_archive(archive, tmp_path / "img")
+    out = tmp_path / "data"
+    images = ["--images", str(tmp_path / "img"), "--out", str(out), "--json"]
+    main(["filter", "--ontology", str(shared / "data" / "cifar_anp_ontology.txt"), *images])
+    assert json.loads(capsys.readouterr().out)["classes"]["anp"]["count"] == 44
+    main(["split", *images])
+    main(["lmdb", "--size", "32", *images])
+    main(["verify", "--out", str(out)])
+    for part in ("train", "test"):
+        reference = tmp_path / part
+        subprocess.run(
+            [
+                caffe_tools["convert_imageset"],
+                "-resize_width",
+                "32",
+                "-resize_height",
+                "32",
+                f"{tmp_path / 'img'}/",
+                out / f"{part}.txt",
+                reference,
+            ],
+            check=True,
+            capture_output=True,
+        )
+        assert records(out / f"{part}_image_lmdb") == records(reference)

@@ -1,0 +1,338 @@
+"""The published formats, the real files, the criteria, and class lists."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from basics.cli import UserError
+from data_prep import filter as criteria
+from data_prep import images, ontology
+from data_prep.__main__ import main
+from data_prep.classes import Classes
+
+LIST_3244 = """\
+The sentiment value of each ANP is created by merging two others.
+
+
+1. beautiful [sentiment: 1.00] [#images: 18,487,527]
+\tbeautiful_flower [sentiment: 1.77] [#imgs: 2,380,000]
+\tbeautiful_girl [sentiment: 1.67] [#imgs: 999]
+2. brave [sentiment: -0.50] [#images: 12]
+\tbrave_9/11 [sentiment: 0.11] [#imgs: 12]
+"""
+
+
+def test_sectioned_list():
+    anps = ontology.parse(LIST_3244, "list")
+    assert [anp.name for anp in anps] == ["beautiful_flower", "beautiful_girl", "brave_9/11"]
+    assert anps[0] == ontology.Anp("beautiful_flower", 1.77, 2_380_000)
+    assert (anps[2].adjective, anps[2].noun) == ("brave", "9/11")
+
+
+def test_byte_order_mark_and_dos_line_ends():
+    text = "\ufeff" + LIST_3244.replace("\n", "\r\n")
+    assert ontology.parse(text, "list") == ontology.parse(LIST_3244, "list")
+
+
+def test_plain_list():
+    anps = ontology.parse("cloudy_moon\n\nsuper_moon\n", "list")
+    assert anps == [ontology.Anp("cloudy_moon"), ontology.Anp("super_moon")]
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "complaint"),
+    [
+        (6, "\tbeautiful_girl [sentiment: 1.67]", "expected `adjective_noun"),
+        (6, "beautiful girl [sentiment: 1.67] [#imgs: 999]", "expected `adjective_noun"),
+        (6, "\tbeautiful_girl [sentiment: good] [#imgs: 999]", "'good' is not a sentiment"),
+        (6, "\tbeautiful_girl [sentiment: 1.67] [#imgs: many]", "'many' is not a number of images"),
+        (6, "\tbeautiful_girl [sentiment: 1.67] [#imgs: 9,99]", "'9,99' is not a number of images"),
+        (6, "\tugly_girl [sentiment: 1.67] [#imgs: 9]", "stands under the adjective beautiful"),
+        (6, "\tbeautiful_flower [sentiment: 1.67] [#imgs: 9]", "stands already on line 5"),
+        (7, "2. brave [sentiment: ?] [#images: 12]", "'?' is not a sentiment"),
+        (8, "x" * 200, "found 'xxx"),
+    ],
+)
+def test_malformed_line_is_named(line, text, complaint):
+    lines = LIST_3244.split("\n")
+    lines[line - 1] = text
+    with pytest.raises(UserError, match=rf"^list:{line}: ") as error:
+        ontology.parse("\n".join(lines), "list")
+    assert complaint in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["cloudy_moon\nmoon\n", "cloudy_moon\n_moon\n", "a_b\nc d_e\n"])
+def test_malformed_plain_line_is_named(text):
+    with pytest.raises(UserError, match=r"^list:2: expected adjective_noun"):
+        ontology.parse(text, "list")
+
+
+def test_empty_binary_and_missing_files(tmp_path):
+    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xd8\xff\xe0")
+    for name, complaint in (
+        ("empty", "no adjective_noun"),
+        ("binary", "not UTF-8"),
+        ("missing", "cannot read"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            ontology.read(tmp_path / f"{name}.txt")
+
+
+@given(st.text())
+def test_any_text_parses_or_is_refused_with_its_line(text):
+    try:
+        anps = ontology.parse(text, "list")
+    except UserError as error:
+        assert str(error).startswith("list:")
+    else:
+        assert len({anp.name for anp in anps}) == len(anps)
+
+
+_words = st.text("abcdefgh", min_size=1, max_size=3)
+
+
+@given(
+    st.dictionaries(
+        _words,
+        st.dictionaries(
+            _words, st.tuples(st.integers(-200, 200), st.integers(0, 10**9)), min_size=1
+        ),
+        min_size=1,
+    )
+)
+def test_sectioned_list_round_trip(tree):
+    lines, expected = [], []
+    for number, (adjective, nouns) in enumerate(tree.items(), 1):
+        total = sum(hits for _, hits in nouns.values())
+        lines.append(f"{number}. {adjective} [sentiment: 0.00] [#images: {total:,}]")
+        for noun, (sentiment, hits) in nouns.items():
+            anp = ontology.Anp(f"{adjective}_{noun}", sentiment / 100, hits)
+            expected.append(anp)
+            lines.append(f"\t{anp.name} [sentiment: {anp.sentiment:.2f}] [#imgs: {hits:,}]")
+    assert ontology.parse("\n".join(lines), "list") == expected
+
+
+# --- the real files -----------------------------------------------------------------------------
+
+
+def test_real_lists(shared):
+    anps = ontology.read(shared / "vso" / "3244ANPs.txt")
+    assert len(anps) == 3244
+    assert len({anp.adjective for anp in anps}) == 269
+    assert all(-2 <= anp.sentiment <= 2 and anp.hits > 0 for anp in anps)
+    refined = ontology.read(shared / "vso" / "1200ANPsv1.1.txt")
+    assert len(refined) == 1200
+
+
+def test_real_class_lists(shared):
+    classes = Classes.read(shared / "vso")
+    assert (len(classes.adj), len(classes.anp), len(classes.noun)) == (117, 553, 167)
+    assert (classes.adj[0], classes.anp[0], classes.noun[0]) == ("cute", "dry_leaves", "shoes")
+    adj, anp, noun = classes.triples[1]
+    assert (classes.adj[adj], anp, classes.noun[noun]) == ("tiny", 1, "dog")
+
+
+def test_the_criteria_keep_the_papers_classes(shared):
+    """All 553 pass criteria 1 and 2 on the 1,200 list; with the degree taken last they do not."""
+    decisions = criteria.decide(
+        ontology.read(shared / "vso" / "1200ANPsv1.1.txt"), None, excluded=criteria.read_excluded()
+    )
+    kept = {d.anp.name for d in decisions if not d.criterion}
+    final = Classes.read(shared / "vso").anp
+    assert kept >= set(final)
+    assert criteria.summary(decisions)[1]["adjectives"] == 132
+    again = criteria.decide([ontology.Anp(name) for name in final], None)
+    assert len({d.anp.adjective for d in again if d.criterion}) == 36
+
+
+# --- criteria -----------------------------------------------------------------------------------
+
+
+def test_adjective_degree_counts_the_full_list():
+    """dark keeps its star although its other two nouns fall to the later criteria."""
+    anps = [
+        ontology.Anp(name)
+        for name in ("dark_star", "dark_face", "dark_moon", "lone_star", "lone_moon")
+    ]
+    counts = {"dark_star": 9, "dark_face": 9, "dark_moon": 1, "lone_star": 9, "lone_moon": 9}
+    decisions = criteria.decide(anps, counts, excluded={"face": "biasing"}, min_images=9)
+    assert [d.criterion for d in decisions] == [None, "noun", "images", "adjective", "adjective"]
+    assert [row["dropped"] for row in criteria.summary(decisions)] == [0, 2, 1, 1]
+
+
+def test_images_on_disk_count_not_search_hits():
+    anps = [ontology.Anp(f"dark_{noun}", 0.0, 10**6) for noun in ("star", "moon", "tree")]
+    decisions = criteria.decide(anps, {"dark_star": 500, "dark_moon": 499})
+    assert [d.criterion for d in decisions] == [None, "images", "images"]
+
+
+def test_excluded_nouns_have_reasons(tmp_path):
+    assert set(criteria.read_excluded()) == {"face", "flowers", "loss", "adventure", "history"}
+    path = tmp_path / "nouns.txt"
+    for text, complaint in (("face\n", ":1: expected"), ("# x\nface: a\nface: b\n", ":3: face")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=complaint):
+            criteria.read_excluded(path)
+
+
+# --- class lists --------------------------------------------------------------------------------
+
+
+def test_classes_are_sorted_and_round_trip(tmp_path):
+    classes = Classes.of(["tiny_star", "dark_moon", "dark_star"])
+    assert classes == Classes(
+        ("dark", "tiny"), ("dark_moon", "dark_star", "tiny_star"), ("moon", "star")
+    )
+    assert classes.triples == [(0, 0, 0), (0, 1, 1), (1, 2, 1)]
+    classes.write(tmp_path)
+    assert Classes.read(tmp_path) == classes
+
+
+@pytest.mark.parametrize(
+    ("adj", "anp", "noun", "complaint"),
+    [
+        ("dark\n", "dark_moon\n", "", "no noun class"),
+        ("dark\ndark\n", "dark_moon\n", "moon\n", "dark is named twice"),
+        ("tiny\n", "dark_moon\n", "moon\n", "dark_moon has no class in the adj list"),
+        ("dark\n", "dark_moon\n", "star\n", "dark_moon has no class in the noun list"),
+        ("dark\n\ntiny\n", "dark_moon\n", "moon\n", "adj.txt:2: expected one class name"),
+    ],
+)
+def test_wrong_class_lists(tmp_path, adj, anp, noun, complaint):
+    for task, text in (("adj", adj), ("anp", anp), ("noun", noun)):
+        (tmp_path / f"{task}.txt").write_text(text)
+    with pytest.raises(UserError) as error:
+        Classes.read(tmp_path)
+    assert complaint in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+# --- the folder tree ----------------------------------------------------------------------------
+
+
+def _tree(root, *paths):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"x")
+
+
+def test_scan_finds_images_and_says_what_it_ignores(tmp_path):
+    root = tmp_path / "vso" / "bi_concepts1553"
+    _tree(
+        root,
+        "dark_moon/b c.JPG",
+        "dark_moon/a.jpg",
+        "dark_moon/ü.png",
+        "dark_moon/notes.txt",
+        "dark_moon/.hidden.jpg",
+        "dark_moon/line\nbreak.jpg",
+        "readme/x.jpg",
+    )
+    _tree(tmp_path, "outside.jpg")
+    (root / "dark_moon" / "link.jpg").symlink_to(tmp_path / "outside.jpg")
+    (root / "dark_moon" / "inner.jpg").symlink_to(root / "dark_moon" / "a.jpg")
+    (root / "dark_moon" / "folder.jpg").mkdir()
+    found = images.scan(tmp_path / "vso")
+    assert found.root == root
+    assert found.by_anp == {
+        "dark_moon": [f"dark_moon/{name}" for name in ("a.jpg", "b c.JPG", "inner.jpg", "ü.png")]
+    }
+    assert {path for path, _ in found.ignored} == {
+        "readme",
+        "dark_moon/notes.txt",
+        "dark_moon/line\nbreak.jpg",
+        "dark_moon/link.jpg",
+        "dark_moon/folder.jpg",
+    }
+
+
+def test_scan_refuses_what_is_no_image_folder(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        images.scan(tmp_path / "missing")
+    with pytest.raises(UserError, match="no folder named adjective_noun"):
+        images.scan(tmp_path)
+    (tmp_path / "bi_concepts1").mkdir()
+    (tmp_path / "bi_concepts2").mkdir()
+    with pytest.raises(UserError, match="which of bi_concepts1, bi_concepts2"):
+        images.scan(tmp_path)
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def test_filter_command(tmp_path, capsys):
+    _tree(
+        tmp_path / "img",
+        *(f"dark_{noun}/{i}.jpg" for noun in ("star", "moon") for i in "ab"),
+        "dark_tree/a.jpg",
+        "tiny_star/a.jpg",
+    )
+    (tmp_path / "list.txt").write_text("dark_star\ndark_moon\ndark_tree\ntiny_star\n")
+    out = tmp_path / "data"
+    assert (
+        main(
+            [
+                "filter",
+                "--ontology",
+                str(tmp_path / "list.txt"),
+                "--images",
+                str(tmp_path / "img"),
+                "--min-images",
+                "2",
+                "--out",
+                str(out),
+                "--json",
+            ]
+        )
+        == 0
+    )
+    summary = json.loads(capsys.readouterr().out)
+    assert [row["anps"] for row in summary["steps"]] == [4, 3, 3, 2]
+    assert (out / "classes" / "anp.txt").read_text() == "dark_moon\ndark_star\n"
+    rows = list(csv.DictReader((out / "ontology.csv").open()))
+    assert [(row["anp"], row["kept"], row["criterion"]) for row in rows] == [
+        ("dark_star", "yes", ""),
+        ("dark_moon", "yes", ""),
+        ("dark_tree", "no", "images"),
+        ("tiny_star", "no", "adjective"),
+    ]
+    assert json.loads((out / "manifest.json").read_text())["filter"]["steps"] == summary["steps"]
+
+
+def test_filter_that_leaves_nothing_says_where(tmp_path):
+    (tmp_path / "list.txt").write_text("dark_star\ntiny_star\n")
+    with pytest.raises(UserError, match="after the criterion `adjective`"):
+        main(["filter", "--ontology", str(tmp_path / "list.txt"), "--out", str(tmp_path / "data")])
+    assert not (tmp_path / "data").exists()
+
+
+def test_labels_keep_their_order_and_name_what_is_missing(tmp_path, capsys):
+    _tree(tmp_path / "img", "tiny_star/a.jpg")
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for task, text in (
+        ("adj", "tiny\ndark\n"),
+        ("anp", "tiny_star\ndark_moon\n"),
+        ("noun", "star\nmoon\n"),
+    ):
+        (lists / f"mtvso_{task}.txt").write_text(text)
+    main(
+        [
+            "filter",
+            "--labels",
+            str(lists),
+            "--images",
+            str(tmp_path / "img"),
+            "--out",
+            str(tmp_path / "data"),
+        ]
+    )
+    assert "1 ANPs have no image on disk: dark_moon" in capsys.readouterr().out
+    assert (tmp_path / "data" / "classes" / "adj.txt").read_text() == "tiny\ndark\n"

@@ -1,0 +1,122 @@
+"""The split and the list format."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from basics.cli import UserError
+from data_prep.classes import Classes
+from data_prep.lists import Entry, read_list, write_list
+from data_prep.split import parse_fraction, split, train_count
+
+_names = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="/\0\r\n"), min_size=1, max_size=8
+)
+_trees = st.dictionaries(
+    st.sampled_from(["dark_moon", "dark_star", "tiny_star", "tiny_tree"]),
+    st.sets(_names, max_size=30),
+    min_size=1,
+).map(lambda tree: {anp: [f"{anp}/{name}.jpg" for name in names] for anp, names in tree.items()})
+
+
+@given(_trees, st.integers(0, 10**6), st.fractions(0, 1).filter(lambda f: 0 < f < 1))
+def test_split_is_floor_disjoint_and_whole(tree, seed, fraction):
+    labels = {anp: i for i, anp in enumerate(sorted(tree))}
+    train, test = split(tree, labels, seed, fraction)
+    assert not set(train) & set(test)
+    expected = {Entry(path, labels[anp]) for anp, paths in tree.items() for path in paths}
+    assert set(train) | set(test) == expected
+    assert len(train) + len(test) == len(expected)
+    for anp, paths in tree.items():
+        mine = sum(entry.label == labels[anp] for entry in train)
+        assert mine == (fraction * len(paths)).__floor__()
+
+
+@given(_trees, st.randoms(use_true_random=False))
+def test_split_does_not_depend_on_order(tree, random):
+    labels = {anp: i for i, anp in enumerate(sorted(tree))}
+    shuffled = list(tree.items())
+    random.shuffle(shuffled)
+    again = {anp: random.sample(paths, len(paths)) for anp, paths in shuffled}
+    assert split(tree, labels) == split(again, labels)
+
+
+def test_another_seed_is_another_split_and_another_order():
+    tree = {"dark_moon": [f"dark_moon/{i}.jpg" for i in range(100)]}
+    train, _ = split(tree, {"dark_moon": 0}, seed=0)
+    other, _ = split(tree, {"dark_moon": 0}, seed=1)
+    assert set(train) != set(other)
+    assert [entry.path for entry in train] != sorted(entry.path for entry in train)
+
+
+def test_split_is_the_same_everywhere():
+    """Written down once: a change here would break everybody's reruns."""
+    train, test = split({"a_b": [f"a_b/{i}.jpg" for i in range(5)]}, {"a_b": 7}, seed=3)
+    assert [*train, *test] == [Entry(f"a_b/{i}.jpg", 7) for i in (3, 4, 1, 2, 0)]
+
+
+def test_train_count_is_exact():
+    # In floating point, 0.29 * 100 is 28.999...: floor would lose one.
+    assert train_count(100, Fraction("0.29")) == 29
+    assert [train_count(n, Fraction(4, 5)) for n in range(11)] == [0, 0, 1, 2, 3, 4, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("text", ["1", "0", "1.2", "-0.5", "x", "1/0", "nan"])
+def test_wrong_fraction(text):
+    with pytest.raises(UserError):
+        parse_fraction(text)
+
+
+# --- lists --------------------------------------------------------------------------------------
+
+CLASSES = Classes.of(["dark_moon", "tiny_star"])
+
+
+@given(st.sets(_names, min_size=1))
+def test_list_round_trip(tmp_path_factory, names):
+    path = tmp_path_factory.getbasetemp() / "list.txt"
+    entries = [Entry(f"tiny_star/{name}.jpg", 1) for name in names if name != ".."]
+    if entries:
+        write_list(path, entries)
+        assert read_list(path, CLASSES) == entries
+
+
+def test_list_splits_at_the_last_space(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_bytes("dark_moon/full moon 2.jpg 0\r\ntiny_star/ü.jpg 1\n".encode())
+    assert read_list(path, CLASSES) == [("dark_moon/full moon 2.jpg", 0), ("tiny_star/ü.jpg", 1)]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("dark_moon/a.jpg", "expected `path label`"),
+        ("dark_moon/a.jpg x", "expected `path label`"),
+        ("dark_moon/a.jpg -1", "expected `path label`"),
+        (" 1", "expected `path label`"),
+        ("dark_moon/a.jpg 2", "there are 2 ANP classes"),
+        ("dark_moon/a.jpg 1", "label 1 is tiny_star, not dark_moon"),
+        ("../dark_moon/a.jpg 0", "leaves the image folder"),
+        ("dark_moon/../../a.jpg 0", "leaves the image folder"),
+        ("/dark_moon/a.jpg 0", "leaves the image folder"),
+        ("tiny_star/a.jpg 1", "stands already on line 1"),
+    ],
+)
+def test_wrong_line_is_named(tmp_path, line, complaint):
+    path = tmp_path / "train.txt"
+    path.write_text(f"tiny_star/a.jpg 1\n{line}\n")
+    with pytest.raises(UserError, match="train.txt:2: ") as error:
+        read_list(path, CLASSES)
+    assert complaint in str(error.value)
+
+
+def test_empty_and_missing_lists(tmp_path):
+    with pytest.raises(UserError, match="run `python -m data_prep split` first"):
+        read_list(tmp_path / "train.txt", CLASSES)
+    (tmp_path / "train.txt").write_text("\n")
+    with pytest.raises(UserError, match="no image in it"):
+        read_list(tmp_path / "train.txt", CLASSES)
