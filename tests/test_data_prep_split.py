@@ -109,7 +109,7 @@ def test_list_splits_at_the_last_space(tmp_path):
 def test_wrong_line_is_named(tmp_path, line, complaint):
     path = tmp_path / "train.txt"
     path.write_text(f"tiny_star/a.jpg 1\n{line}\n")
-    with pytest.raises(UserError, match="train.txt:2: ") as error:
+    with pytest.raises(UserError, match=r"train\.txt:2: ") as error:
         read_list(path, CLASSES)
     assert complaint in str(error.value)
 
