@@ -91,7 +91,11 @@ def install(where: Place, mirror: str | None = None) -> bool:
             wrappers.write(where.bin / tool, wrappers.text(tool, where.prefix))
     except OSError as error:
         raise UserError(f"cannot install: {error}") from error
-    tools.version(where.bin / "caffe")  # it must really start (a noexec file system, for one)
+    if not tools.version_of(where.bin / "caffe"):
+        raise UserError(
+            f"caffe is unpacked in {where.prefix} but does not start; may programs be run from"
+            " there (mount option noexec)? XDG_CACHE_HOME in the environment names another place"
+        )
     return True
 
 

@@ -52,7 +52,7 @@ def version(caffe: Path | None = None) -> str:
         UserError: there is no Caffe, or it does not start.
     """
     caffe = caffe or find("caffe")
-    found = _version_of(caffe)
+    found = version_of(caffe)
     if not found:
         raise UserError(f"{caffe} --version does not work; run: python -m realcaffe install --own")
     return found
@@ -60,7 +60,7 @@ def version(caffe: Path | None = None) -> str:
 
 def foreign_caffe() -> Path | None:
     """The first `caffe` on PATH that works and is not our wrapper."""
-    return next((path for path in on_path("caffe") if _version_of(path)), None)
+    return next((path for path in on_path("caffe") if version_of(path)), None)
 
 
 def foreign_pycaffe() -> Path | None:
@@ -78,7 +78,8 @@ def on_path(name: str) -> Iterator[Path]:
 
 
 @cache
-def _version_of(caffe: Path) -> str | None:
+def version_of(caffe: Path) -> str | None:
+    """Like `version`, but None for what is no Caffe or does not start."""
     output = _output(caffe, "--version")
     found = re.search(r"caffe version (\S+)", output or "")
     return found[1] if found else None

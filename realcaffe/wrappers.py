@@ -8,6 +8,7 @@ between, so that signals and exit codes are Caffe's own.
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -140,8 +141,10 @@ def foreign_python_text(python: Path) -> str:
 
 
 def write(path: Path, content: str) -> None:
-    """Write an executable script, whole or not at all."""
-    files.write(path, content).chmod(0o755)
+    """Write an executable script; who starts it meets the old one or the new one, whole."""
+    aside = files.write(path.with_name(f".{path.name}.{os.getpid()}"), content)
+    aside.chmod(0o755)
+    aside.replace(path)
 
 
 def is_ours(path: Path) -> bool:

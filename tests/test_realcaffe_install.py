@@ -29,7 +29,7 @@ def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:/usr/bin:/bin")
     monkeypatch.setenv(mirrors.VARIABLE, str(tmp_path / "archive"))
     monkeypatch.setattr(fetch, "PAUSE", 0.01)
-    tools._version_of.cache_clear()
+    tools.version_of.cache_clear()
 
 
 @pytest.fixture
@@ -194,6 +194,9 @@ def test_mistakes_are_said_in_one_message(where, tmp_path, monkeypatch) -> None:
     with monkeypatch.context() as patch, pytest.raises(UserError, match="XDG_CACHE_HOME"):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "a:b"))
         install.place(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="noexec"):
+        patch.setattr(tools, "version_of", lambda caffe: None)
+        install.install(where)
     (tmp_path / "file").touch()
     with monkeypatch.context() as patch, pytest.raises(UserError, match="cannot install"):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
