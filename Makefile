@@ -12,8 +12,15 @@ DEMO   := work/demo
 .PHONY: demo test nets schema setup clean distclean
 .DELETE_ON_ERROR:
 
-demo: setup
-	$(RUN) -m reproduce demo --out $(DEMO)
+demo: setup $(DEMO)/vso/ontology.txt
+	$(RUN) -m data_prep filter --ontology $(DEMO)/vso/ontology.txt --images $(DEMO)/vso \
+	  --min-images 50 --out $(DEMO)/data
+	$(RUN) -m data_prep split --images $(DEMO)/vso --out $(DEMO)/data
+	$(RUN) -m data_prep lmdb --images $(DEMO)/vso --size 64 --out $(DEMO)/data
+	$(RUN) -m reproduce table2 --smoke --data $(DEMO)/data --out $(DEMO)
+
+$(DEMO)/vso/ontology.txt: | setup
+	$(RUN) -m data_prep sample --out $(DEMO)/vso
 
 test: setup
 	$(RUN) -m ruff check .

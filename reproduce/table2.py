@@ -17,7 +17,7 @@ from typing import Any
 import realcaffe
 from basics.cli import UserError, near_miss
 from basics.files import sha256, write, write_json
-from data_prep.classes import TASKS
+from data_prep.classes import TASKS, Classes
 from data_prep.folder import DataFolder
 from netgen.catalog import CATALOG
 from netgen.paper import paper
@@ -41,22 +41,21 @@ class Setting:
     stages: tuple[Stage, ...]
 
 
-# A quarter of the paper's width and two sevenths of its input side, from
-# scratch. BatchNorm's running statistics must forget the untrained net within
-# a few hundred iterations; classifiers learn no faster than the rest, for
-# nothing is pretrained.
+# A quarter of the paper's width, from scratch. BatchNorm's running statistics
+# must forget the untrained net within a few hundred iterations; classifiers
+# learn no faster than the rest, for nothing is pretrained.
 SMOKE = Setting(
     name="smoke",
     what="small nets from scratch on a small data set: a rehearsal, no reproduction",
     net=(
-        *("--width", "16", "--input-size", "64", "--batch", "32"),
+        *("--width", "16", "--batch", "32"),
         *("--bn-fraction", "0.95", "--head-lr", "1"),
     ),
     solver=(
         *("--cpu", "--seed", "1", "--test-interval", "0"),
         *("--display", "10", "--snapshot", "100"),
     ),
-    stages=(Stage(0.02, 300), Stage(0.002, 400)),
+    stages=(Stage(0.02, 250), Stage(0.002, 325)),
 )
 
 
@@ -186,7 +185,8 @@ def _data(folder: Path) -> dict[str, Any]:
     manifest = data.read_manifest()
     if "lmdb" not in manifest:
         raise UserError(f"{folder} has no finished LMDBs: run `python -m data_prep lmdb` first")
-    classes = manifest["filter"]["classes"]
+    names = Classes.read(data.classes)
+    classes = {task: len(getattr(names, task)) for task in TASKS}
     train, test = (manifest["lmdb"][part]["written"] for part in ("train", "test"))
     lists = [sha256(data.list(part)) for part in ("train", "test")]
     sizes = json.dumps([classes, train, test, manifest["lmdb"]["size"]])
@@ -198,6 +198,7 @@ def _data(folder: Path) -> dict[str, Any]:
         "key": hashlib.sha256("".join([*lists, sizes]).encode()).hexdigest(),
         "argv": [
             *("--tasks", ",".join(f"{task}:{classes[task]}" for task in TASKS)),
+            *("--input-size", str(manifest["lmdb"]["size"])),
             *("--data", str(folder)),
             *("--train-images", str(train)),
             *("--test-images", str(test)),
