@@ -34,6 +34,9 @@ def solver(short: str, options: Options) -> Any:
     if interval:
         made.test_iter.append(test_iter)
         made.test_interval = interval
+        # Running statistics that no batch has filled yet make scores that are
+        # no numbers, and Caffe's Accuracy counts those as right.
+        made.test_initialization = False
     if s.seed is not None:
         made.random_seed = s.seed
     return made

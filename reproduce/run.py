@@ -189,6 +189,9 @@ class Run:
         found = [event for event in events if isinstance(event, train_log.TestResult)]
         if not found:
             raise UserError(f"{self.name}: caffe test gave no result; see {self.folder}/test.log")
+        # Caffe's Accuracy counts scores that are no numbers as right.
+        if not all(map(math.isfinite, found[0].outputs.values())):
+            raise UserError(f"{self.name}: the test loss is no number; see {self.folder}/test.log")
         return found[0]
 
     def _caffe(self, command: list[str], log: str) -> Iterator[train_log.Event]:
