@@ -56,6 +56,10 @@ CATALOG = {
             "scale",
             "cross-residuals scaled by channel (Figure 4, centre)",
         ),
+        _joined(
+            "xp_resnet50", "xp", "XP", "projection", "cross-residuals by 1x1 projection (5.2.3)"
+        ),
+        _joined("xg_resnet50", "xg", "XG", "gated", "cross-residuals through carry gates (3)"),
     ]
 }
 

@@ -59,7 +59,7 @@ def parser() -> cli.Parser:
     shape.add_argument("--width", type=int, metavar="C", help=f"channels of conv1: {d.width}")
     shape.add_argument("--input-size", type=int, metavar="S", help=f"{d.input_size}")
     shape.add_argument(
-        "--branch-after", metavar="BLOCK", help=f"the branching block: {d.branch_after}"
+        "--branch-after", metavar="BLOCK", help=f"the branching block, or none: {d.branch_after}"
     )
     shape.add_argument(
         "--cross-blocks", type=int, metavar="N", help="cross-residual blocks: all after the branch"
@@ -71,6 +71,17 @@ def parser() -> cli.Parser:
     )
     shape.add_argument(
         "--cross-std", type=float, metavar="STD", help="of the cross weights' start: msra, 0.0442"
+    )
+    shape.add_argument(
+        "--shortcut-factor", type=float, metavar="F", help="of all shortcuts in equation 2's sum: 1"
+    )
+    shape.add_argument(
+        "--freeze-towers", action="store_true", default=None, help="only cross weights learn"
+    )
+    shape.add_argument(
+        "--stride-in",
+        choices=["1x1", "3x3"],
+        help="the convolution that strides: 1x1 (published), 3x3 (torchvision)",
     )
     shape.add_argument(
         "--bn-fraction",

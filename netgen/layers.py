@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from netgen.net import Net
 from netgen.options import Options, Task
@@ -143,9 +144,33 @@ def relu(net: Net, x: str, name: str) -> str:
     return net.layer("ReLU", name, x, top=x)
 
 
-def total(net: Net, name: str, terms: list[str]) -> str:
-    """The elementwise sum of blobs of one shape."""
-    return net.layer("Eltwise", name, *terms, eltwise_param={"operation": "SUM"})
+def total(net: Net, name: str, terms: list[str], coefficients: Sequence[float] = ()) -> str:
+    """The elementwise sum of blobs of one shape, each times its coefficient where there are any."""
+    param = {"operation": "SUM", "coeff": coefficients}
+    return net.layer("Eltwise", name, *terms, eltwise_param=param)
+
+
+# Learned arrays of a layer, where the layer's own parameters say nothing of them.
+BLOBS = {"BatchNorm": 3, "Convolution": 2, "InnerProduct": 2, "Scale": 2}
+
+
+def freeze(net: Net, frozen: Callable[[Any], bool]) -> None:
+    """Stop the layers that `frozen` picks from learning, their BatchNorms' statistics too."""
+    for layer in (layer for _, group in net.groups for layer in group if frozen(layer)):
+        if layer.type in BLOBS:
+            del layer.param[:]
+            for _ in range(_blobs(layer)):
+                layer.param.add(**FROZEN)
+        if layer.type == "BatchNorm":
+            layer.batch_norm_param.use_global_stats = True
+
+
+def _blobs(layer: Any) -> int:
+    if layer.type == "Scale":
+        return 0 if len(layer.bottom) > 1 else 1 + layer.scale_param.bias_term
+    if layer.type == "Convolution":
+        return 1 + layer.convolution_param.bias_term
+    return BLOBS[layer.type]
 
 
 def _batch_norm(options: Options) -> dict[str, Any]:

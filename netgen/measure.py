@@ -80,6 +80,10 @@ def _input(layer: Any, bottoms: list[Shape]):
     return [tuple(shape.dim) for shape in layer.input_param.shape], [], 0
 
 
+def _dummy_data(layer: Any, bottoms: list[Shape]):
+    return [tuple(shape.dim) for shape in layer.dummy_data_param.shape], [], 0
+
+
 def _silence(layer: Any, bottoms: list[Shape]):
     return [], [], 0
 
@@ -120,9 +124,11 @@ def _batch_norm(layer: Any, bottoms: list[Shape]):
 
 
 def _scale(layer: Any, bottoms: list[Shape]):
-    channels = bottoms[0][1]
-    blobs = [(channels,)] * (2 if layer.scale_param.bias_term else 1)
-    return [bottoms[0]], blobs, prod(bottoms[0])
+    p = layer.scale_param
+    if len(bottoms) > 1:  # the factors come from another layer
+        return [bottoms[0]], [], prod(bottoms[0])
+    shape = bottoms[0][p.axis : p.axis + p.num_axes]
+    return [bottoms[0]], [shape] * (1 + p.bias_term), prod(bottoms[0])
 
 
 def _inner_product(layer: Any, bottoms: list[Shape]):
@@ -136,12 +142,14 @@ RULES: dict[str, Rule] = {
     "Accuracy": _scalar,
     "BatchNorm": _batch_norm,
     "Convolution": _convolution,
+    "DummyData": _dummy_data,
     "Eltwise": _same,
     "InnerProduct": _inner_product,
     "Input": _input,
     "Pooling": _pooling,
     "ReLU": _same,
     "Scale": _scale,
+    "Sigmoid": _same,
     "Silence": _silence,
     "Slice": _slice,
     "Softmax": _same,

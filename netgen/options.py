@@ -37,6 +37,9 @@ class Options:
     branch_norm: str = "both"
     cross_blocks: int | None = None  # None: every block after the branch
     cross_std: float | None = None  # None: msra with variance_norm AVERAGE
+    shortcut_factor: float = 1.0  # of all shortcuts in equation 2's sum
+    freeze_towers: bool = False  # only what joins two tasks learns
+    stride_in: str = "1x1"
     bn_fraction: float = 0.999
     head_lr: float = 10.0
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Callable, Optional
 
 from basics.cli import UserError, near_miss
-from netgen.layers import convolution, head, images, labels, norm, relu, total
+from netgen.layers import convolution, freeze, head, images, labels, norm, relu, total
 from netgen.net import Net
 from netgen.options import Options
 
@@ -65,19 +65,29 @@ def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
     net = Net(title(options, f"{prefix}-ResNet"))
     x = images(net, options)
     labels(net, options, list(options.tasks))
-    x = stem(net, x, options)
     before, branching, after = split_at_branch(options)
-    for block in before:
-        x = residual_block(net, x, block, options)
-    xs = branch_block(net, x, branching, options)
+    if branching is None:  # whole towers, coupled only by their shortcuts (section 4)
+        xs = {task.name: stem(net, x, options, task.name) for task in options.tasks}
+    else:
+        x = stem(net, x, options)
+        for block in before:
+            x = residual_block(net, x, block, options)
+        xs = branch_block(net, x, branching, options)
     for i, block in enumerate(after):
         crosses = options.cross_blocks is None or i < options.cross_blocks
         xs = cross_residual_block(net, xs, block, joint if crosses else zero, options)
+    heads(net, xs, options)
+    if options.freeze_towers:
+        freeze(net, lambda layer: CROSS not in layer.name)
+    return net
+
+
+def heads(net: Net, xs: dict[str, str], options: Options) -> None:
+    """Average pool and classifier of each task, on its own blob."""
     for task in options.tasks:
         net.group(task.name)
         pooled = average(net, xs[task.name], f"pool5_{task.name}", options)
         head(net, pooled, task, options)
-    return net
 
 
 # ---- What joins two tasks: Ws(j) x(j), section 5.2.2 ------------------------
@@ -106,11 +116,45 @@ def scale(net: Net, x: str, block: Block, source: str, target: str, options: Opt
     filler = {"type": "msra", "variance_norm": "AVERAGE"}
     if options.cross_std is not None:
         filler = {"type": "gaussian", "std": options.cross_std}
-    name = f"res{block.name}_cross_{source}-{target}"
+    name = f"res{block.name}{CROSS}{source}-{target}"
     return net.layer("Scale", name, x, scale_param={"filler": filler, "bias_term": False})
 
 
-JOINTS: dict[str, Joint] = {"zero": zero, "identity": identity, "scale": scale}
+def projection(net: Net, x: str, block: Block, source: str, target: str, options: Options) -> str:
+    """XP: a 1x1 convolution of all channels, then normalisation.
+
+    Section 5.2.3 names it as what a larger budget could buy.
+    """
+    pair = f"{block.name}{CROSS}{source}-{target}"
+    y = convolution(net, x, f"res{pair}", 4 * block.width, kernel=1)
+    return norm(net, y, pair, options)
+
+
+def gated(net: Net, x: str, block: Block, source: str, target: str, options: Options) -> str:
+    """XG: sigmoid(g) * x, a carry gate with one learned value a channel.
+
+    Section 3 likens cross-residual weights to the carry gates of highway
+    networks; these depend on no input. The gates start as wide as XS's weights,
+    sigmoid(-3) = 0.047. Caffe learns g as the Scale of a blob of ones.
+    """
+    channels = {"shape": [{"dim": [4 * block.width]}]}
+    ones = {**channels, "data_filler": [{"type": "constant", "value": 1}]}
+    pair = f"res{block.name}{CROSS}{source}-{target}"
+    one = net.layer("DummyData", f"{pair}_one", dummy_data_param=ones)
+    start = {"axis": 0, "filler": {"type": "constant", "value": -3}}
+    g = net.layer("Scale", f"{pair}_gate", one, scale_param=start)
+    gate = net.layer("Sigmoid", f"{pair}_sigmoid", g, top=g)
+    return net.layer("Scale", pair, x, gate, scale_param={"axis": 1})
+
+
+JOINTS: dict[str, Joint] = {
+    "zero": zero,
+    "identity": identity,
+    "scale": scale,
+    "projection": projection,
+    "gated": gated,
+}
+CROSS = "_cross_"  # stands in the name of every layer that joins two tasks
 
 
 # ---- Blocks -----------------------------------------------------------------
@@ -158,18 +202,26 @@ def cross_residual_block(
     for t, x in xs.items():
         others = [joint(net, shortcuts[j], block, j, t, options) for j in xs if j != t]
         terms = [shortcuts[t], residual(net, x, block, options, t), *filter(None, others)]
-        y = total(net, f"{block.title}_{t}", terms)
+        y = total(net, f"{block.title}_{t}", terms, _coefficients(len(terms), options))
         ys[t] = relu(net, y, f"{block.title}_relu_{t}")
     return ys
+
+
+def _coefficients(terms: int, options: Options) -> list[float]:
+    # The normalisation factor that equation 2 leaves out, on all shortcuts but not on F.
+    factor = options.shortcut_factor
+    return [] if factor == 1 else [factor, 1.0, *[factor] * (terms - 2)]
 
 
 def residual(
     net: Net, x: str, block: Block, options: Options, task: str = "", normed: bool = True
 ) -> str:
     """F(x): 1x1, 3x3, 1x1; the last without ReLU, and without norm where it moves away."""
-    w, s = block.width, block.stride
-    x = unit(net, x, block, "branch2a", w, 1, s, options, task, active=True)
-    x = unit(net, x, block, "branch2b", w, 3, 1, options, task, active=True)
+    w = block.width
+    # The published Caffe net strides in the first convolution, torchvision's in the second.
+    s1, s3 = (block.stride, 1) if options.stride_in == "1x1" else (1, block.stride)
+    x = unit(net, x, block, "branch2a", w, 1, s1, options, task, active=True)
+    x = unit(net, x, block, "branch2b", w, 3, s3, options, task, active=True)
     return unit(net, x, block, "branch2c", 4 * w, 1, 1, options, task, normed=normed)
 
 
@@ -205,14 +257,15 @@ def unit(
     return relu(net, y, f"res{suffix}_relu{tail}") if active else y
 
 
-def stem(net: Net, x: str, options: Options) -> str:
+def stem(net: Net, x: str, options: Options, task: str = "") -> str:
     """conv1 and pool1: a map a quarter as wide. ResNet-50's published conv1 has a bias."""
-    net.group("conv1")
+    tail = f"_{task}" if task else ""
+    net.group(f"conv1{tail}")
     bias = not _deep(options)
-    x = convolution(net, x, "conv1", options.width, kernel=7, stride=2, pad=3, bias=bias)
-    x = relu(net, norm(net, x, "_conv1", options), "conv1_relu")
+    x = convolution(net, x, f"conv1{tail}", options.width, kernel=7, stride=2, pad=3, bias=bias)
+    x = relu(net, norm(net, x, f"_conv1{tail}", options), f"conv1_relu{tail}")
     pool = {"pool": "MAX", "kernel_size": 3, "stride": 2}
-    return net.layer("Pooling", "pool1", x, pooling_param=pool)
+    return net.layer("Pooling", f"pool1{tail}", x, pooling_param=pool)
 
 
 def average(net: Net, x: str, name: str, options: Options) -> str:
@@ -248,8 +301,10 @@ def blocks(options: Options) -> list[Block]:
     return found
 
 
-def split_at_branch(options: Options) -> tuple[list[Block], Block, list[Block]]:
+def split_at_branch(options: Options) -> tuple[list[Block], Block | None, list[Block]]:
     """The blocks before the branching block, that block, and those after it.
+
+    With `none` as the branching block all blocks come after it.
 
     Raises:
         UserError: no such block, no block left behind it, or more cross-residual
@@ -257,18 +312,19 @@ def split_at_branch(options: Options) -> tuple[list[Block], Block, list[Block]]:
     """
     every = blocks(options)
     names = [block.title for block in every]
-    if options.branch_after not in names:
+    if options.branch_after not in [*names, "none"]:
         raise UserError(
             f"--branch-after: no block {options.branch_after!r}"
-            f"{near_miss(options.branch_after, names)}; this net has {names[0]} to {names[-1]}"
+            f"{near_miss(options.branch_after, names)}; this net has {names[0]} to {names[-1]}, "
+            "or none for whole towers"
         )
-    i = names.index(options.branch_after)
+    i = -1 if options.branch_after == "none" else names.index(options.branch_after)
     left = len(every) - i - 1
     if options.cross_blocks is not None and not 0 <= options.cross_blocks <= left:
         raise UserError(
             f"--cross-blocks {options.cross_blocks}: after {options.branch_after} there are {left}"
         )
-    return every[:i], every[i], every[i + 1 :]
+    return every[: max(i, 0)], every[i] if i >= 0 else None, every[i + 1 :]
 
 
 def last_map(options: Options) -> int:
