@@ -19,12 +19,12 @@ from data_prep.split import parse_fraction, split
 
 _EPILOG = """\
 from nothing to the four databases:
-  python -m data_prep sample --out build/sample
-  python -m data_prep filter --ontology build/sample/ontology.txt \\
-      --images build/sample --min-images 50 --out build/data
-  python -m data_prep split --images build/sample --out build/data
-  python -m data_prep lmdb --images build/sample --size 64 --out build/data
-  python -m data_prep verify --out build/data
+  python -m data_prep sample --out work/sample
+  python -m data_prep filter --ontology work/sample/ontology.txt \\
+      --images work/sample --min-images 50 --out work/data
+  python -m data_prep split --images work/sample --out work/data
+  python -m data_prep lmdb --images work/sample --size 64 --out work/data
+  python -m data_prep verify --out work/data
 
 formats and layout: docs/DATA.md
 """
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "sample",
         _sample,
         "draw a small adjective x noun image set",
-        "--out build/sample --per-anp 60",
+        "--out work/sample --per-anp 60",
         "where bi_concepts/ and ontology.txt go",
     )
     sub.add_argument("--per-anp", type=int, default=60, metavar="N", help="images an ANP (60)")

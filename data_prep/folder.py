@@ -49,14 +49,17 @@ class DataFolder:
         """Stage -> what it recorded; empty where no stage has run.
 
         Raises:
-            UserError: the file is not JSON.
+            UserError: the file is not a manifest.
         """
         if not self.manifest.exists():
             return {}
         try:
-            return json.loads(read_text(self.manifest))
+            stages = json.loads(read_text(self.manifest))
         except json.JSONDecodeError as error:
             raise UserError(f"{self.manifest}:{error.lineno}: not JSON ({error.msg})") from error
+        if not isinstance(stages, dict):
+            raise UserError(f"{self.manifest}: not a manifest; move it away and run `filter` again")
+        return stages
 
     def record(self, stage: str, values: dict[str, Any]) -> None:
         """Write a stage into the manifest and take out the stages that rested on its old result."""

@@ -75,8 +75,8 @@ def write_pair(
 ) -> Report:
     """Write `<part>_image_lmdb` and `<part>_label_lmdb` from `<part>.txt`.
 
-    Databases that were made from the same list, classes, folder and options
-    are left as they are. The caller holds the folder's lock.
+    Databases that were made from the same list, classes, files (by size and
+    time) and options are left as they are. The caller holds the folder's lock.
 
     Args:
         root: the list's paths are relative to it.
@@ -95,6 +95,7 @@ def write_pair(
         "list": hashlib.sha256(folder.list(part).read_bytes()).hexdigest(),
         "classes": hashlib.sha256(repr(classes.triples).encode()).hexdigest(),
         "images": str(root.resolve()),
+        "files": _state(root, entries),
         "size": size,
         "drop_damaged": drop_damaged,
     }
@@ -230,6 +231,19 @@ class _Writer:
 
 def _say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
+
+
+def _state(root: Path, entries: Sequence[Entry]) -> str:
+    """A hash of the files' sizes and times: changes when any of them does, and opens none."""
+    digest = hashlib.sha256()
+    base = os.fspath(root)
+    for entry in entries:
+        try:
+            stat = os.stat(f"{base}/{entry.path}")
+            digest.update(b"%d %d\n" % (stat.st_size, stat.st_mtime_ns))
+        except OSError:
+            digest.update(b"missing\n")
+    return digest.hexdigest()
 
 
 def made_from(database: Path) -> dict[str, Any] | None:

@@ -97,6 +97,16 @@ def make(out: PathLike, per_anp: int = 60, seed: int = 0, threads: int | None = 
             disable=None,
         ):
             pass
+        summary = {
+            "anps": len(wanted),
+            "images": len(tasks),
+            "per_anp": per_anp,
+            "seed": seed,
+            "size": SIZE,
+            "versions": versions(),
+        }
+        write(out / "ontology.txt", ontology(wanted, seed))
+        write_json(note, summary)  # before the folder has its name: it says whose that is
         if final.exists():
             shutil.rmtree(final)
         aside.rename(final)
@@ -104,16 +114,6 @@ def make(out: PathLike, per_anp: int = 60, seed: int = 0, threads: int | None = 
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    write(out / "ontology.txt", ontology(wanted, seed))
-    summary = {
-        "anps": len(wanted),
-        "images": len(tasks),
-        "per_anp": per_anp,
-        "seed": seed,
-        "size": SIZE,
-        "versions": versions(),
-    }
-    write_json(note, summary)
     return summary
 
 

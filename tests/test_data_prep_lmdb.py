@@ -247,6 +247,11 @@ def test_nothing_is_written_twice_and_changes_are_noticed(plain, capsys):
     plain.lmdb()
     assert [new == old for new, old in zip(stamps(), second)] == [True, True, False, False]
     assert len(records(plain.folder.lmdb("test", "label"))) == 5
+    # The same name with another picture in it.
+    (plain.images / plain.entries[20].path).write_bytes(encoded(".jpg", picture(99)))
+    third = stamps()
+    plain.lmdb()
+    assert [new == old for new, old in zip(stamps(), third)] == [False, False, True, True]
 
 
 def test_a_foreign_database_is_left_alone(plain):
