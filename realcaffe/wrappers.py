@@ -93,15 +93,16 @@ gpu_asked() {
 
 if gpu_asked "$@"; then
     "$prefix/{loader}" --inhibit-cache --library-path "$libraries" "$prefix/{program}" "$@" <&0 &
-    child=$!
+    child=$! signalled=
     for signal in INT HUP TERM; do
-        trap "kill -s $signal $child 2>/dev/null" "$signal"
+        trap "signalled=1; kill -s $signal $child 2>/dev/null" "$signal"
     done
     status=0
     wait "$child" || status=$?
-    while kill -0 "$child" 2>/dev/null; do  # a signal only ended the wait
-        status=0
-        wait "$child" || status=$?
+    while [ -n "$signalled" ]; do  # it may have been the signal that ended the wait
+        signalled= again=0
+        wait "$child" || again=$?
+        [ "$again" -eq 127 ] || status=$again  # 127: there is nothing left to wait for
     done
     if [ "$status" -ne 0 ] || [ "${1-}" = device_query ]; then
         cat >&2 <<'END'

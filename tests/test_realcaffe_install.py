@@ -227,10 +227,13 @@ def test_help_has_examples(command, capsys) -> None:
 
 LOADER = """\
 #!{python} -E
-import signal, sys, time
+import os, signal, sys, time
+def stop(number, frame):
+    os.write(1, b"got %d\\n" % number)
+    os._exit(7)
 for number in (signal.SIGINT, signal.SIGHUP):
-    signal.signal(number, lambda number, frame: (print("got", number, flush=True), sys.exit(7)))
-print("ready", sys.argv[-2:], flush=True)
+    signal.signal(number, stop)
+os.write(1, f"ready {{sys.argv[-2:]}}\\n".encode())
 time.sleep(30)
 """
 
