@@ -7,7 +7,7 @@ from functools import partial
 from typing import Callable
 
 from basics.cli import UserError, near_miss
-from netgen import resnet
+from netgen import neighbours, resnet
 from netgen.net import Net
 from netgen.options import Options
 
@@ -60,6 +60,18 @@ CATALOG = {
             "xp_resnet50", "xp", "XP", "projection", "cross-residuals by 1x1 projection (5.2.3)"
         ),
         _joined("xg_resnet50", "xg", "XG", "gated", "cross-residuals through carry gates (3)"),
+        Entry(
+            "cross_stitch_resnet50",
+            "cross_stitch",
+            "a tower a task, cross-stitch units after each stage",
+            neighbours.cross_stitch_resnet,
+        ),
+        Entry(
+            "rock_resnet50",
+            "rock",
+            "ROCK: auxiliary tasks feed the primary one (--primary)",
+            neighbours.rock_resnet,
+        ),
     ]
 }
 

@@ -93,6 +93,21 @@ def parser() -> cli.Parser:
         "--head-lr", type=float, metavar="M", help=f"lr_mult of the classifiers: {d.head_lr:g}"
     )
 
+    near = p.add_argument_group("neighbours: cross-stitch and ROCK")
+    near.add_argument(
+        "--stitch", choices=["channel", "layer"], help=f"an alpha for each: {d.stitch}"
+    )
+    near.add_argument(
+        "--stitch-init",
+        type=_numbers(float),
+        metavar="S[,D]",
+        help="alpha's start: 0.9, summing to 1",
+    )
+    near.add_argument(
+        "--stitch-lr", type=float, metavar="M", help=f"lr_mult of alpha: {d.stitch_lr:g}"
+    )
+    near.add_argument("--primary", metavar="TASK", help=f"ROCK's primary task: {d.primary}")
+
     data = p.add_argument_group("data")
     data.add_argument("--data", metavar="DIR", help=f"folder of the LMDBs: {d.data}")
     data.add_argument("--batch", type=int, metavar="N", help=f"training batch: {d.batch}")

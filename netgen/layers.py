@@ -68,16 +68,20 @@ def labels(net: Net, options: Options, wanted: list[Task]) -> None:
 
 
 def head(net: Net, x: str, task: Task, options: Options, name: str | None = None) -> None:
-    """A task's classifier on `x` and what hangs on it: loss and top-k, or softmax to deploy.
+    """A task's classifier on `x` and what hangs on it."""
+    judge(net, classifier(net, x, name or f"fc_{task.name}", task, options), task, options)
+
+
+def judge(net: Net, scores: str, task: Task, options: Options, weight: float = 1) -> None:
+    """What hangs on a task's scores: loss and top-k, or softmax to deploy.
 
     Section 4: the loss is the unweighted sum of the heads' softmax losses.
     """
-    scores = classifier(net, x, name or f"fc_{task.name}", task, options)
     if options.deploy:
         net.layer("Softmax", f"prob_{task.name}", scores)
         return
     label = f"label_{task.name}"
-    net.layer("SoftmaxWithLoss", f"loss_{task.name}", scores, label, loss_weight=[1])
+    net.layer("SoftmaxWithLoss", f"loss_{task.name}", scores, label, loss_weight=[weight])
     for k in (1, 5):
         net.layer(
             "Accuracy",

@@ -40,6 +40,10 @@ class Options:
     shortcut_factor: float = 1.0  # of all shortcuts in equation 2's sum
     freeze_towers: bool = False  # only what joins two tasks learns
     stride_in: str = "1x1"
+    stitch: str = "channel"  # an alpha a channel, or one a layer
+    stitch_init: tuple[float, ...] = (0.9,)  # alpha_S and, if given, alpha_D
+    stitch_lr: float = 100.0
+    primary: str = "anp"  # ROCK's
     bn_fraction: float = 0.999
     head_lr: float = 10.0
 
@@ -70,6 +74,8 @@ class Options:
                 "images: Caffe would test some of them twice; "
                 f"{divisor(self.test_images, self.test_batch)} does"
             )
+        if len(self.stitch_init) not in (1, 2):
+            raise UserError("--stitch-init takes alpha_S, or alpha_S,alpha_D")
         if not 0 < self.bn_fraction < 1:
             raise UserError("--bn-fraction must lie between 0 and 1")
         if len(self.mean) not in (1, 3):
