@@ -27,6 +27,8 @@ def images(net: Net, options: Options) -> str:
     mean = {"mean_file": options.mean_file} if options.mean_file else {"mean_value": options.mean}
     for phase, batch in _batches(options):
         transform = {"mirror": True, **mean} if phase == "TRAIN" else mean
+        if options.crop:  # at random in TRAIN, from the centre in TEST
+            transform = {**transform, "crop_size": size}
         source = f"{options.data}/{phase.lower()}_image_lmdb"
         net.layer(
             "Data",
@@ -150,6 +152,8 @@ def relu(net: Net, x: str, name: str) -> str:
 
 def total(net: Net, name: str, terms: list[str], coefficients: Sequence[float] = ()) -> str:
     """The elementwise sum of blobs of one shape, each times its coefficient where there are any."""
+    if len(terms) == 1:  # Caffe's Eltwise wants two; one task has none to join
+        return terms[0]
     param = {"operation": "SUM", "coeff": coefficients}
     return net.layer("Eltwise", name, *terms, eltwise_param=param)
 

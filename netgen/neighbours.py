@@ -130,5 +130,7 @@ def _primary(options: Options) -> tuple[Task, list[Task]]:
             f"--primary: no task {options.primary!r}{near_miss(options.primary, names)}; "
             f"there are {', '.join(names)}"
         )
+    if len(names) < 2:
+        raise UserError("ROCK needs an auxiliary task: give --tasks two or more")
     primary = options.tasks[names.index(options.primary)]
     return primary, [task for task in options.tasks if task is not primary]
