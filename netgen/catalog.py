@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable
+from typing import Any, Callable
 
 from basics.cli import UserError, near_miss
-from netgen import neighbours, resnet
+from netgen import classics, neighbours, resnet
 from netgen.net import Net
 from netgen.options import Options
 
@@ -17,7 +17,8 @@ class Entry:
     """A net that can be asked for by name.
 
     `short` names its files, prototxt/<short>.prototxt; a single-task net's
-    carry the task behind it.
+    carry the task behind it. `defaults` are the options that a published model
+    fixes otherwise than the paper's nets; the command line overrides them.
     """
 
     name: str
@@ -25,6 +26,8 @@ class Entry:
     what: str
     build: Callable[[Options], Net]
     single_task: bool = False
+    defaults: dict[str, Any] = field(default_factory=dict, compare=False)
+    trained: bool = True  # False: there is a deploy net only
 
     def files(self, options: Options) -> str:
         """The stem of the net's file names: `xs`, `resnet50_noun`."""
@@ -35,6 +38,9 @@ def _joined(name: str, short: str, prefix: str, joint: str, what: str) -> Entry:
     return Entry(name, short, what, partial(resnet.x_resnet, prefix, resnet.JOINTS[joint]))
 
 
+# What BVLC's published models subtract: blue, green and red of ImageNet's mean image.
+BVLC_MEAN = (104.0, 117.0, 123.0)
+
 CATALOG = {
     entry.name: entry
     for entry in [
@@ -44,6 +50,38 @@ CATALOG = {
             "single-task ResNet-50 (Figure 4, right): --task noun|adj|anp",
             partial(resnet.resnet, "resnet50"),
             single_task=True,
+        ),
+        Entry(
+            "caffenet",
+            "caffenet",
+            "single-task CaffeNet (Table 2): --task noun|adj|anp",
+            classics.caffenet,
+            single_task=True,
+            defaults={"input_size": 227, "mean": BVLC_MEAN},
+        ),
+        Entry(
+            "inception_v1",
+            "inception_v1",
+            "single-task GoogLeNet, auxiliary heads in training: --task noun|adj|anp",
+            classics.inception_v1,
+            single_task=True,
+            defaults={"input_size": 224, "mean": BVLC_MEAN},
+        ),
+        Entry(
+            "vggnet16",
+            "vggnet16",
+            "single-task 16-layer VGG net: --task noun|adj|anp",
+            classics.vggnet16,
+            single_task=True,
+            defaults={"input_size": 224, "mean": (103.939, 116.779, 123.68)},
+        ),
+        Entry(
+            "deepsentibank",
+            "deepsentibank",
+            "DeepSentiBank's 2,089 ANPs, as published: --deploy",
+            classics.deepsentibank,
+            defaults={"input_size": 227, "mean": BVLC_MEAN, "task": "anp"},
+            trained=False,
         ),
         _joined(
             "x0_resnet50", "x0", "X0", "zero", "multitask without cross-residuals (Figure 4, left)"

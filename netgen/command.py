@@ -57,7 +57,7 @@ def parser() -> cli.Parser:
         help="blocks in res2 to res5, instead",
     )
     shape.add_argument("--width", type=int, metavar="C", help=f"channels of conv1: {d.width}")
-    shape.add_argument("--input-size", type=int, metavar="S", help=f"{d.input_size}")
+    shape.add_argument("--input-size", type=int, metavar="S", help=f"{d.input_size}; caffenet: 227")
     shape.add_argument(
         "--branch-after", metavar="BLOCK", help=f"the branching block, or none: {d.branch_after}"
     )
@@ -119,6 +119,12 @@ def parser() -> cli.Parser:
     data.add_argument(
         "--mean", type=_numbers(float), metavar="B,G,R", help=",".join(f"{m:g}" for m in d.mean)
     )
+    data.add_argument(
+        "--crop",
+        action="store_true",
+        default=None,
+        help="the images in the LMDBs are larger than the input: cut it out of them",
+    )
     data.add_argument("--mean-file", metavar="FILE", help="a .binaryproto instead")
 
     s = d.solver
@@ -157,12 +163,14 @@ def generate(argv: list[str]) -> str:
     if args.json and not args.params:
         p.error("--json goes with --params or --list")
     entry = find(args.net)
-    options = options_of(args)
-    if options.task and not entry.single_task:
-        raise cli.UserError(f"{entry.name} does all tasks at once: leave out --task")
-    net = entry.build(options)
+    options = options_of(args, entry)
+    if args.task and not entry.single_task:
+        one = entry.defaults.get("task")
+        what = f"{one} only" if one else "all tasks at once"
+        raise cli.UserError(f"{entry.name} does {what}: leave out --task")
     if args.params:
         return params_json(entry, options) if args.json else params_table(entry, options)
+    net = entry.build(options)
     what = "solver" if args.solver else "inference net" if args.deploy else "train/test net"
     header = f"{net.name}: {what}\nmade by: {shlex.join(['python', '-m', 'netgen', *argv])}"
     if args.solver:
@@ -170,31 +178,38 @@ def generate(argv: list[str]) -> str:
     return net.prototxt(header)
 
 
-def options_of(args: Any) -> Options:
-    """The paper's options with what the user chose instead."""
+def options_of(args: Any, entry: Entry) -> Options:
+    """The paper's options, `entry`'s own instead, and what the user chose instead of both."""
     chosen = {name: value for name, value in vars(args).items() if value is not None}
     chosen["net"] = chosen.pop("solver_net", None)
     solver_options = {f.name: chosen[f.name] for f in fields(SolverOptions) if f.name in chosen}
     net_options = {
         f.name: chosen[f.name] for f in fields(Options) if f.name in chosen and f.name != "solver"
     }
-    return replace(Options(), **net_options, solver=replace(SolverOptions(), **solver_options))
+    net_options["solver"] = replace(SolverOptions(), **solver_options)
+    return replace(Options(), **{**entry.defaults, **net_options})
 
 
 # ---- --params and --list -----------------------------------------------------
 
 
-def measured(entry: Entry, options: Options) -> list[Measured]:
-    """Each layer of the train net at one image, with shapes and parameters."""
+def measured(entry: Entry, options: Options, deploy: bool = False) -> list[Measured]:
+    """Each layer of the train or inference net at one image, with shapes and parameters."""
     size = options.input_size
     inputs = {"data": (1, 3, size, size), "label": (1, len(options.tasks), 1, 1)}
     if len(options.tasks) == 1:
         inputs = {"data": inputs["data"], f"label_{options.tasks[0].name}": (1, 1, 1, 1)}
-    return measure(entry.build(replace(options, deploy=False)).proto(), inputs)
+    deploy = deploy or not entry.trained
+    return measure(entry.build(replace(options, deploy=deploy)).proto(), inputs)
+
+
+def inference_params(entry: Entry, options: Options) -> int:
+    """Parameters of the inference net, which lacks what serves training only."""
+    return sum(layer.params for layer in measured(entry, options, deploy=True))
 
 
 def params_json(entry: Entry, options: Options) -> str:
-    """`{"net", "total", "macs", "paper_millions", "layers": [...]}`."""
+    """`{"net", "total", "inference_total", "macs", "paper_millions", "layers": [...]}`."""
     layers = measured(entry, options)
     return (
         json.dumps(
@@ -202,6 +217,7 @@ def params_json(entry: Entry, options: Options) -> str:
                 "net": entry.name,
                 "task": options.task,
                 "total": sum(layer.params for layer in layers),
+                "inference_total": inference_params(entry, options),
                 "macs": sum(layer.macs for layer in layers),
                 "paper_millions": paper.params(entry.name, options.task),
                 "layers": [
@@ -233,6 +249,9 @@ def params_table(entry: Entry, options: Options) -> str:
             lines.append(f"{layer.name:{width}}  {layer.kind:12}  {layer.params:>12,}  {blobs}")
     total = sum(layer.params for layer in layers)
     lines.append(f"{'total':{width}}  {'':12}  {total:>12,}")
+    inference = inference_params(entry, options)
+    if inference != total:
+        lines.append(f"{'without auxiliary heads':{width}}  {'':12}  {inference:>12,}")
     lines.append(f"{'multiply-adds':{width}}  {'one image':12}  {sum(x.macs for x in layers):>12,}")
     in_paper = paper.params(entry.name, options.task)
     if in_paper is not None:

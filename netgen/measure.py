@@ -80,6 +80,12 @@ def _input(layer: Any, bottoms: list[Shape]):
     return [tuple(shape.dim) for shape in layer.input_param.shape], [], 0
 
 
+def _concat(layer: Any, bottoms: list[Shape]):
+    axis = layer.concat_param.axis
+    joined = sum(shape[axis] for shape in bottoms)
+    return [(*bottoms[0][:axis], joined, *bottoms[0][axis + 1 :])], [], 0
+
+
 def _dummy_data(layer: Any, bottoms: list[Shape]):
     return [tuple(shape.dim) for shape in layer.dummy_data_param.shape], [], 0
 
@@ -141,11 +147,14 @@ def _inner_product(layer: Any, bottoms: list[Shape]):
 RULES: dict[str, Rule] = {
     "Accuracy": _scalar,
     "BatchNorm": _batch_norm,
+    "Concat": _concat,
     "Convolution": _convolution,
+    "Dropout": _same,
     "DummyData": _dummy_data,
     "Eltwise": _same,
     "InnerProduct": _inner_product,
     "Input": _input,
+    "LRN": _same,
     "Pooling": _pooling,
     "ReLU": _same,
     "Scale": _scale,

@@ -55,6 +55,7 @@ class Options:
     data: str = "data/vso"
     mean: tuple[float, ...] = (103.939, 116.779, 123.68)
     mean_file: str | None = None
+    crop: bool = False  # the databases hold larger images than `input_size`
     deploy: bool = False
 
     solver: SolverOptions = field(default_factory=lambda: SolverOptions())
