@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from basics.cli import UserError
 # A time limit on an example would measure the machine, not the code.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and children
+# inherit that: the tests that interrupt Caffe would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 
