@@ -10,13 +10,16 @@ from pathlib import Path
 from basics import cli, files
 from netgen.command import generate
 
+SINGLE_TASK = ("caffenet", "inception_v1", "vggnet16", "resnet50")
 NETS = {
     "x0": ["x0_resnet50"],
     "xi": ["xi_resnet50"],
     "xs": ["xs_resnet50"],
-    "resnet50_adj": ["resnet50", "--task", "adj"],
-    "resnet50_anp": ["resnet50", "--task", "anp"],
-    "resnet50_noun": ["resnet50", "--task", "noun"],
+    **{
+        f"{net}_{task}": [net, "--task", task]
+        for net in SINGLE_TASK
+        for task in ("adj", "anp", "noun")
+    },
 }
 
 # Path from the repository's root to the arguments of `python -m netgen`.
@@ -28,7 +31,7 @@ COMMANDS = {
         (f"prototxt/{short}_deploy.prototxt", [*net, "--deploy"]),
         (f"solvers/{short}.prototxt", [*net, "--solver"]),
     ]
-}
+} | {"prototxt/deepsentibank_deploy.prototxt": ["deepsentibank", "--deploy"]}
 
 
 def main(argv: object = None) -> None:

@@ -1,0 +1,108 @@
+"""Where our ANPs stand among DeepSentiBank's 2,089 outputs.
+
+    python -m netgen.deepsentibank --classes classes.json --labels data/vso/classes
+
+The paper evaluates DeepSentiBank on its own 553 ANPs without retraining it
+(section 5.2): of the net's scores, only those at `indices` count.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from basics import cli
+from basics.cli import UserError
+from basics.files import PathLike, read_text
+from netgen.classics import DEEPSENTIBANK_CLASSES
+
+EXAMPLES = """\
+examples:
+  python -m netgen.deepsentibank --classes classes.json --labels data/vso/classes
+  python -m netgen.deepsentibank --classes classes.json --labels anp.txt
+"""
+
+
+def index_map(anps: Sequence[str], outputs: Sequence[str]) -> dict[str, list]:
+    """`{"indices": [...], "missing": [...]}`: the output of each ANP, in the ANPs' order.
+
+    An ANP without an output has None for its index and stands among the missing.
+    """
+    places = {name: place for place, name in enumerate(outputs)}
+    return {
+        "indices": [places.get(anp) for anp in anps],
+        "missing": [anp for anp in anps if anp not in places],
+    }
+
+
+def read_outputs(path: PathLike) -> list[str]:
+    """DeepSentiBank's published class list: a JSON list of 2,089 ANPs, in the outputs' order.
+
+    Raises:
+        UserError: not there, not such a list, or a name that stands there twice.
+    """
+    try:
+        names = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: expected a JSON list of names")
+    if len(names) != DEEPSENTIBANK_CLASSES:
+        raise UserError(f"{path}: {len(names):,} names, but the net has {DEEPSENTIBANK_CLASSES:,}")
+    return _unique(names, path)
+
+
+def read_anps(path: PathLike) -> list[str]:
+    """The ANPs in label order, one a line: a file, or `anp.txt` or `*_anp.txt` in a folder.
+
+    Raises:
+        UserError: none or several of them, an empty one, a line that is no name, a name twice.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [path / "anp.txt"] if (path / "anp.txt").is_file() else [*path.glob("*_anp.txt")]
+        if len(found) != 1:
+            what = "several class lists" if found else "no class list"
+            raise UserError(f"{path}: {what} named anp.txt or *_anp.txt")
+        path = found[0]
+    lines = read_text(path).lstrip("\ufeff").rstrip().splitlines()
+    for number, line in enumerate(lines, 1):
+        if len(line.split()) != 1:  # a blank line would shift every label behind it
+            raise UserError(f"{path}:{number}: expected one ANP, found {line!r}")
+    if not lines:
+        raise UserError(f"{path}: no ANP in it")
+    return _unique([line.strip() for line in lines], path)
+
+
+def _unique(names: list[str], path: Any) -> list[str]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UserError(f"{path}: {name} stands there twice")
+        seen.add(name)
+    return names
+
+
+def parser() -> cli.Parser:
+    p = cli.Parser(
+        prog="netgen.deepsentibank",
+        description="The index of each of our ANPs among DeepSentiBank's outputs, as JSON.",
+        epilog=EXAMPLES,
+    )
+    p.add_argument("--classes", required=True, metavar="FILE", help="its published list (JSON)")
+    p.add_argument("--labels", required=True, metavar="DIR", help="our class lists, or the file")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    found = index_map(read_anps(args.labels), read_outputs(args.classes))
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main, "netgen.deepsentibank")
