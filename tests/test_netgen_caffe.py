@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 
-import cv2
-import lmdb
 import numpy as np
 import pytest
 
-from caffeproto import Datum
 from netgen.command import generate
+from tests.caffe_nets import assert_opencv_agrees, run, write_lmdbs
 from tests.test_netgen import EXACT, command
 
 pytestmark = pytest.mark.caffe
@@ -46,12 +43,6 @@ np.savez(blobs, data=image, **net.forward())
 """
 
 
-def run(*command: object, **kwargs) -> str:
-    ran = subprocess.run([*map(str, command)], capture_output=True, text=True, **kwargs)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return ran.stdout + ran.stderr
-
-
 @pytest.mark.parametrize(("net", "task"), EXACT)
 def test_pycaffe_counts_the_same_parameters(net, task, caffe_tools, tmp_path):
     model = tmp_path / "deploy.prototxt"
@@ -69,36 +60,7 @@ def test_opencv_agrees_with_caffe(net, task, caffe_tools, tmp_path):
     small = ["--width", "16", "--input-size", "64"] if net != "xs_resnet50" else []
     model.write_text(generate(command(net, task, "--deploy", *small)))
     run(caffe_tools["pycaffe"], "-c", FORWARD, model, weights, blobs)
-    expected = np.load(blobs)
-    reader = cv2.dnn.readNetFromCaffe(str(model), str(weights))
-    # Without it OpenCV may run in half precision or Winograd, which round otherwise.
-    reader.enableWinograd(False)
-    reader.setInput(expected["data"])
-    names = [name for name in expected.files if name.startswith("prob")]
-    assert len(names) == (1 if task else 3)
-    for name in names:
-        found, wanted = reader.forward(name), expected[name]
-        assert np.ptp(wanted) > 1e-4, "a flat softmax would prove nothing"
-        assert np.abs(found - wanted).max() / np.abs(wanted).max() < 1e-4
-
-
-def write_lmdbs(folder, classes: tuple[int, ...], count: int, size: int) -> None:
-    """Image and label databases of random records, laid out as data_prep lays them out."""
-    rng = np.random.default_rng(0)
-    for phase in ("train", "test"):
-        images = lmdb.open(str(folder / f"{phase}_image_lmdb"), map_size=1 << 28)
-        labels = lmdb.open(str(folder / f"{phase}_label_lmdb"), map_size=1 << 24)
-        with images.begin(write=True) as image_records, labels.begin(write=True) as label_records:
-            for i in range(count):
-                key = f"{i:08d}".encode()
-                pixels = rng.integers(0, 256, 3 * size * size, np.uint8).tobytes()
-                datum = Datum(channels=3, height=size, width=size, data=pixels)
-                image_records.put(key, datum.SerializeToString())
-                truth = [int(rng.integers(k)) for k in classes]
-                datum = Datum(channels=len(truth), height=1, width=1, float_data=truth)
-                label_records.put(key, datum.SerializeToString())
-        images.close()
-        labels.close()
+    assert_opencv_agrees(model, weights, blobs, heads=1 if task else 3)
 
 
 @pytest.mark.slow
