@@ -1,4 +1,8 @@
-from basics import cli
-from netgen.command import main
+import sys
 
-cli.run(main, "netgen")
+from basics import cli
+from netgen import command, diff
+
+if sys.argv[1:2] == ["diff"]:
+    cli.run(lambda argv: diff.main(sys.argv[2:]), "netgen diff")
+cli.run(command.main, "netgen")

@@ -9,9 +9,8 @@ from dataclasses import fields, replace
 from typing import Any, Callable
 
 from basics import cli
-from netgen import paper, solver
+from netgen import draw, report, solver
 from netgen.catalog import CATALOG, Entry, find
-from netgen.measure import Measured, measure
 from netgen.options import Options, SolverOptions, parse_tasks
 
 EXAMPLES = """\
@@ -20,7 +19,9 @@ examples:
   python -m netgen xs_resnet50 --solver > solvers/xs.prototxt
   python -m netgen xs_resnet50 --solver --cpu --max-iter 2   a trial on a machine without a GPU
   python -m netgen resnet50 --task noun --deploy             inference net with softmax
-  python -m netgen xs_resnet50 --params                      parameters, beside the paper's
+  python -m netgen xs_resnet50 --params                      costs, beside the paper's
+  python -m netgen xs_resnet50 --draw xs.svg                 a picture, as Figure 4's
+  python -m netgen diff x0_resnet50 xs_resnet50              what differs, by layer
   python -m netgen xs_resnet50 --tasks style:25,artist:600   other tasks, other data
   python -m netgen x0_resnet50 --branch-after res4f --cross-blocks 0
 """
@@ -39,9 +40,10 @@ def parser() -> cli.Parser:
     one = what.add_mutually_exclusive_group()
     one.add_argument("--solver", action="store_true", help="the solver")
     one.add_argument("--deploy", action="store_true", help="the inference net: softmax a task")
-    one.add_argument("--params", action="store_true", help="parameters by layer and in total")
+    one.add_argument("--params", action="store_true", help="parameters, multiply-adds, memory")
     one.add_argument("--list", action="store_true", help="the names of all nets")
-    what.add_argument("--json", action="store_true", help="--params and --list as JSON")
+    one.add_argument("--draw", metavar="FILE", help="a picture: .svg, .png, .pdf or .dot")
+    what.add_argument("--json", action="store_true", help="--params or --list as JSON")
 
     d = Options()
     shape = p.add_argument_group("the net")
@@ -169,8 +171,12 @@ def generate(argv: list[str]) -> str:
         what = f"{one} only" if one else "all tasks at once"
         raise cli.UserError(f"{entry.name} does {what}: leave out --task")
     if args.params:
-        return params_json(entry, options) if args.json else params_table(entry, options)
+        return (report.as_json if args.json else report.as_table)(entry, options)
     net = entry.build(options)
+    if args.draw:
+        deploy = entry.build(replace(options, deploy=True)).proto()
+        draw.draw(deploy, [task.name for task in options.tasks], args.draw)
+        return ""
     what = "solver" if args.solver else "inference net" if args.deploy else "train/test net"
     header = f"{net.name}: {what}\nmade by: {shlex.join(['python', '-m', 'netgen', *argv])}"
     if args.solver:
@@ -188,75 +194,6 @@ def options_of(args: Any, entry: Entry) -> Options:
     }
     net_options["solver"] = replace(SolverOptions(), **solver_options)
     return replace(Options(), **{**entry.defaults, **net_options})
-
-
-# ---- --params and --list -----------------------------------------------------
-
-
-def measured(entry: Entry, options: Options, deploy: bool = False) -> list[Measured]:
-    """Each layer of the train or inference net at one image, with shapes and parameters."""
-    size = options.input_size
-    inputs = {"data": (1, 3, size, size), "label": (1, len(options.tasks), 1, 1)}
-    if len(options.tasks) == 1:
-        inputs = {"data": inputs["data"], f"label_{options.tasks[0].name}": (1, 1, 1, 1)}
-    deploy = deploy or not entry.trained
-    return measure(entry.build(replace(options, deploy=deploy)).proto(), inputs)
-
-
-def inference_params(entry: Entry, options: Options) -> int:
-    """Parameters of the inference net, which lacks what serves training only."""
-    return sum(layer.params for layer in measured(entry, options, deploy=True))
-
-
-def params_json(entry: Entry, options: Options) -> str:
-    """`{"net", "total", "inference_total", "macs", "paper_millions", "layers": [...]}`."""
-    layers = measured(entry, options)
-    return (
-        json.dumps(
-            {
-                "net": entry.name,
-                "task": options.task,
-                "total": sum(layer.params for layer in layers),
-                "inference_total": inference_params(entry, options),
-                "macs": sum(layer.macs for layer in layers),
-                "paper_millions": paper.params(entry.name, options.task),
-                "layers": [
-                    {
-                        "name": layer.name,
-                        "type": layer.kind,
-                        "blobs": layer.blobs,
-                        "params": layer.params,
-                        "tops": layer.tops,
-                        "macs": layer.macs,
-                    }
-                    for layer in layers
-                ],
-            },
-            indent=2,
-        )
-        + "\n"
-    )
-
-
-def params_table(entry: Entry, options: Options) -> str:
-    """The layers that have parameters, and the total beside Table 2's."""
-    layers = measured(entry, options)
-    width = max(len(layer.name) for layer in layers)
-    lines = [f"{'layer':{width}}  {'type':12}  {'parameters':>12}  blobs"]
-    for layer in layers:
-        if layer.blobs:
-            blobs = "  ".join("x".join(map(str, blob)) for blob in layer.blobs)
-            lines.append(f"{layer.name:{width}}  {layer.kind:12}  {layer.params:>12,}  {blobs}")
-    total = sum(layer.params for layer in layers)
-    lines.append(f"{'total':{width}}  {'':12}  {total:>12,}")
-    inference = inference_params(entry, options)
-    if inference != total:
-        lines.append(f"{'without auxiliary heads':{width}}  {'':12}  {inference:>12,}")
-    lines.append(f"{'multiply-adds':{width}}  {'one image':12}  {sum(x.macs for x in layers):>12,}")
-    in_paper = paper.params(entry.name, options.task)
-    if in_paper is not None:
-        lines.append(f"{total / 1e6:.2f} million; the paper's Table 2: {in_paper:.2f}")
-    return "\n".join(lines) + "\n"
 
 
 def listing(as_json: bool) -> str:

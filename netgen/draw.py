@@ -1,0 +1,211 @@
+"""A net's picture in the manner of Figure 4, by Graphviz.
+
+Convolutions in a row are one box; sums are circles. What reaches a sum beside
+a box is a shortcut, told apart by its line: identity solid, projection dotted,
+cross-residual dashed. Each task has its colour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from basics import files
+from basics.cli import UserError
+from netgen.resnet import CROSS
+
+FORMATS = ("svg", "png", "pdf", "dot")
+COLOURS = ("#c2410c", "#6d28d9", "#0f766e", "#1d4ed8", "#a16207", "#be185d", "#4d7c0f", "#475569")
+SHARED = "#374151"
+STYLES = {"flow": "solid", "identity": "solid", "projection": "dotted", "cross": "dashed"}
+LEGEND = "solid: identity   dotted: projection   dashed: cross-residual"
+# In place or without effect on the shape: nothing to see in a picture.
+QUIET = {"BatchNorm", "Scale", "ReLU", "Dropout", "LRN", "DummyData", "Sigmoid", "Split"}
+
+
+@dataclass
+class Node:
+    """A box of lines, or a sum (no lines); of a task, or shared ("")."""
+
+    name: str
+    task: str
+    lines: list[str] = field(default_factory=list)
+    shape: str = "box"
+
+
+@dataclass(frozen=True)
+class Wire:
+    """What carries a blob: its node, or a shortcut that leads back to one."""
+
+    node: str
+    style: str = "flow"
+
+
+def draw(net: Any, tasks: list[str], path: str | Path) -> None:
+    """Write the picture of the deploy net `net`, a NetParameter, as the path's ending says.
+
+    Raises:
+        UserError: another ending, or no Graphviz on this machine.
+    """
+    path = Path(path)
+    kind = path.suffix.lstrip(".")
+    if kind not in FORMATS:
+        raise UserError(
+            f"--draw {path}: the name must end in {', '.join('.' + f for f in FORMATS)}"
+        )
+    source = dot(net, tasks)
+    files.write(path, source if kind == "dot" else _render(source, kind))
+
+
+def dot(net: Any, tasks: list[str]) -> str:
+    """The picture in Graphviz's language."""
+    nodes, edges = _graph(net, tasks)
+    lines = [
+        f'digraph "{net.name}" {{',
+        f'  label="{net.name}\\n{LEGEND}" labelloc=t fontsize=11 fontname="Helvetica" nodesep=0.3',
+        "  ranksep=0.2 bgcolor=white",
+        '  node [fontname="Helvetica" fontsize=10 height=0.2 margin="0.1,0.04" style="rounded"]',
+        '  edge [arrowsize=0.5 penwidth=1.1 fontname="Helvetica" fontsize=9]',
+    ]
+    for node in nodes.values():
+        colour = _colour(node.task, tasks)
+        if node.shape == "circle":
+            look = 'shape=circle label="+" width=0.2 fixedsize=true style=solid fontsize=12'
+        else:
+            look = f'shape={node.shape} label="{_escape(node.lines)}"'
+        lines.append(f'  "{node.name}" [{look} color="{colour}" fontcolor="{colour}"]')
+    for (source, target, style), count in edges.items():
+        colour = _colour(nodes[source].task, tasks)
+        more = " constraint=false" if style == "cross" else " weight=8" if style == "flow" else ""
+        more += f' label="x{count}"' * (count > 1)
+        lines.append(f'  "{source}" -> "{target}" [style={STYLES[style]} color="{colour}"{more}]')
+    return "\n".join([*lines, "}", ""])
+
+
+def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Counter]:
+    """Boxes and sums by name, and how often a shortcut joins two of them."""
+    readers = Counter(
+        bottom for layer in net.layer for bottom in layer.bottom if bottom not in layer.top
+    )
+    nodes: dict[str, Node] = {}
+    wires: dict[str, Wire] = {}
+    edges: Counter = Counter()
+
+    def join(bottom: str, target: str) -> None:
+        edges[wires[bottom].node, target, wires[bottom].style] += 1
+
+    for layer in net.layer:
+        if layer.type in QUIET and (not layer.bottom or layer.bottom[0] in layer.top):
+            continue
+        task = next((task for task in tasks if layer.name.endswith(f"_{task}")), "")
+        bottoms = [bottom for bottom in layer.bottom if bottom in wires]
+        shortcut = _shortcut(layer)
+        if shortcut:
+            for top in layer.top if bottoms else ():  # none: a gate's own making
+                wires[top] = Wire(wires[bottoms[0]].node, shortcut)
+            continue
+        if layer.type in ("Eltwise", "Concat"):
+            joins = "circle" if layer.type == "Eltwise" else "box"
+            node = nodes[layer.name] = Node(layer.name, task, ["concat"], joins)
+            for bottom in bottoms:
+                source = nodes[wires[bottom].node]
+                # A sum is the only reader of its residual branch; what others read
+                # too comes by a shortcut.
+                if wires[bottom].style == "flow" and readers[bottom] > 1:
+                    style = "identity" if source.task in (task, "") else "cross"
+                    edges[source.name, layer.name, style] += 1
+                else:
+                    join(bottom, layer.name)
+        else:
+            line = _line(layer)
+            before = nodes[wires[bottoms[0]].node] if bottoms else None
+            alone = bottoms and readers[bottoms[0]] == 1 and wires[bottoms[0]].style == "flow"
+            if before and alone and before.shape == "box" and before.task in (task, ""):
+                node = before
+                node.lines.append(line)
+            else:
+                node = nodes[layer.name] = Node(layer.name, task, [line])
+                for bottom in bottoms:
+                    join(bottom, layer.name)
+        for top in layer.top:
+            wires[top] = Wire(node.name)
+    return nodes, edges
+
+
+def _shortcut(layer: Any) -> str:
+    """The line style of a layer that is drawn as a line; "" for one that is not."""
+    if CROSS in layer.name or (layer.name.startswith("stitch") and layer.type == "Scale"):
+        return "cross"
+    return "projection" if "_branch1" in layer.name else ""
+
+
+def _line(layer: Any) -> str:
+    """A layer in a box, as tables of nets write it: `3x3, 512 /2`."""
+    if layer.type == "Convolution":
+        p = layer.convolution_param
+        stride = f" /{p.stride[0]}" if p.stride and p.stride[0] > 1 else ""
+        return f"{p.kernel_size[0]}×{p.kernel_size[0]}, {p.num_output}{stride}"
+    if layer.type == "Pooling":
+        p = layer.pooling_param
+        kind = "max" if p.pool == 0 else "average"
+        return f"{kind} pool" + (f" /{p.stride}" if p.stride > 1 else "")
+    if layer.type == "InnerProduct":
+        return f"fc, {layer.inner_product_param.num_output}"
+    if layer.type == "Input":
+        shape = layer.input_param.shape[0].dim
+        return f"image, {shape[2]}×{shape[3]}"
+    if layer.type == "Softmax":
+        return layer.name.replace("prob_", "softmax: ")
+    return {"BatchNorm": "norm, ReLU"}.get(layer.type, layer.type)
+
+
+def _escape(lines: list[str]) -> str:
+    return "\\n".join(line.replace('"', '\\"') for line in lines)
+
+
+def _colour(task: str, tasks: list[str]) -> str:
+    return COLOURS[tasks.index(task) % len(COLOURS)] if task else SHARED
+
+
+def _render(source: str, kind: str) -> bytes:
+    program = shutil.which("dot")
+    if program:
+        ran = subprocess.run(
+            [program, f"-T{kind}", *(["-Gdpi=150"] if kind == "png" else [])],
+            input=source.encode(),
+            capture_output=True,
+        )
+        if ran.returncode == 0:
+            return ran.stdout
+    try:
+        import pygraphviz  # its wheels bring Graphviz along
+    except ImportError:
+        raise UserError(
+            "--draw needs Graphviz: `pip install pygraphviz` (Python 3.10 or later), or your "
+            "system's package `graphviz`; or write a .dot file"
+        ) from None
+    arguments = "-Gdpi=150" if kind == "png" else ""
+    with _quiet():
+        return pygraphviz.AGraph(string=source).draw(format=kind, prog="dot", args=arguments)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing on stderr: the wheel's own fontconfig complains about the machine's files."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
