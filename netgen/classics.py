@@ -9,8 +9,7 @@ Layers keep the published names, because Caffe copies weights by name; only
 classifiers carry the task, so that fine-tuning starts them afresh. Groups, LRN,
 dropout, fillers and multipliers are the published ones, too. The exceptions:
 new classifiers start as they do in all our nets, and VGG published no training
-net, so its fillers are its paper's and its multipliers those of the other two
-(*inferred*).
+net, so its fillers and multipliers are *inferred* from the other two.
 """
 
 from __future__ import annotations

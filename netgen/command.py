@@ -172,11 +172,11 @@ def generate(argv: list[str]) -> str:
         raise cli.UserError(f"{entry.name} does {what}: leave out --task")
     if args.params:
         return (report.as_json if args.json else report.as_table)(entry, options)
-    net = entry.build(options)
     if args.draw:
         deploy = entry.build(replace(options, deploy=True)).proto()
         draw.draw(deploy, [task.name for task in options.tasks], args.draw)
         return ""
+    net = entry.build(options)
     what = "solver" if args.solver else "inference net" if args.deploy else "train/test net"
     header = f"{net.name}: {what}\nmade by: {shlex.join(['python', '-m', 'netgen', *argv])}"
     if args.solver:
