@@ -68,9 +68,10 @@ def draw(net: Any, tasks: list[str], path: str | Path) -> None:
 def dot(net: Any, tasks: list[str]) -> str:
     """The picture in Graphviz's language."""
     nodes, edges = _graph(net, tasks)
+    legend = f"\\n{LEGEND}" if any(style != "flow" for _, _, style in edges) else ""
     lines = [
         f'digraph "{net.name}" {{',
-        f'  label="{net.name}\\n{LEGEND}" labelloc=t fontsize=11 fontname="Helvetica" nodesep=0.3',
+        f'  label="{net.name}{legend}" labelloc=t fontsize=11 fontname="Helvetica" nodesep=0.3',
         "  ranksep=0.2 bgcolor=white",
         '  node [fontname="Helvetica" fontsize=10 height=0.2 margin="0.1,0.04" style="rounded"]',
         '  edge [arrowsize=0.5 penwidth=1.1 fontname="Helvetica" fontsize=9]',
@@ -84,7 +85,8 @@ def dot(net: Any, tasks: list[str]) -> str:
         lines.append(f'  "{node.name}" [{look} color="{colour}" fontcolor="{colour}"]')
     for (source, target, style), count in edges.items():
         colour = _colour(nodes[source].task, tasks)
-        more = " constraint=false" if style == "cross" else " weight=8" if style == "flow" else ""
+        across = nodes[source].task != nodes[target].task
+        more = " weight=0" if style == "cross" and across else " weight=8" * (style == "flow")
         more += f' label="x{count}"' * (count > 1)
         lines.append(f'  "{source}" -> "{target}" [style={STYLES[style]} color="{colour}"{more}]')
     return "\n".join([*lines, "}", ""])
