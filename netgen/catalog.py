@@ -105,6 +105,13 @@ CATALOG = {
             neighbours.cross_stitch_resnet,
         ),
         Entry(
+            "cross_stitch_caffenet",
+            "cross_stitch_caffenet",
+            "a CaffeNet a task, cross-stitch units after poolings, fc6 and fc7",
+            neighbours.cross_stitch_caffenet,
+            defaults={"input_size": 227, "mean": BVLC_MEAN},
+        ),
+        Entry(
             "rock_resnet50",
             "rock",
             "ROCK: auxiliary tasks feed the primary one (--primary)",

@@ -29,7 +29,7 @@ LEARN = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
 
 def caffenet(options: Options) -> Net:
     """CaffeNet: AlexNet with pooling before normalisation (section 5.2)."""
-    net, x, task = begin("caffenet", f"CaffeNet-{options.task}", 39, options)
+    net, x, task = begin("caffenet", f"CaffeNet-{options.task}", CAFFENET_INPUT, options)
     for stage in CAFFENET:
         x = stage(net, x)
     net.group(task.name)
@@ -45,7 +45,7 @@ def deepsentibank(options: Options) -> Net:
     """
     if not options.deploy:
         raise UserError("deepsentibank is evaluated as published, not trained: add --deploy")
-    net, x, _ = begin("deepsentibank", "DeepSentiBank", 39, options)
+    net, x, _ = begin("deepsentibank", "DeepSentiBank", CAFFENET_INPUT, options)
     for stage in CAFFENET:
         x = stage(net, x)
     net.group("2,089 ANPs")
@@ -55,6 +55,7 @@ def deepsentibank(options: Options) -> Net:
 
 
 DEEPSENTIBANK_CLASSES = 2_089
+CAFFENET_INPUT = 39  # the smallest that its strides leave a map of
 
 
 def caffenet1(net: Net, x: str, tail: str = "") -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from basics.cli import UserError, near_miss
+from netgen.classics import CAFFENET, CAFFENET_INPUT
 from netgen.layers import convolution, head, images, judge, labels, norm, relu, total
 from netgen.net import Net
 from netgen.options import Options, Task
@@ -38,6 +39,25 @@ def cross_stitch_resnet(options: Options) -> Net:
             xs = cross_residual_block(net, xs, block, zero, options)
         xs = cross_stitch(net, f"stitch{stage}", xs, options)
     heads(net, xs, options)
+    return net
+
+
+def cross_stitch_caffenet(options: Options) -> Net:
+    """The original's net: a CaffeNet a task, stitched after each pooling, fc6 and fc7."""
+    if options.input_size < CAFFENET_INPUT:
+        raise UserError(
+            f"--input-size {options.input_size} is too small: {CAFFENET_INPUT} at least"
+        )
+    net = Net("Cross-stitch-CaffeNet")
+    x = images(net, options)
+    labels(net, options, list(options.tasks))
+    xs = {task.name: x for task in options.tasks}
+    for stage, name in zip(CAFFENET, ("pool1", "pool2", "pool5", "fc6", "fc7")):
+        xs = {t: stage(net, x, f"_{t}") for t, x in xs.items()}
+        xs = cross_stitch(net, f"stitch_{name}", xs, options)
+    for task in options.tasks:
+        net.group(task.name)
+        head(net, xs[task.name], task, options, f"fc8_{task.name}")
     return net
 
 
