@@ -95,7 +95,15 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=EXACT, ids=lambda key: "_".join(filter(None, key)))
+NETS = [
+    pytest.param(
+        key, id="_".join(filter(None, key)), marks=[pytest.mark.slow] * (key[0] == "vggnet16")
+    )
+    for key in EXACT
+]
+
+
+@pytest.fixture(scope="module", params=NETS)
 def ran(request, caffe_tools, data, tmp_path_factory) -> Ran:
     """The net after a forward and a backward pass in each mode."""
     net, task = request.param
