@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 
 import numpy as np
 import pytest
@@ -13,6 +12,8 @@ from caffeproto import TRAIN, NetParameter, text
 from netgen.catalog import CATALOG
 from netgen.command import generate
 from netgen.measure import measure, takes_part
+from tests.caffe_nets import assert_opencv_agrees, pycaffe, run
+from tests.test_netgen_caffe import FORWARD
 
 pytestmark = pytest.mark.caffe
 
@@ -66,8 +67,8 @@ def train_net(argv: list[str], batch: int = 2):
     """netgen's train net with Input layers in place of its databases."""
     net = text.loads(generate(argv), NetParameter)
     layers = [layer for layer in net.layer if takes_part(layer, TRAIN)]
-    size = int(argv[argv.index("--input-size") + 1])
-    tasks = argv[argv.index("--tasks") + 1].count(":")
+    size = int(argv[argv.index("--input-size") + 1]) if "--input-size" in argv else 224
+    tasks = argv[argv.index("--tasks") + 1].count(":") if "--tasks" in argv else 3
     del net.layer[:]
     for layer in layers:
         if layer.type == "Data":
@@ -82,17 +83,6 @@ def train_net(argv: list[str], batch: int = 2):
             layer.ClearField("include")
             net.layer.append(layer)
     return net
-
-
-def pycaffe(tools, script: str, *arguments: object) -> str:
-    ran = subprocess.run(
-        [tools["pycaffe"], "-c", script, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={"GLOG_minloglevel": "2"},
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return ran.stdout
 
 
 def random_options(seed: int) -> list[str]:
@@ -224,3 +214,57 @@ def test_frozen_towers_learn_their_cross_weights_only(net, caffe_tools, tmp_path
     moved = json.loads(line[6:])
     assert moved
     assert all("_cross_" in name for name in moved), moved
+
+
+# Run by pycaffe: forward and backward; the losses and the gradients' sizes.
+STEP_BACK = """
+import sys, json, numpy as np, caffe
+net = caffe.Net(sys.argv[1], int(sys.argv[2]))
+rng = np.random.RandomState(1)
+for name in [n for n in net.blobs if n == "data" or n == "label"]:
+    shape = net.blobs[name].data.shape
+    net.blobs[name].data[...] = rng.normal(0, 60, shape) if name == "data" else 1
+out = {name: float(value.mean()) for name, value in net.forward().items()}
+net.backward()
+grads = [float(np.abs(b.diff).sum()) for bs in net.params.values() for b in bs]
+print("OUT " + json.dumps([out, grads]))
+"""
+
+WHOLE = [
+    ["x0_resnet50"],
+    ["xi_resnet50"],
+    ["xp_resnet50"],
+    ["xg_resnet50"],
+    ["rock_resnet50"],
+    ["cross_stitch_resnet50"],
+    ["cross_stitch_caffenet", "--input-size", "227"],
+    ["resnet50", "--task", "anp"],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argv", WHOLE, ids=lambda argv: argv[0])
+def test_every_net_runs_at_its_real_size(argv, caffe_tools, tmp_path):
+    """Forward and backward in TRAIN; the test phase's nets are parsed and run forward."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(text.dump(train_net(argv, batch=2)))
+    for phase in ("0", "1"):
+        printed = pycaffe(caffe_tools, STEP_BACK, path, phase)
+        (line,) = [line for line in printed.splitlines() if line.startswith("OUT ")]
+        out, grads = json.loads(line[4:])
+        losses = [value for name, value in out.items() if name.startswith("loss_")]
+        assert len(losses) == (1 if "--task" in argv else 3)
+        if phase == "0":
+            assert np.isfinite([*losses, *grads]).all()
+            assert sum(g > 0 for g in grads) > len(grads) / 3
+
+
+# OpenCV has no DummyData, and no Scale by a second blob without batch axis: not XG.
+@pytest.mark.parametrize(
+    "argv", [["xp_resnet50"], ["rock_resnet50"], ["cross_stitch_resnet50"]], ids=lambda a: a[0]
+)
+def test_opencv_agrees_on_the_other_joints(argv, caffe_tools, tmp_path):
+    model, weights, blobs = (tmp_path / name for name in ("d.prototxt", "w.caffemodel", "b.npz"))
+    model.write_text(generate([*argv, "--deploy", *SMALL]))
+    run(caffe_tools["pycaffe"], "-c", FORWARD, model, weights, blobs)
+    assert_opencv_agrees(model, weights, blobs, heads=3)
