@@ -32,7 +32,7 @@ def _shape(channels: int, height: int, width: int) -> bytes:
     return b"\x08" + varint(channels) + b"\x10" + varint(height) + b"\x18" + varint(width)
 
 
-def image_datum(pixels: np.ndarray, label: int) -> np.ndarray:
+def image_datum(pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
     """A raw image record, as convert_imageset writes it.
 
     Args:
@@ -40,7 +40,8 @@ def image_datum(pixels: np.ndarray, label: int) -> np.ndarray:
         label: the ANP's label.
 
     Returns:
-        the record's bytes as a one-dimensional uint8 array (lmdb takes it as it is).
+        the record's bytes as a one-dimensional uint8 array (lmdb takes it as it is),
+        and the part of it that holds the pixels, one channel after the other.
     """
     height, width, channels = pixels.shape
     plane = height * width
@@ -49,9 +50,14 @@ def image_datum(pixels: np.ndarray, label: int) -> np.ndarray:
     record = np.empty(len(head) + channels * plane + len(tail), np.uint8)
     record[: len(head)] = np.frombuffer(head, np.uint8)
     record[len(record) - len(tail) :] = np.frombuffer(tail, np.uint8)
-    planes = record[len(head) : len(head) + channels * plane].reshape(channels, height, width)
-    cv2.split(pixels, list(planes))
-    return record
+    planes = record[len(head) : len(head) + channels * plane]
+    cv2.split(pixels, list(planes.reshape(channels, height, width)))
+    return record, planes
+
+
+def encoded_datum(jpeg: bytes, label: int) -> bytes:
+    """An encoded image record, as `convert_imageset -encoded` writes it: no shape, a JPEG."""
+    return b"\x22" + varint(len(jpeg)) + jpeg + b"\x28" + varint(label) + b"\x38\x01"
 
 
 def label_datum(labels: Sequence[int]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 # 64 megapixels (200 MB decoded) is beyond any photo in VSO; OpenCV's own limit of 2^30
 # would let one crafted file take 3 GB. OpenCV reads this once, when it is loaded.
@@ -41,7 +40,8 @@ def decode(path: str) -> tuple[np.ndarray, str]:
         Unreadable: with the reason.
     """
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            data = file.read()
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
     if not data:

@@ -5,6 +5,8 @@ DATA/ontology.csv        every ANP, kept or dropped, with the reason
 DATA/classes/{adj,anp,noun}.txt
 DATA/{train,test}.txt
 DATA/{train,test}_{image,label}_lmdb/
+DATA/mean.binaryproto    the mean of the training images
+DATA/.partial/           databases being written
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ class DataFolder:
         self.manifest = self.root / "manifest.json"
         self.ontology = self.root / "ontology.csv"
         self.classes = self.root / "classes"
+        self.mean = self.root / "mean.binaryproto"
+        self.partial = self.root / ".partial"
 
     def list(self, part: str) -> Path:
         """The list of `train` or `test`."""

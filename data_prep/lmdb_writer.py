@@ -4,60 +4,49 @@ The image database is what `convert_imageset -resize_width S -resize_height S`
 makes of the same list, byte for byte. Caffe reads the two databases side by
 side and never compares keys, so one record too many in either would give
 every image behind it another's labels: both are written in step, aside, and
-get their names only when whole.
+get their names only when whole. A run that was killed is taken up where it
+was (progress.py).
 
-Threads decode (OpenCV lets go of the interpreter while it works), a bounded
-queue keeps order and memory, and the calling thread alone writes.
+Threads decode, a bounded queue keeps order and memory, and the calling
+thread alone writes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lmdb
-import numpy as np
 from tqdm import tqdm
 
 from basics.cli import UserError
-from basics.files import read_text, sync_folder, write_json
+from basics.files import read_text, sync_folder, write, write_json
 from data_prep.classes import Classes
-from data_prep.datum import image_datum, label_datum
-from data_prep.decode import Unreadable, decode, resize
 from data_prep.folder import DataFolder
 from data_prep.lists import Entry, read_list
-from data_prep.parallel import default_threads, ordered
+from data_prep.parallel import default_threads
+from data_prep.progress import Progress, Report
+from data_prep.records import Record, records
 
 KINDS = ("image", "label")
-MAX_KEY = 511  # bytes, LMDB's limit
 MAX_DROPPED = 0.01  # share of a list; more is a mistake in the folder, not bad luck
-_BATCH = 1000  # records a transaction
-_CHUNK = 8  # images a task, so that handing over tasks costs nothing
+MEAN = "mean.binaryproto"  # lies in the image database's folder, with
+CRCS = "crc32"  # the CRC-32 of each image record, 4 bytes each, little endian
 _JOB = "job.json"  # lies in each database folder: what it was made from
-
-
-@dataclass
-class Report:
-    """What became of one list. `dropped` and `damaged` hold (path, reason)."""
-
-    listed: int
-    written: int = 0
-    dropped: list[tuple[str, str]] = field(default_factory=list)
-    damaged: list[tuple[str, str]] = field(default_factory=list)
-    reused: bool = False
-
-
-def key(index: int, path: str) -> bytes:
-    """A record's key, as convert_imageset forms it from the line number and the path."""
-    return f"{index:08d}_{path}".encode()
+MAP_SIZE = 1 << 40  # costs address space only; Caffe's own is as large
+# A transaction's pages wait in memory: few enough to stay in the caches, enough to make
+# commits cheap.
+BATCH_BYTES = 32 << 20
+BATCH_RECORDS = 10_000
 
 
 def write_pair(
@@ -67,6 +56,7 @@ def write_pair(
     classes: Classes,
     size: int,
     *,
+    encoded: bool = False,
     threads: int | None = None,
     allow_dropped: bool = False,
     drop_damaged: bool = False,
@@ -76,11 +66,13 @@ def write_pair(
     """Write `<part>_image_lmdb` and `<part>_label_lmdb` from `<part>.txt`.
 
     Databases that were made from the same list, classes, files (by size and
-    time) and options are left as they are. The caller holds the folder's lock.
+    time) and options are left as they are, and half-written ones are
+    finished. The caller holds the folder's lock.
 
     Args:
         root: the list's paths are relative to it.
         size: S; records are 3 x S x S.
+        encoded: records hold JPEGs; a quarter of the size, a sixth of Caffe's reading speed.
         allow_dropped: go on when more than 1% of the list cannot be read.
         drop_damaged: leave out JPEGs that end early instead of keeping what there is.
         fresh: write again even if nothing changed.
@@ -92,140 +84,160 @@ def write_pair(
     """
     entries = read_list(folder.list(part), classes)
     job = {
+        "format": 2,
         "list": hashlib.sha256(folder.list(part).read_bytes()).hexdigest(),
         "classes": hashlib.sha256(repr(classes.triples).encode()).hexdigest(),
         "images": str(root.resolve()),
         "files": _state(root, entries),
         "size": size,
+        "encoded": encoded,
         "drop_damaged": drop_damaged,
     }
-    made = [made_from(folder.lmdb(part, kind)) for kind in KINDS]
-    if not fresh and all(m and m["job"] == job for m in made):
-        return Report(**made[0]["report"], reused=True)
-
-    aside = folder.root / ".partial"
+    aside = folder.partial / part
+    names = {kind: folder.lmdb(part, kind) for kind in KINDS}
+    made = [made_from(name) for name in names.values()]
     try:
-        shutil.rmtree(aside, ignore_errors=True)
+        if not fresh and all(m and m["job"] == job for m in made):
+            _clear(aside)
+            return Report(**made[0]["report"], reused=True)
+        if fresh:
+            _clear(aside)
         places = {kind: aside / kind for kind in KINDS}
-        for place in places.values():
-            place.mkdir(parents=True)
-        report = Report(len(entries))
-        records = _records(entries, root, classes, size, threads or default_threads())
-        _write(
-            places,
-            tqdm(records, part, len(entries), unit="img", disable=None),
-            report,
-            allow_dropped,
-            drop_damaged,
-            say or _say,
+        progress = _take_up(
+            places, Progress(aside / "progress", job, len(entries), len(classes.anp))
         )
-        facts = {k: v for k, v in vars(report).items() if k != "reused"}
-        for place in places.values():
-            write_json(place / _JOB, {"job": job, "report": facts})
-        _publish(places, {kind: folder.lmdb(part, kind) for kind in KINDS}, aside)
+        if not progress.finished:
+            source = records(
+                entries,
+                root,
+                classes,
+                size,
+                start=progress.next,
+                encoded=encoded,
+                threads=threads or default_threads(),
+            )
+            bar = tqdm(source, part, len(entries), initial=progress.next, unit="img", disable=None)
+            _write(places, bar, progress, allow_dropped, drop_damaged, say or _say)
+            _describe(places, job, progress)
+            progress.finished = True
+            progress.save()
+        _publish(places, names, aside)
     except (lmdb.Error, OSError) as error:
         raise UserError(
-            f"cannot write the {part} databases in {folder.root}: {_cause(error)}"
+            f"cannot write the {part} databases in {folder.root}: {_cause(error, folder.root)}; "
+            "what is written stays, and the same command goes on there"
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return report
+    return progress.report
 
 
-def _records(
-    entries: Sequence[Entry], root: Path, classes: Classes, size: int, threads: int
-) -> Iterator[tuple[str, bytes, Any, bytes, str]]:
-    """(path, key, image record or None, label record, what is wrong), in list order."""
-    labels = [label_datum(triple) for triple in classes.triples]
-    base = os.fspath(root)
-
-    def work(start: int) -> list[tuple[str, bytes, Any, bytes, str]]:
-        done = []
-        for index in range(start, min(start + _CHUNK, len(entries))):
-            path, label = entries[index]
-            name = key(index, path)
-            record = None
-            try:
-                if len(name) > MAX_KEY:
-                    raise Unreadable(f"its path is too long for a key ({len(name)} bytes)")
-                pixels, wrong = decode(f"{base}/{path}")
-                record = image_datum(resize(pixels, size), label)
-            except Unreadable as reason:
-                wrong = str(reason)
-            done.append((path, name, record, labels[label], wrong))
-        return done
-
-    # OpenCV's own threads would fight ours over the same cores.
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        for chunk in ordered(work, range(0, len(entries), _CHUNK), threads):
-            yield from chunk
-    finally:
-        cv2.setNumThreads(before)
+def _take_up(places: dict[str, Path], progress: Progress) -> Progress:
+    """`progress` as an earlier run of the same job left it, or a fresh start."""
+    if progress.load():
+        if progress.finished:
+            return progress
+        with _Writer(places["image"]) as image, _Writer(places["label"]) as label:
+            counts = {writer.cut(progress.next) for writer in (image, label)}
+        if counts == {progress.report.written}:
+            progress.report.resumed_at = progress.next
+            return progress
+    shutil.rmtree(places["image"].parent, ignore_errors=True)
+    for place in places.values():
+        place.mkdir(parents=True)
+    return progress
 
 
 def _write(
     places: dict[str, Path],
-    records: Iterable[tuple[str, bytes, np.ndarray | None, bytes, str]],
-    report: Report,
+    source: Iterable[Record],
+    progress: Progress,
     allow_dropped: bool,
     drop_damaged: bool,
     say: Callable[[str], None],
 ) -> None:
-    writers = [_Writer(places[kind]) for kind in KINDS]
-    try:
-        for path, name, image, label, wrong in records:
-            if wrong and (image is None or drop_damaged):
-                report.dropped.append((path, wrong))
-                say(f"left out {path}: {wrong}")
+    report = progress.report
+    with _Writer(places["image"]) as images, _Writer(places["label"]) as labels:
+        for record in source:
+            progress.next = record.index + 1
+            if record.wrong and (record.image is None or drop_damaged):
+                report.dropped.append((record.path, record.wrong))
+                say(f"left out {record.path}: {record.wrong}")
                 if len(report.dropped) > MAX_DROPPED * report.listed and not allow_dropped:
                     raise UserError(
                         f"more than {MAX_DROPPED:.0%} of {report.listed} images cannot be read, "
-                        f"the last one {path}: {wrong}; mend the image folder "
+                        f"the last one {record.path}: {record.wrong}; mend the image folder "
                         "or add --allow-dropped"
                     )
                 continue
-            if wrong:
-                report.damaged.append((path, wrong))
-                say(f"damaged {path}: {wrong}")
-            for writer, value in zip(writers, (image, label)):
-                writer.put(name, value)
+            if record.wrong:
+                report.damaged.append((record.path, record.wrong))
+                say(f"damaged {record.path}: {record.wrong}")
+            images.put(record.key, record.image)
+            labels.put(record.key, record.label)
+            progress.mean.add(record.planes)
+            progress.crcs.append(record.crc)
+            report.histogram[record.anp] += 1
             report.written += 1
+            if images.full:
+                images.commit()
+                labels.commit()
+                progress.save()
         if not report.written:
             raise UserError("no image of the list can be read")
-        for writer in writers:
-            writer.finish()
-    finally:
-        for writer in writers:
-            writer.close()
+        for writer in (images, labels):
+            writer.commit(last=True)
+
+
+def _describe(places: dict[str, Path], job: dict[str, Any], progress: Progress) -> None:
+    """Put what is known about the databases into their folders."""
+    progress.summarise()
+    for place in places.values():
+        write_json(place / _JOB, {"job": job, "report": progress.report.facts()})
+    write(places["image"] / MEAN, progress.mean.blob(progress.report.written))
+    write(places["image"] / CRCS, progress.crcs.tobytes())
 
 
 class _Writer:
-    """Appends to one database, 1,000 records a transaction."""
+    """Appends to one database, many records a transaction."""
 
     def __init__(self, place: Path) -> None:
-        # A map of 1 TiB, as Caffe's own, costs address space only. Nothing is synced until
-        # the end: the database has no name yet, and pages survive the death of a process.
-        self._env = lmdb.open(os.fspath(place), map_size=1 << 40, mode=0o644, sync=False)
-        self._txn = self._env.begin(write=True)
-        self._pending = 0
+        # Nothing is synced until the end: the database has no name yet, and what is written
+        # survives the death of a process.
+        self._env = lmdb.open(os.fspath(place), map_size=MAP_SIZE, mode=0o644, sync=False)
+        self._begin()
 
-    def put(self, name: bytes, value: bytes | np.ndarray) -> None:
+    def _begin(self) -> None:
+        self._txn = self._env.begin(write=True)
+        self._bytes = self._records = 0
+
+    def cut(self, index: int) -> int:
+        """Delete the records from list line `index` on; returns how many are left."""
+        with self._txn.cursor() as cursor:
+            while cursor.set_range(b"%08d" % index):
+                cursor.delete()
+        self.commit()
+        return self._env.stat()["entries"]
+
+    def put(self, name: bytes, value: Any) -> None:
         # Out of order, append returns False and drops the record.
         if not self._txn.put(name, value, append=True):
             raise RuntimeError(f"key out of order: {name!r}")
-        self._pending += 1
-        if self._pending == _BATCH:
-            self._txn.commit()
-            self._txn = self._env.begin(write=True)
-            self._pending = 0
+        self._bytes += len(value)
+        self._records += 1
 
-    def finish(self) -> None:
+    @property
+    def full(self) -> bool:
+        return self._bytes >= BATCH_BYTES or self._records >= BATCH_RECORDS
+
+    def commit(self, last: bool = False) -> None:
         self._txn.commit()
-        self._env.sync(True)
+        if last:
+            self._env.sync(True)
+        self._begin()
 
-    def close(self) -> None:
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         self._env.close()  # aborts what is not committed
 
 
@@ -234,13 +246,26 @@ def _say(line: str) -> None:
 
 
 def _state(root: Path, entries: Sequence[Entry]) -> str:
-    """A hash of the files' sizes and times: changes when any of them does, and opens none."""
+    """A hash of the files' sizes and times: changes when any of them does, and opens none.
+
+    Raises:
+        UserError: a link in the list leads out of the image folder.
+    """
     digest = hashlib.sha256()
     base = os.fspath(root)
-    for entry in entries:
+    inside = root.resolve()
+    folders: set[str] = set()
+    for path, _ in entries:
+        full = f"{base}/{path}"
         try:
-            stat = os.stat(f"{base}/{entry.path}")
-            digest.update(b"%d %d\n" % (stat.st_size, stat.st_mtime_ns))
+            found = os.lstat(full)
+            anp = path.partition("/")[0]
+            if stat.S_ISLNK(found.st_mode) or anp not in folders:
+                if inside not in Path(full).resolve().parents:
+                    raise UserError(f"{full}: a link that leaves the image folder")
+                folders.add(anp)
+                found = os.stat(full)
+            digest.update(b"%d %d\n" % (found.st_size, found.st_mtime_ns))
         except OSError:
             digest.update(b"missing\n")
     return digest.hexdigest()
@@ -263,19 +288,29 @@ def made_from(database: Path) -> dict[str, Any] | None:
 
 
 def _publish(places: dict[str, Path], names: dict[str, Path], aside: Path) -> None:
-    """Give the finished databases their names.
+    """Give the finished databases their names, or go on doing so.
 
     The image database goes first and comes last, so that at no moment an
     image database stands without the labels that belong to it.
     """
     for kind in ("image", "label"):
-        if names[kind].exists():
+        if places[kind].exists() and names[kind].exists():
             names[kind].rename(aside / f"old_{kind}")
     for kind in ("label", "image"):
-        places[kind].rename(names[kind])
-        sync_folder(names[kind].parent)
+        if places[kind].exists():
+            places[kind].rename(names[kind])
+            sync_folder(names[kind].parent)
+    _clear(aside)
 
 
-def _cause(error: Exception) -> str:
+def _clear(aside: Path) -> None:
+    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):  # the other part's may lie there
+        aside.parent.rmdir()
+
+
+def _cause(error: Exception, place: Path) -> str:
     text = getattr(error, "strerror", None) or str(error)
+    if "Input/output" in text and shutil.disk_usage(place).free < BATCH_BYTES:
+        return os.strerror(errno.ENOSPC)  # LMDB calls a write that fits in part an I/O error
     return text.rpartition(": ")[2] or type(error).__name__

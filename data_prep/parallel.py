@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,13 +19,13 @@ def default_threads() -> int:
 
 
 def ordered(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
-    """`map(work, items)` by threads, in order, with at most 4 tasks a thread in memory."""
+    """`map(work, items)` by threads, in order, with at most 3 tasks a thread in memory."""
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[_R]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= 4 * threads:
+            if len(waiting) >= 3 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -32,3 +33,17 @@ def ordered(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iter
         for future in waiting:
             future.cancel()
         pool.shutdown()
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed instead of handing it back to the system each time.
+
+    Every image needs the same few large blocks; fetched anew, each of their
+    pages is faulted in and zeroed again, which costs a third of decoding.
+    A hint of glibc's: elsewhere nothing happens.
+    """
+    trim_threshold, mmap_threshold, most = -1, -3, 1 << 25  # <malloc.h>; glibc takes no more
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(mmap_threshold, most)
+        mallopt(trim_threshold, 4 * most)

@@ -1,12 +1,18 @@
-"""The databases read back and held against lists, classes and each other."""
+"""The databases read back and held against lists, classes, manifest and each other."""
 
 from __future__ import annotations
 
 import os
+import sys
+import zlib
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
 import lmdb
+import numpy as np
 from tqdm import tqdm
 
 from basics.cli import UserError
@@ -14,7 +20,8 @@ from data_prep.classes import Classes
 from data_prep.datum import Datum, parse_datum
 from data_prep.folder import DataFolder
 from data_prep.lists import read_list
-from data_prep.lmdb_writer import KINDS, key, made_from
+from data_prep.lmdb_writer import CRCS, KINDS, made_from
+from data_prep.records import key
 
 
 def verify_pair(
@@ -24,7 +31,8 @@ def verify_pair(
 
     Held against each other and the rest: same keys in the same order, the
     list's keys with the list's labels, the classes' label triple, pixels of
-    one size, as many records as were written.
+    one size that can be decoded, each record's bytes (CRC-32) and the count
+    of each class as they were when written, the manifest.
 
     Returns:
         the number of records, and what is wrong with them, one line each
@@ -35,9 +43,14 @@ def verify_pair(
     """
     entries = read_list(folder.list(part), classes)
     images, labels = (_records(folder.lmdb(part, kind)) for kind in KINDS)
+    made = made_from(folder.lmdb(part, "image")) or {}
+    crcs = _crcs(folder.lmdb(part, "image") / CRCS)
     wrong: list[str] = []
-    shape = None
-    count, index = 0, -1
+    dropped = {path for path, _ in made.get("report", {}).get("dropped", ())}
+    written = [number for number, entry in enumerate(entries) if entry.path not in dropped]
+    histogram = [0] * len(classes.anp)
+    size = made.get("job", {}).get("size")
+    count, at = 0, 0  # records read; the place in `written` of the next one
     for image_key, image in tqdm(images, f"verify {part}", len(entries), unit="img", disable=None):
         count += 1
         name = _text(image_key)
@@ -45,46 +58,79 @@ def verify_pair(
         if label_key != image_key:
             return count, [*wrong, f"{name}: the label database has {_text(label_key)}"]
         number = int(image_key[:8]) if image_key[:8].isdigit() else -1
-        listed = index < number < len(entries) and key(number, entries[number].path) == image_key
-        if not listed:
+        while at < len(written) and written[at] < number:
+            wrong.append(f"{_text(key(written[at], entries[written[at]].path))} is missing")
+            at += 1
+        if at == len(written) or key(written[at], entries[written[at]].path) != image_key:
             wrong.append(f"{name}: not what {folder.list(part).name} has at this place")
         else:
-            index = number
+            anp, crc = entries[number].label, crcs[at] if at < len(crcs) else None
+            at += 1
             try:
                 datum, triple = parse_datum(image), parse_datum(label)
             except ValueError as error:
                 wrong.append(f"{name}: not a Datum: {error}")
                 continue
-            shape = shape or (datum.channels, datum.height, datum.width)
-            wrong += [
-                f"{name}: {problem}"
-                for problem in _problems(datum, triple, entries[number].label, classes, shape)
-            ]
+            histogram[anp] += 1
+            problems = list(_problems(datum, triple, anp, classes, size))
+            if not problems and crc is not None and zlib.crc32(image) != crc:
+                problems.append("its bytes are not those that were written")
+            wrong += [f"{name}: {problem}" for problem in problems]
         if len(wrong) >= limit:
             return count, wrong[:limit]
     left = next(labels, None)
     if left:
         wrong.append(f"{_text(left[0])}: only in the label database")
-    made = made_from(folder.lmdb(part, "image"))
-    if made and made["report"]["written"] != count:
-        wrong.append(f"{count} records, {made['report']['written']} were written")
-    return count, wrong
+    return count, wrong + list(_totals(folder, part, classes, made, count, histogram))
+
+
+def _totals(
+    folder: DataFolder,
+    part: str,
+    classes: Classes,
+    made: dict[str, Any],
+    count: int,
+    histogram: list[int],
+) -> Iterator[str]:
+    report = made.get("report", {})
+    if report.get("written", count) != count:
+        yield f"{count} records, {report['written']} were written"
+    for anp, n, expected in zip(classes.anp, histogram, report.get("histogram", histogram)):
+        if n != expected:
+            yield f"{n} records of {anp}, {expected} were written"
+    recorded = folder.read_manifest().get("lmdb", {}).get(part, report)
+    if recorded != report:
+        yield f"{folder.manifest.name} tells of other databases; run `lmdb` again"
 
 
 def _problems(
-    image: Datum, label: Datum, anp: int, classes: Classes, shape: tuple[int, int, int]
+    image: Datum, label: Datum, anp: int, classes: Classes, size: int | None
 ) -> Iterator[str]:
     if image.label != anp:
         yield f"label {image.label}, the list has {anp}"
-    if (image.channels, image.height, image.width) != shape:
-        yield f"{image.channels} x {image.height} x {image.width}, others are {shape}"
-    if image.encoded or len(image.data) != image.channels * image.height * image.width:
+    if image.encoded:
+        pixels = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR)
+        if pixels is None:
+            yield "its JPEG cannot be decoded"
+        else:
+            image.height, image.width, image.channels = pixels.shape
+    elif len(image.data) != image.channels * image.height * image.width:
         yield f"{len(image.data)} bytes of pixels do not fill its shape"
+    shape = (image.channels, image.height, image.width)
+    if size and shape != (3, size, size) and image.channels:
+        yield f"{' x '.join(map(str, shape))}, not 3 x {size} x {size}"
     expected = tuple(map(float, classes.triples[anp]))
     if label.float_data != expected or (label.channels, label.height, label.width) != (3, 1, 1):
         yield f"labels {label.float_data}, the classes have {expected}"
     elif label.data:
         yield "the label record has `data`, which Caffe prefers to its labels"
+
+
+def _crcs(path: Path) -> array:
+    crcs = array("I", path.read_bytes() if path.is_file() else b"")
+    if sys.byteorder == "big":
+        crcs.byteswap()
+    return crcs
 
 
 def _text(name: bytes) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caffeproto import Datum
-from data_prep.datum import image_datum, label_datum, parse_datum
+from data_prep.datum import encoded_datum, image_datum, label_datum, parse_datum
 
 _pixels = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1)).map(
     lambda t: np.random.RandomState(t[2]).randint(0, 256, (t[0], t[1], 3)).astype(np.uint8)
@@ -17,7 +17,7 @@ _pixels = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32
 
 @given(_pixels, st.integers(0, 2**31 - 1))
 def test_image_record(pixels, label):
-    record = image_datum(pixels, label).tobytes()
+    record = image_datum(pixels, label)[0].tobytes()
     height, width, _ = pixels.shape
     planar = pixels.transpose(2, 0, 1).tobytes()
     message = Datum(channels=3, height=height, width=width, data=planar, label=label, encoded=False)
@@ -25,6 +25,12 @@ def test_image_record(pixels, label):
     read = parse_datum(record)
     assert (read.channels, read.height, read.width) == (3, height, width)
     assert (read.data, read.label, read.encoded, read.float_data) == (planar, label, False, ())
+
+
+@given(st.binary(max_size=300), st.integers(0, 2**31 - 1))
+def test_encoded_record(jpeg, label):
+    message = Datum(data=jpeg, label=label, encoded=True)
+    assert encoded_datum(jpeg, label) == message.SerializeToString()
 
 
 @given(st.lists(st.integers(0, 2**24), min_size=1, max_size=8))
@@ -45,7 +51,7 @@ def test_any_bytes_are_read_or_refused(record):
 
 @given(_pixels, st.data())
 def test_a_record_cut_short_is_noticed(pixels, data):
-    record = image_datum(pixels, 300).tobytes()
+    record = image_datum(pixels, 300)[0].tobytes()
     end = data.draw(st.integers(1, len(record) - 1))
     try:
         read = parse_datum(record[:end])

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -305,37 +304,8 @@ def test_a_full_disk_is_one_clear_line(plain):
     assert "Traceback" not in done.stderr
     assert "cannot write the train databases" in done.stderr.splitlines()[-1]
     assert plain.there() == []
-    assert not (plain.out / ".partial").exists()
     plain.lmdb()
-
-
-def test_kill_leaves_no_half_database(tmp_path):
-    """kill -9 at different moments: what has a name is whole, and a rerun finishes."""
-    files = {f"{i}.jpg": encoded(".jpg", picture(i, 200, 300)) for i in range(600)}
-    data = Data(tmp_path, files)
-    whole = Data(tmp_path / "other", files)
-    whole.lmdb("--size", "160")
-    reference = [records(whole.out / name) for name in NAMES]
-    killed = 0
-    for delay in (0.0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5):
-        process = subprocess.Popen(
-            data.command("--size", "160", "--fresh"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        partial = data.out / ".partial" / "image" / "data.mdb"
-        while process.poll() is None and not partial.exists():
-            time.sleep(0.002)
-        time.sleep(delay)
-        process.kill()
-        killed += process.wait() == -signal.SIGKILL
-        for part in ("train", "test"):
-            if data.folder.lmdb(part, "image").exists():
-                assert verify_pair(data.folder, part, data.classes) == (600, [])
-    assert killed
-    subprocess.run(data.command("--size", "160"), check=True, capture_output=True)
-    assert [records(data.out / name) for name in NAMES] == reference
-    assert not (data.out / ".partial").exists()
+    assert not plain.folder.partial.exists()
 
 
 # --- verify finds what is wrong -----------------------------------------------------------------

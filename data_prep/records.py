@@ -1,0 +1,106 @@
+"""A list's images as finished records, in list order, decoded by threads.
+
+OpenCV lets go of the interpreter while it decodes, so threads use all
+cores; a chunk of images is one task, and few are in memory at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from data_prep.classes import Classes
+from data_prep.datum import encoded_datum, image_datum, label_datum
+from data_prep.decode import Unreadable, decode, resize
+from data_prep.lists import Entry
+from data_prep.parallel import keep_freed_memory, ordered
+
+MAX_KEY = 511  # bytes, LMDB's limit
+_CHUNK = 16  # images a task, so that handing over tasks costs nothing
+_CHUNK_BYTES = 1 << 22  # of records in a chunk, so that large ones stay few
+
+
+@dataclass
+class Record:
+    """One line of a list: what goes into the two databases.
+
+    `image` is None where the file gives no image; `wrong` then says why, and
+    otherwise what is damaged ("" for nothing). `planes` are the pixels, as
+    `image` has them after decoding; `crc` is the CRC-32 of `image`.
+    """
+
+    index: int
+    path: str
+    anp: int
+    key: bytes
+    label: bytes
+    image: Any = None
+    planes: np.ndarray | None = None
+    crc: int = 0
+    wrong: str = ""
+
+
+def key(index: int, path: str) -> bytes:
+    """A record's key, as convert_imageset forms it from the line number and the path."""
+    return f"{index:08d}_{path}".encode()
+
+
+def records(
+    entries: Sequence[Entry],
+    root: Path,
+    classes: Classes,
+    size: int,
+    *,
+    start: int = 0,
+    encoded: bool = False,
+    threads: int = 1,
+) -> Iterator[Record]:
+    """The records of `entries[start:]`.
+
+    Args:
+        root: the list's paths are relative to it.
+        size: S; images are 3 x S x S.
+        encoded: JPEG at quality 95 instead of raw pixels.
+    """
+    labels = [label_datum(triple) for triple in classes.triples]
+    base = os.fspath(root)
+    chunk = max(1, min(_CHUNK, _CHUNK_BYTES // (3 * size * size)))
+
+    def make(index: int) -> Record:
+        path, label = entries[index]
+        record = Record(index, path, label, key(index, path), labels[label])
+        try:
+            if len(record.key) > MAX_KEY:
+                raise Unreadable(f"its path is too long for a key ({len(record.key)} bytes)")
+            pixels, record.wrong = decode(f"{base}/{path}")
+            pixels = resize(pixels, size)
+            if encoded:
+                jpeg = cv2.imencode(".jpg", pixels)[1]
+                record.image = encoded_datum(jpeg.tobytes(), label)
+                _, record.planes = image_datum(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), label)
+            else:
+                record.image, record.planes = image_datum(pixels, label)
+            record.crc = zlib.crc32(record.image)
+        except Unreadable as reason:
+            record.wrong = str(reason)
+        return record
+
+    def work(first: int) -> list[Record]:
+        return [make(index) for index in range(first, min(first + chunk, len(entries)))]
+
+    keep_freed_memory()
+    # OpenCV's own threads would fight ours over the same cores.
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        for done in ordered(work, range(start, len(entries), chunk), threads):
+            yield from done
+    finally:
+        cv2.setNumThreads(before)
