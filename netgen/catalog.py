@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Callable
 
@@ -29,13 +29,20 @@ class Entry:
     defaults: dict[str, Any] = field(default_factory=dict, compare=False)
     trained: bool = True  # False: there is a deploy net only
 
+    def options(self, **chosen: Any) -> Options:
+        """The paper's options, the entry's own instead, and `chosen` instead of both."""
+        return replace(
+            Options(), **{**self.defaults, **{k: v for k, v in chosen.items() if v is not None}}
+        )
+
     def files(self, options: Options) -> str:
         """The stem of the net's file names: `xs`, `resnet50_noun`."""
         return f"{self.short}_{options.task}" if self.single_task else self.short
 
 
-def _joined(name: str, short: str, prefix: str, joint: str, what: str) -> Entry:
-    return Entry(name, short, what, partial(resnet.x_resnet, prefix, resnet.JOINTS[joint]))
+def joined(name: str, short: str, prefix: str, joint: resnet.Joint, what: str) -> Entry:
+    """A cross-residual ResNet-50 whose tasks `joint` joins."""
+    return Entry(name, short, what, partial(resnet.x_resnet, prefix, joint))
 
 
 # What BVLC's published models subtract: blue, green and red of ImageNet's mean image.
@@ -83,21 +90,29 @@ CATALOG = {
             defaults={"input_size": 227, "mean": BVLC_MEAN, "task": "anp"},
             trained=False,
         ),
-        _joined(
-            "x0_resnet50", "x0", "X0", "zero", "multitask without cross-residuals (Figure 4, left)"
+        joined(
+            "x0_resnet50",
+            "x0",
+            "X0",
+            resnet.zero,
+            "multitask without cross-residuals (Figure 4, left)",
         ),
-        _joined("xi_resnet50", "xi", "XI", "identity", "cross-residuals fixed to the identity"),
-        _joined(
+        joined("xi_resnet50", "xi", "XI", resnet.identity, "cross-residuals fixed to the identity"),
+        joined(
             "xs_resnet50",
             "xs",
             "XS",
-            "scale",
+            resnet.scale,
             "cross-residuals scaled by channel (Figure 4, centre)",
         ),
-        _joined(
-            "xp_resnet50", "xp", "XP", "projection", "cross-residuals by 1x1 projection (5.2.3)"
+        joined(
+            "xp_resnet50",
+            "xp",
+            "XP",
+            resnet.projection,
+            "cross-residuals by 1x1 projection (5.2.3)",
         ),
-        _joined("xg_resnet50", "xg", "XG", "gated", "cross-residuals through carry gates (3)"),
+        joined("xg_resnet50", "xg", "XG", resnet.gated, "cross-residuals through carry gates (3)"),
         Entry(
             "cross_stitch_resnet50",
             "cross_stitch",

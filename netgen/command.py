@@ -173,8 +173,7 @@ def generate(argv: list[str]) -> str:
     if args.params:
         return (report.as_json if args.json else report.as_table)(entry, options)
     if args.draw:
-        deploy = entry.build(replace(options, deploy=True)).proto()
-        draw.draw(deploy, [task.name for task in options.tasks], args.draw)
+        draw.draw(entry, options, args.draw)
         return ""
     net = entry.build(options)
     what = "solver" if args.solver else "inference net" if args.deploy else "train/test net"
@@ -193,7 +192,7 @@ def options_of(args: Any, entry: Entry) -> Options:
         f.name: chosen[f.name] for f in fields(Options) if f.name in chosen and f.name != "solver"
     }
     net_options["solver"] = replace(SolverOptions(), **solver_options)
-    return replace(Options(), **{**entry.defaults, **net_options})
+    return entry.options(**net_options)
 
 
 def listing(as_json: bool) -> str:

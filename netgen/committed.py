@@ -1,6 +1,6 @@
 """The generated files that stand in the repository, and the commands that make them.
 
-python -m netgen.committed        writes prototxt/ and solvers/ (`make nets`)
+python -m netgen.committed        writes prototxt/, solvers/, docs/NETWORKS.md (`make nets`)
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from basics import cli, files
+from netgen import gallery
 from netgen.command import generate
 
 SINGLE_TASK = ("caffenet", "inception_v1", "vggnet16", "resnet50")
@@ -39,6 +40,13 @@ def main(argv: object = None) -> None:
     for path, command in COMMANDS.items():
         files.write(root / path, generate(command))
         print(path)
+    files.write(root / gallery.PAGE, gallery.page())
+    print(gallery.PAGE)
+    for path, source in gallery.figures().items():
+        old = root / path
+        if not old.exists() or gallery.stamp(source) not in files.read_text(old):
+            files.write(old, gallery.svg(source))
+            print(path)
 
 
 if __name__ == "__main__":

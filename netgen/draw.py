@@ -14,12 +14,14 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from basics import files
 from basics.cli import UserError
+from netgen.catalog import Entry
+from netgen.options import Options
 from netgen.resnet import CROSS
 
 FORMATS = ("svg", "png", "pdf", "dot")
@@ -49,8 +51,8 @@ class Wire:
     style: str = "flow"
 
 
-def draw(net: Any, tasks: list[str], path: str | Path) -> None:
-    """Write the picture of the deploy net `net`, a NetParameter, as the path's ending says.
+def draw(entry: Entry, options: Options, path: str | Path) -> None:
+    """Write the net's picture in the format that the path's ending says.
 
     Raises:
         UserError: another ending, or no Graphviz on this machine.
@@ -61,8 +63,13 @@ def draw(net: Any, tasks: list[str], path: str | Path) -> None:
         raise UserError(
             f"--draw {path}: the name must end in {', '.join('.' + f for f in FORMATS)}"
         )
-    source = dot(net, tasks)
-    files.write(path, source if kind == "dot" else _render(source, kind))
+    files.write(path, render(source(entry, options), kind))
+
+
+def source(entry: Entry, options: Options) -> str:
+    """The picture of the net's inference form in Graphviz's language."""
+    net = entry.build(replace(options, deploy=True)).proto()
+    return dot(net, [task.name for task in options.tasks])
 
 
 def dot(net: Any, tasks: list[str]) -> str:
@@ -177,7 +184,14 @@ def _colour(task: str, tasks: list[str]) -> str:
     return COLOURS[tasks.index(task) % len(COLOURS)] if task else SHARED
 
 
-def _render(source: str, kind: str) -> bytes:
+def render(source: str, kind: str) -> bytes:
+    """The picture as `kind`: svg, png, pdf; or dot, the source itself.
+
+    Raises:
+        UserError: no Graphviz on this machine.
+    """
+    if kind == "dot":
+        return source.encode()
     program = shutil.which("dot")
     if program:
         ran = subprocess.run(

@@ -156,6 +156,7 @@ RULES: dict[str, Rule] = {
     "Input": _input,
     "LRN": _same,
     "Pooling": _pooling,
+    "Power": _same,
     "ReLU": _same,
     "Scale": _scale,
     "Sigmoid": _same,

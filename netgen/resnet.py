@@ -5,7 +5,7 @@ The paper's symbols and the names here:
     x(t)              `xs[t]`, one blob a task
     F(x(t), {W(t)})   `residual`: 1x1, 3x3 and 1x1 convolutions
     Ws(t) x(t)        `shortcut`: identity, or a 1x1 projection where the shape changes
-    Ws(j) x(j)        `JOINTS`: what joins source task j to target task t
+    Ws(j) x(j)        a `Joint`: what joins source task j to target task t
     equation 1        `residual_block`
     equation 2        `cross_residual_block`
 
@@ -147,13 +147,6 @@ def gated(net: Net, x: str, block: Block, source: str, target: str, options: Opt
     return net.layer("Scale", pair, x, gate, scale_param={"axis": 1})
 
 
-JOINTS: dict[str, Joint] = {
-    "zero": zero,
-    "identity": identity,
-    "scale": scale,
-    "projection": projection,
-    "gated": gated,
-}
 CROSS = "_cross_"  # stands in the name of every layer that joins two tasks
 
 

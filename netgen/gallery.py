@@ -1,0 +1,112 @@
+"""docs/NETWORKS.md and its pictures: every net of the catalog, as it is now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from netgen import draw
+from netgen.catalog import CATALOG, Entry
+from netgen.command import generate
+from netgen.report import training_memory
+
+PAGE = "docs/NETWORKS.md"
+HEAD = """\
+# Networks
+
+Made by `make nets` from the generator; `python -m netgen NET --params` gives the same by
+layer and block, `python -m netgen NET --draw FILE.svg` the picture, and
+`python -m netgen diff A B` what differs between two. Parameters are all that Caffe
+stores, BatchNorm's statistics included; multiply-adds are for one image of the net's
+input size; memory is for training at the paper's batch of 24.
+
+| Net | Command | Parameters (million) | Table 2 | Multiply-adds (10^9) | Memory (GiB) |
+|---|---|---:|---:|---:|---:|
+"""
+TAIL = """\
+## A new joint, a new net
+
+What joins two tasks is one function of `netgen/resnet.py`. It takes the source's shortcut
+blob and returns the term that the target adds, or None; layer names carry `CROSS`, so that
+`--freeze-towers` and the pictures know them:
+
+    def half(net, x, block, source, target, options):
+        name = f"res{block.name}{CROSS}{source}-{target}"
+        return net.layer("Power", name, x, power_param={"scale": 0.5})
+
+and one line in `netgen/catalog.py`:
+
+    joined("xh_resnet50", "xh", "XH", half, "cross-residuals halved"),
+
+A new baseline is a function from `Options` to `Net` and an `Entry` of its own: see
+`netgen/neighbours.py`. Both then have every option, solver, deploy net, parameter table
+and picture. `tests/test_netgen_gallery.py` adds the joint above, and real Caffe runs it.
+"""
+
+
+def page() -> str:
+    """The page's text, from the catalog."""
+    rows, sections = [], []
+    for entry in CATALOG.values():
+        reports = [_report(argv) for argv in commands(entry)]
+        command = " ".join(["python -m netgen", *commands(entry)[0]])
+        options = entry.options(task=reports[0]["task"])
+        memory = f"{training_memory(entry, options) / 2**30:.1f}" if entry.trained else "–"
+        papers = [report["paper_millions"] for report in reports]
+        rows.append(
+            f"| [{entry.name}](#{entry.name}) | `{command}` "
+            f"| {_each(report['total'] / 1e6 for report in reports)} "
+            f"| {_each(papers) if all(papers) else '–'} "
+            f"| {reports[0]['macs'] / 1e9:.2f} | {memory} |"
+        )
+        exact = ", ".join(
+            f"{report['total']:,}" + (f" ({report['task']})" if len(reports) > 1 else "")
+            for report in reports
+        )
+        lines = [f"## {entry.name}", "", f"{entry.what[0].upper()}{entry.what[1:]}.", ""]
+        lines.append(f"Parameters: {exact}.")
+        without = reports[0]["inference_total"]
+        if without != reports[0]["total"]:
+            lines.append(f"Without what serves training only: {without:,}.")
+        lines += ["", f"![{entry.name}](figures/{entry.short}.svg)", ""]
+        sections.append("\n".join(lines))
+    return HEAD + "\n".join(rows) + "\n\n" + "\n".join([*sections, TAIL])
+
+
+def commands(entry: Entry) -> list[list[str]]:
+    """The netgen arguments of the entry's nets: one a task if it does one, as Table 2 orders."""
+    more = [] if entry.trained else ["--deploy"]
+    if not entry.single_task:
+        return [[entry.name, *more]]
+    return [[entry.name, "--task", task, *more] for task in ("noun", "adj", "anp")]
+
+
+def figures() -> dict[str, str]:
+    """Path of each picture to its source in Graphviz's language."""
+    found = {}
+    for entry in CATALOG.values():
+        task = "noun" if entry.single_task else None
+        found[f"docs/figures/{entry.short}.svg"] = draw.source(entry, entry.options(task=task))
+    return found
+
+
+def stamp(source: str) -> str:
+    """A comment that tells from which source a picture was drawn.
+
+    Graphviz's releases place things differently, so a picture is held to its
+    source, not to its bytes.
+    """
+    return f"<!-- drawn from {hashlib.sha256(source.encode()).hexdigest()} -->\n"
+
+
+def svg(source: str) -> bytes:
+    """The picture of `source`, with its stamp."""
+    return draw.render(source, "svg") + stamp(source).encode()
+
+
+def _report(argv: list[str]) -> dict:
+    return json.loads(generate([*(a for a in argv if a != "--deploy"), "--params", "--json"]))
+
+
+def _each(numbers) -> str:
+    return " / ".join(f"{number:.2f}" for number in numbers)

@@ -1,0 +1,151 @@
+"""Pictures, the page of networks, what nets cost, what differs; and a joint added by a stranger."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from basics.cli import UserError
+from caffeproto import NetParameter, text
+from netgen import catalog, diff, draw, gallery
+from netgen.command import generate
+from netgen.report import training_memory
+from netgen.resnet import CROSS
+from tests.caffe_nets import pycaffe, run, write_lmdbs
+from tests.test_netgen_joints_caffe import SMALL, STEP_BACK, train_net
+
+
+def test_the_page_of_networks_is_what_the_catalog_says(root):
+    assert (root / gallery.PAGE).read_text() == gallery.page(), "run: make nets"
+
+
+@pytest.mark.parametrize("path", gallery.figures())
+def test_a_committed_picture_is_drawn_from_its_net(path, root):
+    assert gallery.stamp(gallery.figures()[path]) in (root / path).read_text(), "run: make nets"
+
+
+def graphviz() -> bool:
+    try:
+        import pygraphviz  # noqa: F401
+    except ImportError:
+        return shutil.which("dot") is not None
+    return True
+
+
+@pytest.mark.skipif(not graphviz(), reason="SKIPPED FOR LACK OF GRAPHVIZ: no dot, no pygraphviz")
+@pytest.mark.parametrize(
+    ("ending", "magic"),
+    [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("dot", b"digr")],
+)
+def test_a_picture_in_every_format(ending, magic, tmp_path):
+    path = tmp_path / f"xs.{ending}"
+    command = [sys.executable, "-m", "netgen", "xs_resnet50", "--draw", str(path)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert path.read_bytes().startswith(magic)
+
+
+def test_a_picture_in_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"must end in \.svg, \.png, \.pdf, \.dot"):
+        generate(["xs_resnet50", "--draw", str(tmp_path / "xs.gif")])
+
+
+def edges(*argv: str) -> dict[str, int]:
+    """How many lines of each style the picture has, shortcuts only."""
+    entry = catalog.find(argv[0])
+    source = draw.source(entry, entry.options(task="noun" if entry.single_task else None))
+    styles = re.findall(r"-> .*\[style=(\w+) color=\"#\w+\"([^\]]*)\]", source)
+    found = {"solid": 0, "dotted": 0, "dashed": 0}
+    for style, more in styles:
+        found[style] += "weight=8" not in more
+    return found
+
+
+def test_pictures_tell_the_shortcuts_apart():
+    """res2a, 3a, 4a and 5a project; twelve other blocks, or ten and two a task, do not."""
+    assert edges("resnet50") == {"solid": 12, "dotted": 4, "dashed": 0}
+    assert edges("x0_resnet50") == {"solid": 10 + 6, "dotted": 4, "dashed": 0}
+    assert edges("xi_resnet50") == {"solid": 10 + 6, "dotted": 4, "dashed": 12}
+    assert edges("xs_resnet50") == {"solid": 10 + 6, "dotted": 4, "dashed": 12}
+
+
+def test_diff_names_what_is_added_and_what_is_changed(tmp_path, capsys):
+    assert diff.main(["x0_resnet50", "xs_resnet50", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["only_a"] == []
+    assert len(found["only_b"]) == 12
+    assert found["changed"]["res5b_adj"] == [
+        [],
+        ['bottom: "res5b_cross_anp-adj"', 'bottom: "res5b_cross_noun-adj"'],
+    ]
+    path = tmp_path / "xs.prototxt"
+    path.write_text(generate(["xs_resnet50"]))
+    assert diff.main(["xs_resnet50", str(path)]) == 0
+    assert capsys.readouterr().out == ""
+    assert diff.main(["xs_resnet50", "xs_resnet50 --batch 12"]) == 1
+    assert capsys.readouterr().out.splitlines()[0] == "~ data"
+    with pytest.raises(UserError, match="no such file"):
+        diff.main(["xs_resnet50", str(tmp_path / "none.prototxt")])
+    with pytest.raises(UserError, match="did you mean 'xs_resnet50'"):
+        diff.main(["xs_resnet50", "xs_resnet"])
+
+
+def half(net, x, block, source, target, options):
+    """The joint of docs/NETWORKS.md, word for word."""
+    name = f"res{block.name}{CROSS}{source}-{target}"
+    return net.layer("Power", name, x, power_param={"scale": 0.5})
+
+
+@pytest.mark.caffe
+def test_a_new_joint_is_a_function_and_a_line(monkeypatch, caffe_tools, tmp_path):
+    entry = catalog.joined("xh_resnet50", "xh", "XH", half, "cross-residuals halved")
+    monkeypatch.setitem(catalog.CATALOG, entry.name, entry)
+    net = text.loads(generate(["xh_resnet50"]), NetParameter)
+    assert net.name == "XH-ResNet-50"
+    assert json.loads(generate(["xh_resnet50", "--params", "--json"]))["total"] == 43_159_431
+    assert "snapshots/xh" in generate(["xh_resnet50", "--solver"])
+    path = tmp_path / "net.prototxt"
+    path.write_text(text.dump(train_net(["xh_resnet50", *SMALL])))
+    printed = pycaffe(caffe_tools, STEP_BACK, path, 0)
+    (line,) = [line for line in printed.splitlines() if line.startswith("OUT ")]
+    assert np.isfinite(list(json.loads(line[4:])[0].values())).all()
+
+
+# Run by this Python: a command's peak memory in bytes.
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, capture_output=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("net", ["xs_resnet50", "caffenet"])
+def test_training_memory_is_what_caffe_takes(net, caffe_tools, tmp_path):
+    """The growth from a small batch to a large one, where Caffe's libraries cancel out."""
+    data = tmp_path / "data"
+    data.mkdir()
+    size, more = (64, ["--width", "32"]) if net == "xs_resnet50" else (99, ["--task", "noun"])
+    write_lmdbs(data, (117, 553, 167), count=8, size=size)
+    peaks, reckoned = [], []
+    for batch in (4, 32):
+        model, solver = tmp_path / f"{batch}.prototxt", tmp_path / f"s{batch}.prototxt"
+        argv = [net, *more, "--input-size", str(size), "--batch", str(batch), "--data", str(data)]
+        model.write_text(generate(argv))
+        mode = ["--cpu", "--max-iter", "1", "--test-interval", "0", "--snapshot", "0"]
+        paths = ["--net", str(model), "--snapshot-prefix", str(tmp_path / "s")]
+        solver.write_text(generate([*argv, "--solver", *mode, *paths]))
+        train = [caffe_tools["caffe"], "train", "-solver", solver]
+        peaks.append(int(run(sys.executable, "-c", PEAK, *train)))
+        entry = catalog.find(net)
+        chosen = {"input_size": size, "batch": batch}
+        chosen |= {"width": 32} if net == "xs_resnet50" else {"task": "noun"}
+        reckoned.append(training_memory(entry, entry.options(**chosen)))
+    measured = peaks[1] - peaks[0]
+    assert abs(measured - (reckoned[1] - reckoned[0])) < 0.2 * measured
