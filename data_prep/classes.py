@@ -96,7 +96,12 @@ def _find(folder: Path, task: str) -> Path:
 
 
 def _read_list(path: Path) -> tuple[str, ...]:
-    lines = read_text(path).lstrip("\ufeff").splitlines()
+    return parse_names(read_text(path), str(path))
+
+
+def parse_names(text: str, path: str) -> tuple[str, ...]:
+    """The class names in a label file's text; `path` names it in errors."""
+    lines = text.lstrip("\ufeff").splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
     for number, line in enumerate(lines, 1):

@@ -43,8 +43,13 @@ def read_excluded(path: PathLike = EXCLUDED_NOUNS) -> dict[str, str]:
     Raises:
         UserError: a line without a reason, or a noun named twice.
     """
+    return parse_excluded(read_text(path), str(path))
+
+
+def parse_excluded(text: str, path: str) -> dict[str, str]:
+    """`read_excluded` of a file's text; `path` names it in errors."""
     excluded: dict[str, str] = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         line = line.partition("#")[0].strip()
         if not line:
             continue

@@ -33,16 +33,21 @@ def read_list(path: PathLike, classes: Classes) -> list[Entry]:
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is not there: run `python -m data_prep split` first")
+    return parse_list(read_text(path), classes, str(path))
+
+
+def parse_list(text: str, classes: Classes, path: str) -> list[Entry]:
+    """`read_list` of a list's text; `path` names it in errors."""
     entries: list[Entry] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        name, _, text = line.rstrip("\r").rpartition(" ")
+        name, _, digits = line.rstrip("\r").rpartition(" ")
         where = f"{path}:{number}"
-        if not name or not (text.isascii() and text.isdigit()):
+        if not name or not (digits.isascii() and digits.isdigit() and len(digits) < 10):
             raise UserError(f"{where}: expected `path label`, found {line!r}")
-        label = int(text)
+        label = int(digits)
         if label >= len(classes.anp):
             raise UserError(f"{where}: label {label}, but there are {len(classes.anp)} ANP classes")
         parts = name.split("/")

@@ -6,14 +6,19 @@
   `1. beautiful [sentiment: 1.00] [#images: 18,487,527]` and under it its pairs,
   `<TAB>beautiful_flower [sentiment: 1.77] [#imgs: 2,380,000]`;
 - one ANP a line (`1200ANPsv1.1.txt`, or anybody's own list);
+- CSV with a header that names the column `anp`: Multilingual VSO's `anp,url`
+  (an ANP's lines are counted), or a table with `sentiment` and `hits` as this
+  package writes them;
 - a folder with one subfolder per ANP.
 """
 
 from __future__ import annotations
 
+import csv
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from basics.cli import UserError
@@ -84,6 +89,9 @@ def parse(text: str, source: str) -> list[Anp]:
     ]
     first = next((i for i, (_, line) in enumerate(lines) if _ADJECTIVE.fullmatch(line)), None)
     if first is None:
+        header = next((i for i, (_, line) in enumerate(lines) if line.strip()), 0)
+        if "anp" in csv_cells(lines[header][1]):
+            return _parse_csv(lines[header:], source)
         return _unique(_parse_plain(lines, source), source)
     return _unique(_parse_sectioned(lines[first:], source), source)
 
@@ -96,6 +104,45 @@ def _parse_plain(lines: list[tuple[int, str]], source: str) -> Iterable[tuple[in
         if not is_name(name):
             raise UserError(f"{source}:{number}: expected adjective_noun, found {_short(name)}")
         yield number, Anp(name)
+
+
+def csv_cells(line: str) -> list[str]:
+    """The cells of one line of CSV, lower case where it is a header."""
+    try:
+        return [cell.strip().lower() for cell in next(csv.reader([line]), [])]
+    except csv.Error:
+        return []
+
+
+def _parse_csv(lines: list[tuple[int, str]], source: str) -> list[Anp]:
+    """A table with one line an ANP, or one line a URL of an ANP."""
+    columns = csv_cells(lines[0][1])
+    found: dict[str, Anp] = {}
+    counts: Counter[str] = Counter()
+    for number, line in lines[1:]:
+        where = f"{source}:{number}"
+        if not line.strip():
+            continue
+        try:
+            row = dict(zip(columns, next(csv.reader([line], strict=True))))
+        except csv.Error as error:
+            raise UserError(f"{where}: not CSV ({error}): {_short(line)}") from None
+        name = row.get("anp", "").strip()
+        if not is_name(name):
+            raise UserError(f"{where}: expected adjective_noun, found {_short(line)}")
+        counts[name] += 1
+        if counts[name] > 1 and "url" not in columns:
+            raise UserError(f"{where}: {name} stands there twice")
+        if name not in found:
+            sentiment, hits = row.get("sentiment", "").strip(), row.get("hits", "").strip()
+            found[name] = Anp(
+                name,
+                _sentiment(sentiment, where) if sentiment else None,
+                _hits(hits, where) if hits else None,
+            )
+    if "url" in columns:
+        return [replace(anp, hits=counts[name]) for name, anp in found.items()]
+    return list(found.values())
 
 
 def _parse_sectioned(lines: list[tuple[int, str]], source: str) -> Iterable[tuple[int, Anp]]:
@@ -121,11 +168,20 @@ def _parse_sectioned(lines: list[tuple[int, str]], source: str) -> Iterable[tupl
 
 
 def _numbers(match: re.Match[str], where: str) -> tuple[float, int]:
-    if not re.fullmatch(r"[+-]?\d+(\.\d+)?", match["sentiment"], re.ASCII):
-        raise UserError(f"{where}: {_short(match['sentiment'])} is not a sentiment value")
-    if not re.fullmatch(r"\d+|\d{1,3}(,\d{3})+", match["hits"], re.ASCII):
-        raise UserError(f"{where}: {_short(match['hits'])} is not a number of images")
-    return float(match["sentiment"]), int(match["hits"].replace(",", ""))
+    return _sentiment(match["sentiment"], where), _hits(match["hits"], where)
+
+
+def _sentiment(text: str, where: str) -> float:
+    if not re.fullmatch(r"[+-]?\d+(\.\d+)?", text, re.ASCII):
+        raise UserError(f"{where}: {_short(text)} is not a sentiment value")
+    return float(text)
+
+
+def _hits(text: str, where: str) -> int:
+    # 12 digits are more images than there are, and keep int() from its own limit.
+    if not re.fullmatch(r"\d{1,12}|\d{1,3}(,\d{3}){1,3}", text, re.ASCII):
+        raise UserError(f"{where}: {_short(text)} is not a number of images")
+    return int(text.replace(",", ""))
 
 
 def _unique(found: Iterable[tuple[int, Anp]], source: str) -> list[Anp]:
