@@ -118,13 +118,16 @@ def summary(decisions: Sequence[Decision]) -> list[dict[str, object]]:
     return rows
 
 
-def table(decisions: Sequence[Decision]) -> str:
-    """Every ANP with its fate, as CSV."""
+COLUMNS = ("anp", "adjective", "noun", "sentiment", "hits", "images")
+FATE = ("kept", "criterion", "reason")
+
+
+def table(decisions: Sequence[Decision], fates: bool = True) -> str:
+    """Every ANP as CSV, with its fate unless that is not yet decided."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(
-        ["anp", "adjective", "noun", "sentiment", "hits", "images", "kept", "criterion", "reason"]
-    )
+    columns = COLUMNS + FATE if fates else COLUMNS
+    rows.writerow(columns)
     for d in decisions:
         values = (
             d.anp.name,
@@ -137,5 +140,5 @@ def table(decisions: Sequence[Decision]) -> str:
             d.criterion,
             d.reason,
         )
-        rows.writerow(["" if value is None else value for value in values])
+        rows.writerow(["" if value is None else value for value in values[: len(columns)]])
     return out.getvalue()

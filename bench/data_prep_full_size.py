@@ -1,0 +1,105 @@
+"""A full-size run without the images: 384,258 small generated JPEGs through `data_prep run`.
+
+    python bench/data_prep_full_size.py --labels vso/labels --work /tmp/full --kills 3
+
+The ANPs are those of the class lists; image numbers an ANP vary around the
+paper's mean of 695, as floor(0.8 n) has to cope with. A few files are
+broken, a few are copies. The run is killed (SIGKILL) on the way as often as
+--kills says and started again; printed are times, rates, peak memory and
+sizes, and the folder is deleted at the end. About 4 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.classes import Classes
+
+TOTAL = 384_258
+
+
+def generate(root: Path, anps: tuple[str, ...], total: int) -> None:
+    """`total` JPEGs of 32 x 32, every one different but for some copies."""
+    rng = np.random.RandomState(0)
+    share = rng.uniform(0.75, 1.25, len(anps))
+    counts = np.floor(share / share.sum() * total).astype(int)
+    counts[: total - counts.sum()] += 1
+    noise = rng.randint(0, 256, (4096, 32, 32, 3)).astype(np.uint8)
+    number = 0
+    bar = tqdm(total=total, desc="generate", unit="img", disable=None)
+    for anp, count in zip(anps, counts):
+        (root / anp).mkdir(parents=True)
+        for i in range(count):
+            picture = noise[number % 4096].copy()
+            picture[:8, :8] = number >> 12 & 255
+            picture[8:16, :8] = number & 255
+            picture[16:24, :8] = number >> 6 & 255
+            data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
+            if number % 5003 == 7:
+                data = b"<html>gone</html>"
+            if number % 997 != 3:  # else the same file once more
+                number += 1
+            (root / anp / f"{i:05d}.jpg").write_bytes(data)
+        bar.update(count)
+    bar.close()
+
+
+def run(command: list[str], seconds: float | None = None) -> tuple[int, float, float]:
+    """Exit status, wall seconds, peak resident megabytes; killed after `seconds`."""
+    start = time.monotonic()
+    process = subprocess.Popen(command)
+    if seconds is not None:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, time.monotonic() - start, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--labels", required=True)
+    parser.add_argument("--work", required=True, type=Path)
+    parser.add_argument("--total", type=int, default=TOTAL)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--keep", action="store_true")
+    options = parser.parse_args()
+
+    images, out = options.work / "images", options.work / "data"
+    if not images.exists():
+        generate(images, Classes.read(options.labels).anp, options.total)
+    command = [sys.executable, "-m", "data_prep", "run", "--labels", options.labels]
+    command += ["--images", str(images), "--out", str(out), "--size", str(options.size)]
+    rng = random.Random(1)
+    for _ in range(options.kills):
+        status, seconds, peak = run(command, rng.uniform(8, 40))
+        done = [path.name for path in out.glob("*_lmdb")] + [p.name for p in out.glob(".partial/*")]
+        print(f"killed after {seconds:.1f} s ({status}), peak {peak:.0f} MB, there: {done}")
+    status, seconds, peak = run(command)
+    print(f"last run: status {status}, {seconds:.1f} s, peak {peak:.0f} MB")
+    shutil.rmtree(out)
+    status, seconds, peak = run(command)
+    print(f"undisturbed: status {status}, {seconds:.1f} s, peak {peak:.0f} MB")
+    for database in sorted(out.glob("*_lmdb")):
+        print(f"{database.name}: {(database / 'data.mdb').stat().st_size / 1e6:,.0f} MB")
+    if not options.keep:
+        shutil.rmtree(options.work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Files with the same bytes, found without reading most of them.
+
+Two files can only be the same if their sizes are; the few that share a size
+and their last bytes (in an image: compressed data, as good as a hash) are
+read whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from basics.files import sha256
+
+_TAIL = 64  # bytes
+
+
+def find(root: Path, paths: Iterable[str]) -> list[list[str]]:
+    """The groups of identical files among `paths` (relative to `root`), each sorted.
+
+    Empty and unreadable files are in no group: no image comes of them.
+    """
+    base = os.fspath(root)
+    groups = [list(paths)]
+    for what, look in (("sizes", os.path.getsize), ("tails", _tail), ("duplicates", sha256)):
+        groups = _divide(base, groups, look, what)
+    return sorted(sorted(group) for group in groups)
+
+
+def _divide(
+    base: str, groups: list[list[str]], look: Callable[[str], Hashable], what: str
+) -> list[list[str]]:
+    divided = []
+    total = sum(map(len, groups))
+    with tqdm(total=total, desc=what, unit="file", disable=None) as bar:
+        for group in groups:
+            by_look: dict[Hashable, list[str]] = defaultdict(list)
+            for path in group:
+                try:
+                    by_look[look(f"{base}/{path}")].append(path)
+                except OSError:
+                    continue
+            bar.update(len(group))
+            divided += [same for seen, same in by_look.items() if len(same) > 1 and seen]
+    return divided
+
+
+def _tail(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(descriptor, _TAIL, max(0, os.fstat(descriptor).st_size - _TAIL))
+    finally:
+        os.close(descriptor)

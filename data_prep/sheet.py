@@ -1,0 +1,75 @@
+"""A contact sheet: records as they lie in the databases, each with its three labels."""
+
+from __future__ import annotations
+
+import os
+
+import cv2
+import lmdb
+import numpy as np
+
+from basics.cli import UserError
+from basics.files import PathLike, write
+from data_prep.classes import TASKS, Classes
+from data_prep.datum import parse_datum
+from data_prep.folder import DataFolder
+from data_prep.records import key
+
+TILE, LINE = 160, 15  # pixels: an image's side, a line of text
+COLUMNS, ROWS = 8, 5
+
+
+def write_sheet(folder: DataFolder, part: str, classes: Classes, path: PathLike) -> int:
+    """Write a JPEG of 40 records, evenly spread over a part; returns how many they are.
+
+    Image and labels are read from the databases by key, so a person sees
+    whether what Caffe will read belongs together.
+    """
+    records = _spread(folder, part, COLUMNS * ROWS)
+    tiles = [_tile(image, label, classes) for image, label in records]
+    blank = np.full_like(tiles[0], 255)
+    tiles += [blank] * (-len(tiles) % COLUMNS)
+    rows = [np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
+    encoded = cv2.imencode(".jpg", np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+    write(path, encoded.tobytes())
+    return len(records)
+
+
+def _spread(folder: DataFolder, part: str, most: int) -> list[tuple[bytes, bytes]]:
+    environments = [
+        lmdb.open(os.fspath(folder.lmdb(part, kind)), readonly=True, lock=False)
+        for kind in ("image", "label")
+    ]
+    try:
+        images, labels = (env.begin(buffers=False) for env in environments)
+        with images.cursor() as cursor:
+            if not cursor.last():
+                raise UserError(f"{folder.lmdb(part, 'image')}: no record in it")
+            last = int(cursor.key()[:8])
+            found = {}
+            for number in np.linspace(0, last, most).astype(int):
+                if cursor.set_range(key(int(number), "")):
+                    name = cursor.key()
+                    found[name] = (cursor.value(), labels.get(name) or b"")
+        return list(found.values())
+    finally:
+        for env in environments:
+            env.close()
+
+
+def _tile(image: bytes, label: bytes, classes: Classes) -> np.ndarray:
+    datum = parse_datum(image)
+    if datum.encoded:
+        pixels = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR)
+    else:
+        shape = (datum.channels, datum.height, datum.width)
+        pixels = np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0)
+    picture = cv2.resize(np.ascontiguousarray(pixels), (TILE - 4, TILE - 4))
+    tile = np.full((TILE + 3 * LINE + 4, TILE, 3), 255, np.uint8)
+    tile[2 : TILE - 2, 2 : TILE - 2] = picture
+    values = parse_datum(label).float_data
+    for line, (task, value) in enumerate(zip(TASKS, values)):
+        text = f"{task} {int(value)} {getattr(classes, task)[int(value)]}"
+        place = (3, TILE + LINE * line + 11)
+        cv2.putText(tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
+    return tile
