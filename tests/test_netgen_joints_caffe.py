@@ -268,3 +268,38 @@ def test_opencv_agrees_on_the_other_joints(argv, caffe_tools, tmp_path):
     model.write_text(generate([*argv, "--deploy", *SMALL]))
     run(caffe_tools["pycaffe"], "-c", FORWARD, model, weights, blobs)
     assert_opencv_agrees(model, weights, blobs, heads=3)
+
+
+# Run by pycaffe: one image through each inference net; the softmaxes' shapes and sums.
+INFER = """
+import sys, json, numpy as np, caffe
+for path in sys.argv[1:]:
+    net = caffe.Net(path, caffe.TEST)
+    for name, blobs in net.params.items():
+        if name.startswith("bn"):
+            blobs[1].data[...] = blobs[2].data[...] = 1
+    net.blobs["data"].data[...] = np.random.RandomState(1).normal(0, 60, net.blobs["data"].shape)
+    out = {name: [list(value.shape), float(value.sum())] for name, value in net.forward().items()}
+    print("OUT " + json.dumps(out))
+    del net
+"""
+
+
+@pytest.mark.slow
+def test_every_inference_net_answers_at_its_real_size(caffe_tools, tmp_path):
+    nets = [(name, "anp" if entry.single_task else None) for name, entry in CATALOG.items()]
+    paths = []
+    for name, task in nets:
+        paths.append(tmp_path / f"{name}.prototxt")
+        choice = ["--task", task] if task else []
+        paths[-1].write_text(generate([name, *choice, "--deploy"]))
+    lines = pycaffe(caffe_tools, INFER, *paths).splitlines()
+    answers = [json.loads(line[4:]) for line in lines if line.startswith("OUT ")]
+    assert len(answers) == len(nets)
+    classes = {"prob": 2089, "prob_adj": 117, "prob_anp": 553, "prob_noun": 167}
+    for (name, task), answer in zip(nets, answers):
+        heads = {"prob"} if name == "deepsentibank" else set(classes) - {"prob"}
+        assert set(answer) == ({f"prob_{task}"} if task else heads), name
+        for head, (shape, total) in answer.items():
+            assert (shape[0], np.prod(shape)) == (1, classes[head]), name
+            assert total == pytest.approx(1, abs=1e-3), name
