@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import os
 import platform
 import subprocess
@@ -16,12 +14,14 @@ from typing import Any
 
 import realcaffe
 from basics.cli import UserError, near_miss
-from basics.files import sha256, write, write_json
-from data_prep.classes import TASKS, Classes
-from data_prep.folder import DataFolder
+from basics.files import write, write_json
+from data_prep.classes import TASKS
 from netgen.catalog import CATALOG
 from netgen.paper import paper
-from reproduce.run import Run, Stage, run_all
+from reproduce.data import Data
+from reproduce.plateau import Stage, Stages
+from reproduce.run import Run, run_all
+from reproduce.training import Training
 
 ROWS = ("resnet50", "x0_resnet50", "xi_resnet50", "xs_resnet50")
 METRICS = ("top1", "top5")
@@ -79,26 +79,28 @@ def table2(
             raise UserError(
                 f"unknown row {row!r}{near_miss(row, ROWS)}; there are {', '.join(ROWS)}"
             )
-    facts = _data(data)
+    found = Data.read(data)
     jobs = jobs or os.cpu_count() or 1
     runs = {}
     for net, task in ((row, task) for row in rows for task in _tasks(row)):
         name = f"{net}_{task}" if task else net
         choice = ["--task", task] if task else []
-        runs[net, task] = Run(
+        training = Training(
             name=name,
-            argv=[net, *choice, *facts["argv"], *setting.net],
-            stages=setting.stages,
-            solver=list(setting.solver),
-            data_key=facts["key"],
+            argv=[net, *choice, *setting.net],
+            data=found,
             folder=out / "runs" / name,
+            schedule=Stages(setting.stages),
+            solver=list(setting.solver),
             threads=max(1, (os.cpu_count() or 1) // jobs),
+            fresh=True,
         )
+        runs[net, task] = Run(training)
     results = run_all(runs, jobs)
     table = {
-        "table": _rows(rows, facts["classes"], results),
+        "table": _rows(rows, found.classes, results),
         "setting": {"name": setting.name, "what": setting.what},
-        "data": {k: facts[k] for k in ("folder", "classes", "train", "test", "key")},
+        "data": found.facts(),
         "runs": list(results.values()),
         "versions": _versions(),
         "source": paper()["source"],
@@ -177,33 +179,6 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def _tasks(net: str) -> list[str | None]:
     """The nets of a row: one a task, in the table's order, or one for all (None)."""
     return list(paper()["tasks"]) if CATALOG[net].single_task else [None]
-
-
-def _data(folder: Path) -> dict[str, Any]:
-    """Counts, classes and netgen's arguments of a data folder, and a key of its content."""
-    data = DataFolder(folder)
-    manifest = data.read_manifest()
-    if "lmdb" not in manifest:
-        raise UserError(f"{folder} has no finished LMDBs: run `python -m data_prep lmdb` first")
-    names = Classes.read(data.classes)
-    classes = {task: len(getattr(names, task)) for task in TASKS}
-    train, test = (manifest["lmdb"][part]["written"] for part in ("train", "test"))
-    lists = [sha256(data.list(part)) for part in ("train", "test")]
-    sizes = json.dumps([classes, train, test, manifest["lmdb"]["size"]])
-    return {
-        "folder": str(folder),
-        "classes": classes,
-        "train": train,
-        "test": test,
-        "key": hashlib.sha256("".join([*lists, sizes]).encode()).hexdigest(),
-        "argv": [
-            *("--tasks", ",".join(f"{task}:{classes[task]}" for task in TASKS)),
-            *("--input-size", str(manifest["lmdb"]["size"])),
-            *("--data", str(folder)),
-            *("--train-images", str(train)),
-            *("--test-images", str(test)),
-        ],
-    }
 
 
 def _versions() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 
 from basics.cli import UserError
 from data_prep.__main__ import main as data_prep
-from reproduce.run import Stage
+from reproduce.plateau import Stage
 from reproduce.table2 import SMOKE, Setting, table2
 
 TINY = Setting(

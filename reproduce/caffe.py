@@ -1,0 +1,186 @@
+"""Real Caffe as a child: its words in a log file, their meaning as events, no orphan left behind.
+
+Caffe writes into the log file itself, and we read behind it. So nothing is
+lost, and Caffe never waits for us, whatever happens to this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+import realcaffe
+from basics.cli import UserError
+from realcaffe import train_log
+
+POLL = 0.1  # seconds between two looks at the log
+PATIENCE = 120  # seconds for the snapshot of a Caffe that was told to stop
+
+# Starts Caffe so that the kernel interrupts it when the thread that started it is
+# gone, however that came about (prctl 1, PR_SET_PDEATHSIG): Caffe then writes a
+# snapshot and ends. Our parent may have died before we asked: hence the look at it.
+_LAUNCH = """\
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, int(signal.SIGINT), 0, 0, 0)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(130)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class CaffeError(UserError):
+    """Caffe ended with an error.
+
+    `signal` is the number of the signal that ended it, 0 if none did;
+    `fatal` its own last word, if it had one.
+    """
+
+    def __init__(self, message: str, signal_number: int = 0, fatal: str = "") -> None:
+        super().__init__(message)
+        self.signal = signal_number
+        self.fatal = fatal
+
+
+class Caffe:
+    """A `caffe train` or `caffe test` that runs, and the events of its log.
+
+    with Caffe(["train", "-solver", "x.prototxt"], log, name="xs") as caffe:
+        for event in caffe.events():
+            ...
+
+    Leaving the block early kills Caffe, but Ctrl-C waits for its snapshot;
+    `interrupt` asks it to take one and stop. `threads` are for its BLAS;
+    `keep` is a file descriptor that Caffe holds as long as it lives (a lock).
+    """
+
+    _running: ClassVar[set[Caffe]] = set()
+
+    def __init__(
+        self,
+        command: list[str],
+        log: Path,
+        name: str,
+        threads: int | None = None,
+        keep: int | None = None,
+    ) -> None:
+        self.command = command
+        self.log = log
+        self.name = name
+        self._begin()
+        environment = dict(os.environ)
+        if threads:
+            environment["OPENBLAS_NUM_THREADS"] = str(threads)
+        launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
+        with self.log.open("ab") as file:
+            self.process = subprocess.Popen(
+                [*launch, str(realcaffe.find("caffe").absolute()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env=environment,
+                pass_fds=() if keep is None else (keep,),
+            )
+        self._running.add(self)
+
+    def _begin(self) -> None:
+        """Head this call's part of the log, in glog's form, for other readers' sake."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":  # an earlier Caffe was killed within a line
+                    file.write(b"\n")
+            now = datetime.now().strftime("%m%d %H:%M:%S.%f")
+            words = shlex.join(["caffe", *self.command])
+            file.write(f"I{now} {threading.get_native_id():5} reproduce.py:1] {words}\n".encode())
+        self._start = self.log.stat().st_size
+
+    def __enter__(self) -> Caffe:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            self.interrupt()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE)
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._running.discard(self)
+
+    def lines(self) -> Iterator[str]:
+        """The log's lines as they come, until Caffe has ended."""
+        with self.log.open("rb") as file:
+            file.seek(self._start)
+            held = b""
+            while True:
+                ended = self.process.poll() is not None  # before reading: what follows is the end
+                while line := file.readline():
+                    held += line
+                    if held.endswith(b"\n"):
+                        yield held.decode(errors="replace")
+                        held = b""
+                if ended:
+                    break
+                time.sleep(POLL)
+            if held:
+                yield held.decode(errors="replace")
+
+    def events(self) -> Iterator[train_log.Event]:
+        """What the lines mean.
+
+        Raises:
+            CaffeError: Caffe ended with an error: its own last word, and where the log is.
+        """
+        reader, fatal = train_log.Reader(), ""
+        for line in self.lines():
+            for event in reader.feed(line):
+                if isinstance(event, train_log.Fatal):
+                    fatal = event.message
+                yield event
+        yield from reader.close()
+        if self.process.returncode:
+            raise self._error(fatal)
+
+    def interrupt(self) -> None:
+        """Ask for a snapshot and the end; a second request does no harm."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+
+    def _error(self, fatal: str) -> CaffeError:
+        code = self.process.returncode
+        number = -code if code < 0 else code - 128 if code > 128 else 0
+        if fatal:
+            reason = fatal
+        elif number:
+            reason = f"killed by {_signal_name(number)}"
+        else:
+            reason = f"exit status {code}"
+        message = f"{self.name}: caffe {self.command[0]} failed: {reason}; see {self.log}"
+        return CaffeError(message, number, fatal)
+
+    @classmethod
+    def interrupt_all(cls) -> None:
+        """Ask every Caffe of this process for a snapshot and the end."""
+        for caffe in tuple(cls._running):
+            caffe.interrupt()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    hints = {"SIGKILL": " (out of memory?)", "SIGBUS": " (a database cut short, or a full disk)"}
+    return name + hints.get(name, "")

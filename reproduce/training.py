@@ -1,0 +1,506 @@
+"""The driver: real Caffe trained by a schedule, stopped and taken up again at will.
+
+BVLC Caffe has no plateau policy, so a drop of the rate is: stop with a
+snapshot (SIGINT), write the solver anew with a tenth of base_lr, resume.
+
+RUN/net.prototxt deploy.prototxt   what is trained; its inference form
+    solver_1.prototxt ...          a stage each; solver.prototxt is the present one
+    snapshot_iter_*                Caffe's
+    train.log                      Caffe's words, whole, of all calls
+    decisions.jsonl                each decision with the numbers it rests on
+    tensorboard/                   event files
+    run.json                       what this is, and of which data
+
+**Epochs.** A resumed Caffe reads its databases from record 0. So a stage
+ends where an epoch does, at a snapshot that Caffe takes there by itself; what it has made beyond
+while we decided is thrown away. An epoch is ceil(images / batch) iterations,
+rounded up so that snapshots divide it: when a stage ends, fewer batches than
+there are snapshots in an epoch, a pass, have been read once more than the rest.
+After a crash the epoch's first records are read again in place of its last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from basics.cli import UserError
+from basics.files import read_text, write, write_json
+from caffeproto import NetParameter, text
+from netgen import command as netgen
+from netgen.catalog import find
+from netgen.measure import takes_part
+from netgen.options import Options
+from realcaffe import train_log
+from reproduce.caffe import PATIENCE, Caffe, CaffeError
+from reproduce.data import Data
+from reproduce.history import History
+from reproduce.live import Live
+from reproduce.plateau import Decision, Plateau, Schedule
+from reproduce.snapshots import PREFIX, Snapshot, delete_except, is_whole_weights, snapshots
+
+SNAPSHOT_EVERY = 2000  # iterations at most: what a crash may cost
+KEPT = 2  # most recent snapshots: the one before the last stands in for a damaged last
+
+
+@dataclass(frozen=True)
+class Training:
+    """A net by its netgen arguments, a schedule, and the folder where all of it goes.
+
+    `argv` makes the net, the data's arguments apart: `["xs_resnet50", "--width", "16"]`;
+    `solver` are netgen's arguments for the solver, without rate and iterations. `weights`
+    are copied before the first iteration. `gpu` is Caffe's `-gpu`; without
+    one the solver says CPU. `threads` are for Caffe's BLAS. `fresh` begins
+    anew where the folder holds another training, instead of an error.
+    """
+
+    name: str
+    argv: list[str]
+    data: Data
+    folder: Path
+    schedule: Schedule
+    solver: list[str]
+    weights: tuple[Path, ...] = ()
+    gpu: str | None = None
+    threads: int | None = None
+    fresh: bool = False
+    keep: int = KEPT
+
+    # ---- what it is ------------------------------------------------------------
+
+    @property
+    def net_argv(self) -> list[str]:
+        return [*self.argv, *self.data.argv()]
+
+    @cached_property
+    def options(self) -> Options:
+        """netgen's options, those of the solver included."""
+        args = netgen.parser().parse_args([*self.net_argv, *self.solver])
+        return netgen.options_of(args, find(args.net))
+
+    @cached_property
+    def intervals(self) -> tuple[int, int]:
+        """(iterations between snapshots, iterations of an epoch)."""
+        epoch = -(-self.options.train_images // self.options.batch)
+        chosen = self.options.solver.snapshot
+        if not isinstance(self.schedule, Plateau):
+            return chosen or epoch, epoch
+        parts = -(-epoch // (chosen or SNAPSHOT_EVERY))
+        snapshot = -(-epoch // parts)
+        return snapshot, snapshot * parts
+
+    @property
+    def epoch(self) -> int:
+        return self.intervals[1]
+
+    @property
+    def tests(self) -> bool:
+        """Whether Caffe tests at the end of each epoch."""
+        return self.options.solver.test_interval != 0
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "train.log"
+
+    def net_texts(self) -> dict[str, str]:
+        return {
+            "net.prototxt": netgen.generate(self.net_argv),
+            "deploy.prototxt": netgen.generate([*self.net_argv, "--deploy"]),
+        }
+
+    def solver_text(self, lr: float, end: int) -> str:
+        snapshot, epoch = self.intervals
+        options = ["--lr", f"{lr:g}", "--max-iter", str(end), "--snapshot", str(snapshot)]
+        if isinstance(self.schedule, Plateau) and self.tests:
+            options += ["--test-interval", str(epoch)]
+        if self.gpu is None:
+            options.append("--cpu")
+        paths = ["--net", str(self.folder.resolve() / "net.prototxt")]
+        paths += ["--snapshot-prefix", str(self.folder.resolve() / PREFIX)]
+        return netgen.generate([*self.net_argv, "--solver", *self.solver, *options, *paths])
+
+    @cached_property
+    def key(self) -> str:
+        """Changes with the net, the data or the solver; not with rates, rule or places."""
+        parts = [self.data.key, netgen.generate([*self.argv, *self.data.argv("DATA")])]
+        plan = "" if isinstance(self.schedule, Plateau) else repr(self.schedule)
+        parts += [json.dumps(self.solver), plan, *map(str, self.weights)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @cached_property
+    def last_layer(self) -> str:
+        """The last layer of the training net: by it a .caffemodel is known to be whole."""
+        net = text.loads(netgen.generate(self.net_argv), NetParameter)
+        return [layer.name for layer in net.layer if takes_part(layer, 0)][-1]
+
+    # ---- what is there ------------------------------------------------------------
+
+    def snapshots(self) -> list[Snapshot]:
+        """The whole ones, oldest first."""
+        return snapshots(self.folder, self.last_layer)
+
+    def decisions(self) -> list[Decision]:
+        return read_decisions(self.folder)
+
+    def is_done(self) -> bool:
+        """Whether this very training has come to its end."""
+        taken = self.decisions()
+        return bool(taken) and taken[-1].action == "stop" and self._recorded() == self.key
+
+    def _recorded(self) -> str | None:
+        try:
+            return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))["key"]
+        except (OSError, ValueError, KeyError):
+            return None
+
+    # ---- training -------------------------------------------------------------------
+
+    def run(self) -> Snapshot:
+        """Train to the schedule's end, from wherever an earlier call has left it.
+
+        Raises:
+            UserError: another process trains here, the folder holds another training,
+                the loss is no number, the disk is full, or Caffe fails.
+            KeyboardInterrupt: stopped, with a snapshot from which the next call goes on.
+        """
+        with self._lock() as lock:
+            self._prepare()
+            history = History.read(self.log)
+            live = Live(
+                self.name,
+                self.schedule.end(-1, self.epoch),
+                self.epoch,
+                self.options.batch,
+                self.folder / "tensorboard",
+            )
+            try:
+                live.begin(history, self._at())
+                died_at = None
+                while not self.is_done():
+                    try:
+                        self._stage(history, live, lock)
+                    except CaffeError as error:
+                        died_at = self._after_death(error, died_at, live)
+            finally:
+                live.close()
+        return self.snapshots()[-1]
+
+    def _stage(self, history: History, live: Live, lock: int) -> None:
+        """Resume at the present rate; stay until the next decision against going on."""
+        taken = self.decisions()
+        found = self.snapshots()
+        state = found[-1] if found else None
+        at = state.iteration if state else 0
+        history.cut(at)
+        undecided = taken[-1].iteration < at
+        if undecided and self._is_due(at) and not self._tests_at(at):
+            self._turn(self._decide(history, at), live)
+            return
+        number = sum(d.action == "drop" for d in taken)
+        solver = self._write_solver(number, taken[-1].lr)
+        turn: Decision | None = None
+        writing: Snapshot | None = None
+        stopped = False
+        with Caffe(self._command(solver, state), self.log, self.name, self.threads, lock) as caffe:
+            for event in caffe.events():
+                history.add(event)
+                if turn:  # on its way out
+                    continue
+                live.see(event)
+                due = None
+                if writing:  # it was announced; this event is proof that it was written
+                    self._check(writing, history)
+                    if not self._tests_at(writing.iteration):
+                        due = writing.iteration
+                    writing = None
+                if isinstance(event, train_log.TrainStep):
+                    self._look_for_nan(event, taken[-1].lr, history, caffe)
+                elif isinstance(event, train_log.Snapshot) and event.path.endswith(".solverstate"):
+                    path = Path(event.path)
+                    writing = Snapshot(int(path.stem.rpartition("_")[2]), path)
+                elif isinstance(event, train_log.TestPass):
+                    due = event.iteration
+                elif isinstance(event, train_log.Done):
+                    stopped = event.early
+                if due and self._is_due(due) and self.decisions()[-1].iteration < due:
+                    decision = self._decide(history, due)
+                    if decision.action == "keep":
+                        self._turn(decision, live)
+                        taken = self.decisions()
+                    else:
+                        turn = decision
+                        caffe.interrupt()
+            if stopped and not turn:
+                raise KeyboardInterrupt  # somebody stopped Caffe, which took a snapshot
+            if turn:
+                # Caffe went on while we decided: what it made since is of no use.
+                whole = {s.iteration for s in self.snapshots() if s.iteration <= turn.iteration}
+                delete_except(self.folder, whole)
+                history.cut(turn.iteration)
+                self._turn(turn, live)
+
+    def _decide(self, history: History, at: int) -> Decision:
+        if isinstance(self.schedule, Plateau):
+            epochs = history.epochs(self.epoch, at)
+        else:
+            epochs = history.epochs(at, at)
+        return self.schedule.decide(epochs, self.decisions())
+
+    def _turn(self, decision: Decision, live: Live) -> None:
+        append_decision(self.folder, decision)
+        live.at(decision.iteration)
+        if isinstance(self.schedule, Plateau):
+            n = decision.numbers
+            loss = n.get("smoothed")
+            shown = "" if loss is None else f", {n['on']} loss {loss:.4f}"
+            live.say(
+                f"epoch {decision.iteration // self.epoch}{shown}: {decision.action}, "
+                f"lr {decision.lr:g} ({decision.why})"
+            )
+
+    def _is_due(self, iteration: int) -> bool:
+        if isinstance(self.schedule, Plateau):
+            return iteration % self.epoch == 0
+        return any(stage.until == iteration for stage in self.schedule.stages)
+
+    def _tests_at(self, iteration: int) -> bool:
+        """Whether Caffe tests after `iteration` updates."""
+        if not self.tests:
+            return False
+        interval = self.options.solver.test_interval or self.epoch
+        return iteration % (self.epoch if isinstance(self.schedule, Plateau) else interval) == 0
+
+    def _check(self, snapshot: Snapshot, history: History) -> None:
+        """Hold a new snapshot to be whole, make it last, and prune the old ones."""
+        if not snapshot.is_whole(self.last_layer):
+            size = sum(p.stat().st_size for p in (snapshot.weights, snapshot.state) if p.exists())
+            snapshot.delete()
+            raise UserError(
+                f"{self.name}: only half of the snapshot at iteration {snapshot.iteration:,} could "
+                f"be written ({_megabytes(size)}; {_free(self.folder)}): make room, then type the "
+                "same command again"
+            )
+        snapshot.sync()
+        whole = [s.iteration for s in self.snapshots()]
+        keep = {
+            *whole[-self.keep :],
+            *(d.iteration for d in self.decisions() if d.action != "keep"),
+        }
+        best = history.best(set(whole))
+        delete_except(self.folder, keep | ({best} if best else set()))
+
+    def _look_for_nan(
+        self, step: train_log.TrainStep, lr: float, history: History, caffe: Caffe
+    ) -> None:
+        if all(map(math.isfinite, [step.loss, *step.outputs.values()])):
+            return
+        caffe.process.kill()
+        caffe.process.wait()
+        good = [s.iteration for s in self.snapshots() if s.iteration <= history.last_finite()]
+        delete_except(self.folder, good)
+        kept = f"the snapshot at iteration {good[-1]:,} is kept" if good else "no snapshot yet"
+        raise UserError(
+            f"{self.name}: the loss is no number at iteration {step.iteration:,}; {kept}. Try a "
+            f"lower learning rate (--lr {lr / 10:g} goes on from there), look at the data "
+            "(python -m data_prep verify), or give initial weights (--weights)"
+        )
+
+    def _after_death(self, error: CaffeError, died_at: int | None, live: Live) -> int:
+        """Go on after a Caffe that a signal ended; not twice at the same place.
+
+        Returns the iteration of the last whole snapshot.
+        """
+        at = self._at()
+        whole = {s.iteration for s in self.snapshots()}
+        halves = not all(
+            int(p.stem.rpartition("_")[2]) in whole for p in self.folder.glob(f"{PREFIX}_iter_*")
+        )
+        delete_except(self.folder, whole)
+        if halves and (error.fatal or error.signal in (signal.SIGABRT, signal.SIGXFSZ)):
+            raise UserError(
+                f"{self.name}: a snapshot could not be written whole ({_free(self.folder)}); "
+                f"iteration {at:,} is kept. Make room, then type the same command again"
+            ) from error
+        if error.signal == signal.SIGINT:  # before Caffe had its own handler
+            raise KeyboardInterrupt from error
+        if error.fatal or not error.signal or error.signal == signal.SIGABRT or died_at == at:
+            raise error
+        live.say(f"{error}; going on from iteration {at:,}")
+        return at
+
+    def _at(self) -> int:
+        found = self.snapshots()
+        return found[-1].iteration if found else 0
+
+    # ---- files ----------------------------------------------------------------------
+
+    def _command(self, solver: Path, state: Snapshot | None) -> list[str]:
+        command = ["train", "-solver", str(solver)]
+        if self.gpu is not None:
+            command += ["-gpu", self.gpu]
+        if state:
+            return [*command, "-snapshot", str(state.state.resolve())]
+        if self.weights:
+            return [*command, "-weights", ",".join(str(path.resolve()) for path in self.weights)]
+        return command
+
+    def commands(self) -> list[str]:
+        """Caffe's arguments, stage by stage, as an undisturbed run has them."""
+        turns = [d for d in self.decisions() if d.action in ("start", "drop")]
+        return [
+            self._command(
+                self.folder.resolve() / f"solver_{i + 1}.prototxt",
+                Snapshot(d.iteration, self.folder / f"{PREFIX}_iter_{d.iteration}.solverstate")
+                if d.iteration
+                else None,
+            )
+            for i, d in enumerate(turns)
+        ]
+
+    def _write_solver(self, number: int, lr: float) -> Path:
+        content = self.solver_text(lr, self.schedule.end(number, self.epoch))
+        path = self.folder.resolve() / f"solver_{number + 1}.prototxt"
+        for place in (path, path.with_name("solver.prototxt")):
+            if not place.exists() or read_text(place) != content:
+                write(place, content)
+        return path
+
+    def _prepare(self) -> None:
+        """Write the net; take up an older run, or begin.
+
+        Raises:
+            UserError: the folder holds another training, or weights are missing.
+        """
+        recorded = self._recorded()
+        if recorded not in (None, self.key):
+            if not self.fresh:
+                raise UserError(
+                    f"{self.folder} holds another training (another net, data or solver): "
+                    "choose another --out, or take it away"
+                )
+            delete_except(self.folder, ())
+            for old in [*self.folder.glob("*.log"), *self.folder.glob("*.jsonl")]:
+                old.unlink()
+        for path in self.weights:
+            if not is_whole_weights(path):
+                raise UserError(f"--weights {path}: no such file, or not a whole .caffemodel")
+        for name, content in self.net_texts().items():
+            path = self.folder / name
+            if not path.exists() or read_text(path) != content:
+                write(path, content)
+        write_json(
+            self.folder / "run.json",
+            {
+                "key": self.key,
+                "name": self.name,
+                "net": self.argv,
+                "solver": self.solver,
+                "epoch": self.epoch,
+                "batch": self.options.batch,
+                "data": self.data.facts(),
+            },
+        )
+        first, taken = self.schedule.first(), self.decisions()
+        if not taken:
+            append_decision(self.folder, first)
+            self._write_solver(0, first.lr)
+        elif isinstance(self.schedule, Plateau) and _starting_rate(taken) != first.lr:
+            # Another --lr than before: by hand, from where it is.
+            why = "by hand: --lr"
+            append_decision(
+                self.folder, Decision("start", self._at(), first.lr, why, first.numbers)
+            )
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[int]:
+        """Hold the folder; Caffe holds it with us, so that an orphan of a killed driver does too.
+
+        Raises:
+            UserError: another driver is at work here.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UserError(f"cannot write {self.folder}: {error.strerror}") from error
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not _try_lock(descriptor):
+                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+                if _is_alive(holder) or time.monotonic() > deadline:
+                    raise UserError(
+                        f"{self.folder}: another run (process {holder}) is training here; wait for "
+                        "it, or stop it with Ctrl-C"
+                    )
+                time.sleep(0.2)  # an orphaned Caffe: it was interrupted when its driver died
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def read_decisions(folder: Path) -> list[Decision]:
+    """All decisions of a run; a line cut short by a kill counts for nothing."""
+    found = []
+    path = folder / "decisions.jsonl"
+    if path.exists():
+        for line in read_text(path).splitlines():
+            with contextlib.suppress(ValueError, TypeError):
+                values: dict[str, Any] = json.loads(line)
+                values.pop("time", None)
+                found.append(Decision(**values))
+    return found
+
+
+def append_decision(folder: Path, decision: Decision) -> None:
+    """Add a line to decisions.jsonl, and see that it lasts."""
+    line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **decision.as_json()})
+    try:
+        with (folder / "decisions.jsonl").open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"cannot write {folder}/decisions.jsonl: {error.strerror}") from error
+
+
+def _starting_rate(taken: list[Decision]) -> float:
+    return [d for d in taken if d.action == "start"][-1].lr
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_alive(pid: str) -> bool:
+    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+
+
+def _free(folder: Path) -> str:
+    return f"{_megabytes(shutil.disk_usage(folder).free)} free on that disk"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
