@@ -86,6 +86,12 @@ def parser() -> cli.Parser:
         help="the convolution that strides: 1x1 (published), 3x3 (torchvision)",
     )
     shape.add_argument(
+        "--pool1",
+        choices=["published", "padded"],
+        help="a ResNet's first windows: from 0, rounded up; or from -1, rounded down, as "
+        "torchvision and Keras pool",
+    )
+    shape.add_argument(
         "--bn-fraction",
         type=float,
         metavar="F",

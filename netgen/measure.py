@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import ceil, prod
+from math import ceil, floor, prod
 from typing import Any, Callable
 
 from caffeproto import TRAIN
 
 Shape = tuple[int, ...]
+FLOOR = 1  # enum RoundMode
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,10 @@ def _pooling(layer: Any, bottoms: list[Shape]):
     if p.global_pooling:
         return [(n, channels, 1, 1)], [], 0
     out = []
+    rounded = floor if p.round_mode == FLOOR else ceil
     for s in size:
-        # Rounds up, then drops a last window that would start in the padding.
-        o = ceil((s + 2 * p.pad - p.kernel_size) / p.stride) + 1
+        # Rounds up (by default), then drops a last window that would start in the padding.
+        o = rounded((s + 2 * p.pad - p.kernel_size) / p.stride) + 1
         out.append(o - 1 if p.pad and (o - 1) * p.stride >= s + p.pad else o)
     return [(n, channels, *out)], [], 0
 

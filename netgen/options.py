@@ -40,6 +40,7 @@ class Options:
     shortcut_factor: float = 1.0  # of all shortcuts in equation 2's sum
     freeze_towers: bool = False  # only what joins two tasks learns
     stride_in: str = "1x1"
+    pool1: str = "published"  # or padded, as torchvision and Keras pool
     stitch: str = "channel"  # an alpha a channel, or one a layer
     stitch_init: tuple[float, ...] = (0.9,)  # alpha_S and, if given, alpha_D
     stitch_lr: float = 100.0

@@ -17,7 +17,7 @@ point each task appends its own (res5b_branch2a_noun).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from basics.cli import UserError, near_miss
 from netgen.layers import convolution, freeze, head, images, labels, norm, relu, total
@@ -257,7 +257,10 @@ def stem(net: Net, x: str, options: Options, task: str = "") -> str:
     bias = not _deep(options)
     x = convolution(net, x, f"conv1{tail}", options.width, kernel=7, stride=2, pad=3, bias=bias)
     x = relu(net, norm(net, x, f"_conv1{tail}", options), f"conv1_relu{tail}")
-    pool = {"pool": "MAX", "kernel_size": 3, "stride": 2}
+    # The published windows start at 0 and Caffe rounds their number up; torchvision's and
+    # Keras's start at -1. Both make 56 of 112, but Caffe would round the padded up to 57.
+    pool: dict[str, Any] = {"pool": "MAX", "kernel_size": 3, "stride": 2}
+    pool |= {"pad": 1, "round_mode": "FLOOR"} if options.pool1 == "padded" else {}
     return net.layer("Pooling", f"pool1{tail}", x, pooling_param=pool)
 
 
@@ -323,7 +326,7 @@ def split_at_branch(options: Options) -> tuple[list[Block], Block | None, list[B
 def last_map(options: Options) -> int:
     """Height and width of the last block's map: 7 for an input of 224."""
     size = (options.input_size - 1) // 2 + 1  # conv1: 7 x 7, stride 2, pad 3
-    size = -(-(size - 3) // 2) + 1  # pool1: 3 x 3, stride 2; Caffe rounds pooling up
+    size = (size + (options.pool1 == "padded")) // 2  # pool1: 3 x 3, stride 2
     for block in blocks(options):
         size = (size - 1) // block.stride + 1
     return size

@@ -100,6 +100,7 @@ def random_options(seed: int) -> list[str]:
     if "--depth" in argv:
         stages = ["3", "4", "6", "3"]
     argv += ["--stride-in", draw.choice(["1x1", "3x3"])]
+    argv += ["--pool1", draw.choice(["published", "padded"])]
     if CATALOG[name].single_task:
         argv += ["--task", f"t{draw.randrange(count)}"]
     elif name == "rock_resnet50":
