@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import sys
 from pathlib import Path
 
 from basics import cli
 from netgen.catalog import find
+from reproduce import grid
 from reproduce.data import Data
 from reproduce.plateau import Plateau
 from reproduce.table2 import ROWS, SMOKE, markdown, table2
@@ -40,11 +42,19 @@ examples:
 """
 
 
+GRID_EXAMPLES = """\
+examples:
+  python -m reproduce grid reproduce/grids/cifar.json --data data/cifar --out runs/study
+  python -m reproduce grid reproduce/grids/cifar.json --data data/cifar --out runs/study --table
+"""
+
+
 def parser() -> cli.Parser:
     p = cli.Parser(prog="reproduce", description="The paper's results from LMDBs.", epilog=EXAMPLES)
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _train_parser(commands)
     _table2_parser(commands)
+    _grid_parser(commands)
     return p
 
 
@@ -112,6 +122,23 @@ def _table2_parser(commands: argparse._SubParsersAction) -> None:
     t.add_argument("--json", action="store_true", help="print the table as JSON")
 
 
+def _grid_parser(commands: argparse._SubParsersAction) -> None:
+    g = commands.add_parser(
+        "grid",
+        help="train a grid of nets and seeds, and tabulate mean and deviation",
+        description="Train every row and seed of a grid file, one after another, and tabulate "
+        "means and deviations after each. What is done is taken as it is.",
+        epilog=GRID_EXAMPLES,
+    )
+    g.add_argument("file", type=Path, metavar="FILE", help="a grid file (reproduce/grids/)")
+    g.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
+    g.add_argument("--out", type=Path, required=True, metavar="DIR", help="where all results go")
+    g.add_argument("--gpu", metavar="N", help="Caffe's -gpu; default: the CPU")
+    g.add_argument("--threads", type=int, metavar="N", help="of Caffe's BLAS on the CPU")
+    g.add_argument("--table", action="store_true", help="train nothing: tabulate what is done")
+    g.add_argument("--json", action="store_true", help="print the table as JSON")
+
+
 def main(argv: list[str] | None = None) -> int:
     # A kill is a Ctrl-C: Caffe takes its snapshot first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -175,7 +202,19 @@ def _table2(args: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"train": _train, "table2": _table2}
+def _grid(args: argparse.Namespace, rest: list[str]) -> int:
+    table = grid.grid(
+        args.file, args.data, args.out, args.gpu, args.threads, not args.table, say=_tell
+    )
+    print(json.dumps(table, indent=2) if args.json else grid.markdown(table))
+    return 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+COMMANDS = {"train": _train, "table2": _table2, "grid": _grid}
 
 
 def _names(text: str) -> tuple[str, ...]:

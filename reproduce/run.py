@@ -48,9 +48,7 @@ class Run:
             UserError: Caffe failed, or the loss is no number.
             KeyboardInterrupt: stopped, with a snapshot from which the next call goes on.
         """
-        key = self._key()
-        done = _read_json(self.folder / "result.json")
-        if done and done["key"] == key:
+        if done := self.finished():
             return done
         weights = self.training.run().weights
         test = self._test_command(weights)
@@ -58,7 +56,7 @@ class Run:
         counted = json.loads(generate([*self.training.net_argv, "--params", "--json"]))
         commands = [*self.training.commands(), test]
         made = {
-            "key": key,
+            "key": self._key(),
             "name": self.name,
             "params": counted["total"],
             "outputs": tested.outputs,
@@ -67,6 +65,11 @@ class Run:
         }
         write_json(self.folder / "result.json", made)
         return made
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result of an earlier call; None where this very run is not done."""
+        done = _read_json(self.folder / "result.json")
+        return done if done and done["key"] == self._key() else None
 
     def _files(self) -> list[Path]:
         solvers = sorted(self.folder.glob("solver_*.prototxt"))

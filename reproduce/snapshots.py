@@ -11,6 +11,7 @@ read, some kilobytes of 170 MB.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -68,12 +69,12 @@ def snapshots(folder: Path, last_layer: str | None = None) -> list[Snapshot]:
     return sorted(found)
 
 
-def delete_except(folder: Path, keep: Iterable[int]) -> None:
-    """Delete every snapshot, whole or half, but those at the iterations in `keep`."""
+def delete_except(folder: Path, keep: Iterable[int], before: float = math.inf) -> None:
+    """Delete every snapshot before iteration `before`, whole or half, but those in `keep`."""
     kept = set(keep)
     for path in folder.glob(f"{PREFIX}_iter_*"):
         number = re.fullmatch(rf"{PREFIX}_iter_(\d+)\.(solverstate|caffemodel)", path.name)
-        if number and int(number[1]) not in kept:
+        if number and int(number[1]) < before and int(number[1]) not in kept:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 

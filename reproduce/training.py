@@ -299,7 +299,8 @@ class Training:
             *(d.iteration for d in self.decisions() if d.action != "keep"),
         }
         best = history.best(set(whole))
-        delete_except(self.folder, keep | ({best} if best else set()))
+        keep |= {best} if best else set()
+        delete_except(self.folder, keep, before=snapshot.iteration)
 
     def _look_for_nan(
         self, step: train_log.TrainStep, lr: float, history: History, caffe: Caffe
@@ -439,7 +440,7 @@ class Training:
             deadline = time.monotonic() + PATIENCE
             while not _try_lock(descriptor):
                 holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-                if _is_alive(holder) or time.monotonic() > deadline:
+                if (holder.isdigit() and is_alive(int(holder))) or time.monotonic() > deadline:
                     raise UserError(
                         f"{self.folder}: another run (process {holder}) is training here; wait for "
                         "it, or stop it with Ctrl-C"
@@ -494,8 +495,14 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _is_alive(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet buried does not."""
+    try:
+        # /proc/PID/stat: `PID (name) state ...`, Z for a zombie.
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _free(folder: Path) -> str:

@@ -11,6 +11,7 @@ from hypothesis import settings
 
 import realcaffe
 from basics.cli import UserError
+from data_prep.__main__ import main as data_prep
 
 # A time limit on an example would measure the machine, not the code.
 settings.register_profile("project", deadline=None)
@@ -36,6 +37,20 @@ def caffe_tools() -> dict[str, Path]:
         return {tool: realcaffe.find(tool) for tool in realcaffe.TOOLS}
     except UserError as error:
         pytest.fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> Path:
+    """A data folder of the drawn sample, 12 images a pair, 32 x 32, with its LMDBs."""
+    folder = tmp_path_factory.mktemp("sample")
+    images, out = str(folder / "vso"), str(folder / "data")
+    data_prep(["sample", "--per-anp", "12", "--out", images])
+    ontology = f"{images}/ontology.txt"
+    options = ["--images", images, "--out", out]
+    data_prep(["filter", "--ontology", ontology, "--min-images", "10", *options])
+    data_prep(["split", *options])
+    data_prep(["lmdb", "--size", "32", *options])
+    return Path(out)
 
 
 @pytest.fixture(scope="session")

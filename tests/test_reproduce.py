@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from basics.cli import UserError
-from data_prep.__main__ import main as data_prep
 from reproduce.plateau import Stage
 from reproduce.table2 import SMOKE, Setting, table2
 
@@ -27,28 +26,14 @@ TINY = Setting(
 )
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """A data folder of the drawn sample, 12 images a pair."""
-    folder = tmp_path_factory.mktemp("sample")
-    images, out = str(folder / "vso"), str(folder / "data")
-    data_prep(["sample", "--per-anp", "12", "--out", images])
-    ontology = f"{images}/ontology.txt"
-    options = ["--images", images, "--out", out]
-    data_prep(["filter", "--ontology", ontology, "--min-images", "10", *options])
-    data_prep(["split", *options])
-    data_prep(["lmdb", "--size", "32", *options])
-    return Path(out)
-
-
 def rates(out: Path, run: str) -> list[str]:
     log = (out / "runs" / run / "train.log").read_text()
     return [line.split("lr = ")[1] for line in log.splitlines() if "lr = " in line]
 
 
 @pytest.mark.caffe
-def test_every_row_is_trained_tested_and_written(caffe_tools, data, tmp_path):
-    table = table2(data, tmp_path, TINY)
+def test_every_row_is_trained_tested_and_written(caffe_tools, drawn, tmp_path):
+    table = table2(drawn, tmp_path, TINY)
     rows = {(row["row"], row["task"]): row for row in table["table"]}
     assert len(rows) == 5 * 3  # chance, ResNet-50, X0, XI, XS
     for (name, task), row in rows.items():
@@ -74,14 +59,14 @@ def test_every_row_is_trained_tested_and_written(caffe_tools, data, tmp_path):
 
     # Once more: all is there.
     logs = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.log")}
-    assert table2(data, tmp_path, TINY)["table"] == table["table"]
+    assert table2(drawn, tmp_path, TINY)["table"] == table["table"]
     assert {path: path.stat().st_mtime_ns for path in logs} == logs
 
 
 @pytest.mark.caffe
-def test_the_commands_in_the_result_repeat_it_by_hand(caffe_tools, data, tmp_path):
+def test_the_commands_in_the_result_repeat_it_by_hand(caffe_tools, drawn, tmp_path):
     rows = ("x0_resnet50",)
-    (run,) = table2(data, tmp_path, TINY, rows)["runs"]
+    (run,) = table2(drawn, tmp_path, TINY, rows)["runs"]
     for path in (tmp_path / "runs/x0_resnet50").glob("snapshot_iter_*"):
         path.unlink()
     environment = {**os.environ, "PATH": f"{caffe_tools['caffe'].parent}:{os.environ['PATH']}"}
@@ -94,8 +79,8 @@ def test_the_commands_in_the_result_repeat_it_by_hand(caffe_tools, data, tmp_pat
 
 
 @pytest.mark.caffe
-def test_ctrl_c_leaves_a_snapshot_from_which_the_next_call_goes_on(caffe_tools, data, tmp_path):
-    command = [sys.executable, "-m", "reproduce", "table2", "--smoke", "--data", str(data)]
+def test_ctrl_c_leaves_a_snapshot_from_which_the_next_call_goes_on(caffe_tools, drawn, tmp_path):
+    command = [sys.executable, "-m", "reproduce", "table2", "--smoke", "--data", str(drawn)]
     command += ["--out", str(tmp_path), "--rows", "xs_resnet50"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     log = tmp_path / "runs/xs_resnet50/train.log"
@@ -121,11 +106,11 @@ def test_ctrl_c_leaves_a_snapshot_from_which_the_next_call_goes_on(caffe_tools, 
 
 
 @pytest.mark.caffe
-def test_a_caffe_that_fails_is_quoted_with_its_log(caffe_tools, data, tmp_path):
+def test_a_caffe_that_fails_is_quoted_with_its_log(caffe_tools, drawn, tmp_path):
     net = (*TINY.net, "--mean-file", "missing.binaryproto")
     broken = Setting("broken", "a test", net, TINY.solver, TINY.stages)
     with pytest.raises(UserError, match=r"caffe train failed: .*; see .*train\.log"):
-        table2(data, tmp_path, broken, ("x0_resnet50",))
+        table2(drawn, tmp_path, broken, ("x0_resnet50",))
     assert not (tmp_path / "table2.json").exists()
 
 
