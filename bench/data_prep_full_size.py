@@ -42,15 +42,13 @@ def generate(root: Path, anps: tuple[str, ...], total: int) -> None:
     for anp, count in zip(anps, counts):
         (root / anp).mkdir(parents=True)
         for i in range(count):
-            picture = noise[number % 4096].copy()
-            picture[:8, :8] = number >> 12 & 255
-            picture[8:16, :8] = number & 255
-            picture[16:24, :8] = number >> 6 & 255
+            number += 1
+            which = number - (number % 997 == 3)  # now and then the same file once more
+            picture = noise[which % 4096].copy()
+            picture[:8, :8], picture[8:16, :8] = which >> 12, which >> 4 & 255
             data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
             if number % 5003 == 7:
                 data = b"<html>gone</html>"
-            if number % 997 != 3:  # else the same file once more
-                number += 1
             (root / anp / f"{i:05d}.jpg").write_bytes(data)
         bar.update(count)
     bar.close()

@@ -94,6 +94,44 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--images", metavar="DIR", help="the ANP folders, to count images on disk")
 
     sub = add(
+        "download",
+        stages.download_images,
+        "fetch the images of a URL list with img2dataset; goes on where it was stopped",
+        "vso/english.csv --out vso/images --processes 4",
+        "where the ANP folders, downloaded.csv and rejected.csv go",
+    )
+    sub.add_argument(
+        "urls",
+        metavar="LIST",
+        help="`adj_noun url` lines, CSV with `anp,url[,sha256]`, or files named adj_noun of URLs",
+    )
+    sub.add_argument(
+        "--distributor",
+        choices=("multiprocessing", "pyspark", "ray"),
+        default="multiprocessing",
+        help="one machine, or a Spark or Ray cluster (multiprocessing)",
+    )
+    sub.add_argument(
+        "--cluster", default="", metavar="URL", help="Spark master or Ray address (this machine)"
+    )
+    sub.add_argument("--processes", type=int, default=2, metavar="N", help="processes (2)")
+    sub.add_argument(
+        "--threads", type=int, default=16, metavar="N", help="connections a process (16)"
+    )
+    sub.add_argument("--timeout", type=int, default=20, metavar="S", help="seconds a try (20)")
+    sub.add_argument("--retries", type=int, default=2, metavar="N", help="further tries (2)")
+    sub.add_argument(
+        "--per-shard", type=int, default=1000, metavar="N", help="addresses a shard (1000)"
+    )
+    sub.add_argument(
+        "--min-bytes",
+        type=int,
+        default=2052,
+        metavar="N",
+        help="smaller files are placeholders (2052)",
+    )
+
+    sub = add(
         "unpack",
         stages.unpack_archives,
         "unpack archives of images, safely and resumably",

@@ -281,6 +281,20 @@ def fetch_labels(arguments: argparse.Namespace) -> tuple[dict, str]:
     return summary, f"{counts} classes, as published, in {arguments.out}"
 
 
+def download_images(arguments: argparse.Namespace) -> tuple[dict, str]:
+    """`download`: addresses to images in ANP folders, what is no image listed."""
+    from data_prep.download import Engine, download
+
+    names = ("distributor", "cluster", "processes", "threads", "timeout", "retries", "per_shard")
+    engine = Engine(**{name: getattr(arguments, name) for name in names})
+    with DataFolder(arguments.out).lock():
+        summary = download(arguments.urls, arguments.out, engine, arguments.min_bytes)
+    lines = [f"{summary['images']:,} images of {summary['addresses']:,} addresses"]
+    lines += [f"{n:>9,}  {reason}" for reason, n in summary["rejected"].items()]
+    lines.append(f"{arguments.out}/downloaded.csv, {arguments.out}/rejected.csv (each its reason)")
+    return summary, "\n".join(lines)
+
+
 def unpack_archives(arguments: argparse.Namespace) -> tuple[dict, str]:
     """`unpack`: archives of images, links and names that lead elsewhere left out."""
     from data_prep.archives import unpack

@@ -1,0 +1,248 @@
+"""Image addresses to images on disk, with img2dataset as the engine.
+
+img2dataset fetches in shards, by processes of one machine or by a Spark or
+Ray cluster, and a rerun skips the shards that are there. What it fetched is
+then judged here, because a web server answers for a lost image in many ways:
+an error, an HTML page, a GIF, a small placeholder that is the same for all.
+Good images are moved to `OUT/<adj_noun>/<hash>.jpg`, everything else is
+listed in `OUT/rejected.csv` with its reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from basics.cli import UserError
+from basics.files import PathLike, write
+from data_prep.decode import Unreadable, decode
+from data_prep.parallel import default_threads, ordered
+from data_prep.urls import read_urls
+
+DISTRIBUTORS = {"multiprocessing": "", "pyspark": "pyspark", "ray": "ray"}  # name -> package
+# Flickr's answer for a deleted photo has 2,051 bytes; no photo is as small.
+MIN_BYTES = 2052
+# The same bytes at so many addresses are nobody's photo.
+PLACEHOLDER = 5
+
+
+@dataclass
+class Engine:
+    """How to fetch. `cluster` is a Spark master or Ray address; "" is this machine."""
+
+    distributor: str = "multiprocessing"
+    cluster: str = ""
+    processes: int = 2
+    threads: int = 16
+    timeout: int = 20
+    retries: int = 2
+    per_shard: int = 1000
+
+
+class Fetched(NamedTuple):
+    """One address, and what came of it: a file and its SHA-256, or an error."""
+
+    anp: str
+    url: str
+    expected: str
+    path: Path | None
+    sha256: str
+    error: str
+
+
+def download(
+    addresses: PathLike, out: PathLike, engine: Engine, min_bytes: int = MIN_BYTES
+) -> dict[str, object]:
+    """Fetch what `addresses` lists into `out`; the caller holds the folder's lock.
+
+    Returns:
+        counts: addresses, images (there now), rejected (by reason).
+
+    Raises:
+        UserError: the list is wrong, img2dataset is not installed or fails,
+            or the place cannot be written.
+    """
+    out = Path(out)
+    _check_installed(engine.distributor)
+    try:
+        shards, total = _prepare(addresses, out / ".download", engine.per_shard)
+        _fetch(shards, total, engine)
+        rejected = _sort(shards, out, total, min_bytes)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    return {
+        "addresses": total,
+        "images": total - len(rejected),
+        "rejected": dict(Counter(r.partition(":")[0] for _, _, r in rejected).most_common()),
+        "engine": asdict(engine),
+    }
+
+
+def _check_installed(distributor: str) -> None:
+    for package in ("img2dataset", DISTRIBUTORS[distributor]):
+        if package and importlib.util.find_spec(package) is None:
+            extra = "download" if package == "img2dataset" else package
+            raise UserError(f"{package} is not installed: pip install 'xresnet-caffe[{extra}]'")
+
+
+def _prepare(addresses: PathLike, work: Path, per_shard: int) -> tuple[Path, int]:
+    """The list in img2dataset's form. Its folder is named by its content: another list, others."""
+    text, total = io.StringIO(), 0
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["anp", "expected", "url"])
+    for url in tqdm(read_urls(addresses), "addresses", unit="url", disable=None):
+        rows.writerow([url.anp, url.sha256, url.url])
+        total += 1
+    data = text.getvalue().encode()
+    name = hashlib.sha256(data + b"%d" % per_shard).hexdigest()[:16]
+    folder = work / name
+    if not (folder / "urls.csv").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / "urls.csv", data)
+    return folder, total
+
+
+def _fetch(folder: Path, total: int, engine: Engine) -> None:
+    """Run the engine in a process of its own: it takes over signals and prints a lot."""
+    job = json.dumps({"folder": str(folder.resolve()), **asdict(engine)})
+    log = folder / "log.txt"
+    with log.open("ab") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "data_prep.fetch_shards", job],
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        try:
+            with tqdm(total=total, desc="download", unit="img", disable=None) as bar:
+                while process.poll() is None:
+                    bar.update(_counted(folder) - bar.n)
+                    time.sleep(0.5)
+                bar.update(_counted(folder) - bar.n)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    missing = total - _counted(folder)
+    if process.returncode or missing:
+        said = re.findall(r"^\w+(?:Error|Exception): .*", log.read_text(errors="replace"), re.M)
+        raise UserError(
+            f"img2dataset stopped with status {process.returncode}, {missing:,} addresses not "
+            f"tried{': ' if said else ''}{''.join(said[:1])[:200]} (see {log}); the same command "
+            "goes on there"
+        )
+
+
+def _counted(folder: Path) -> int:
+    count = 0
+    for path in folder.glob("shards/*_stats.json"):
+        try:
+            count += json.loads(path.read_text())["count"]
+        except (ValueError, KeyError):  # being written at this moment
+            continue
+    return count
+
+
+def _fetched(folder: Path) -> Iterator[Fetched]:
+    """What the shards hold, in the list's order."""
+    import pyarrow.parquet as parquet  # comes with img2dataset
+
+    columns = ["key", "anp", "url", "expected", "status", "error_message", "sha256"]
+    for path in sorted(folder.glob("shards/*.parquet")):
+        rows = parquet.read_table(path, columns=columns).to_pylist()
+        for row in sorted(rows, key=lambda row: row["key"]):
+            good = row["status"] == "success"
+            yield Fetched(
+                row["anp"],
+                row["url"],
+                row["expected"] or "",
+                path.with_suffix("") / f"{row['key']}.jpg" if good else None,
+                row["sha256"] or "",
+                row["error_message"] or "",
+            )
+
+
+def _sort(folder: Path, out: Path, total: int, min_bytes: int) -> list[tuple[str, str, str]]:
+    """Move what is an image to its place; returns (ANP, address, reason) of the rest."""
+    seen = Counter(fetched.sha256 for fetched in _fetched(folder) if fetched.sha256)
+    first: dict[tuple[str, str], str] = {}  # (ANP, hash) -> the address that it came from first
+    rejected: list[tuple[str, str, str]] = []
+    kept: list[tuple[str, str, str]] = []
+
+    def judge(fetched: Fetched) -> tuple[Fetched, str]:
+        return fetched, _reason(fetched, seen, min_bytes)
+
+    judged = ordered(judge, _fetched(folder), default_threads())
+    for fetched, reason in tqdm(judged, "judge", total, unit="img", disable=None):
+        place = (fetched.anp, fetched.sha256)
+        if not reason and first.setdefault(place, fetched.url) != fetched.url:
+            reason = f"duplicate: of {first[place]}"
+        if reason:
+            rejected.append((fetched.anp, fetched.url, reason))
+            continue
+        final = _final(fetched, out)
+        if not final.exists():
+            final.parent.mkdir(exist_ok=True)
+            _link(fetched.path, final)
+        kept.append((fetched.anp, fetched.url, fetched.sha256))
+    _write_table(out / "downloaded.csv", ("anp", "url", "sha256"), kept)
+    _write_table(out / "rejected.csv", ("anp", "url", "reason"), rejected)
+    return rejected
+
+
+def _write_table(path: Path, head: tuple[str, ...], rows: list[tuple[str, str, str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([head, *rows])
+    write(path, text.getvalue())
+
+
+def _final(fetched: Fetched, out: Path) -> Path:
+    return out / fetched.anp / f"{fetched.sha256[:24]}.jpg"
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for the file costs no disk; where there are none, a copy."""
+    aside = target.with_name(f".{target.name}")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(source, aside)
+    except OSError:
+        shutil.copyfile(source, aside)
+    os.replace(aside, target)
+
+
+def _reason(fetched: Fetched, seen: Counter[str], min_bytes: int) -> str:
+    """Why this is no image of the set; "" for an image."""
+    if "/" in fetched.anp or fetched.anp.startswith("."):
+        return "its ANP cannot be a folder's name"
+    if fetched.path is None:
+        return fetched.error or "not fetched"
+    if fetched.expected and fetched.expected != fetched.sha256:
+        return "not the bytes that the list's SHA-256 says"
+    if seen[fetched.sha256] >= PLACEHOLDER:
+        return f"placeholder: the same bytes at {seen[fetched.sha256]:,} addresses"
+    try:
+        decode(str(fetched.path))
+    except Unreadable as error:
+        return str(error)
+    size = fetched.path.stat().st_size
+    if size < min_bytes:
+        return f"placeholder or thumbnail: {size:,} bytes, fewer than {min_bytes:,}"
+    return ""

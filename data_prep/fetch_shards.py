@@ -1,0 +1,57 @@
+"""img2dataset in a process of its own (download.py starts it): one JSON argument, no output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def main(job: dict) -> None:
+    """Fetch `<folder>/urls.csv` into `<folder>/shards`, going on after the shards that are there.
+
+    On a cluster, all machines need the folder under the same path.
+    """
+    import img2dataset
+
+    if job["distributor"] == "pyspark":
+        from pyspark.sql import SparkSession
+
+        # Spark would start whatever `python3` comes first.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        # img2dataset takes the session that is there; its own would want 16 GB.
+        master = job["cluster"] or f"local[{job['processes']}]"
+        SparkSession.builder.master(master).appName("xresnet-download").getOrCreate()
+    elif job["distributor"] == "ray":
+        import ray
+
+        ray.init(
+            address=job["cluster"] or None,
+            num_cpus=None if job["cluster"] else job["processes"],
+            include_dashboard=False,
+        )
+    folder = Path(job["folder"])
+    img2dataset.download(
+        url_list=str(folder / "urls.csv"),
+        input_format="csv",
+        url_col="url",
+        save_additional_columns=["anp", "expected"],
+        output_folder=str(folder / "shards"),
+        output_format="files",
+        disable_all_reencoding=True,  # the bytes as they came: we judge and resize ourselves
+        extract_exif=False,
+        compute_hash="sha256",
+        number_sample_per_shard=job["per_shard"],
+        processes_count=job["processes"],
+        thread_count=job["threads"],
+        timeout=job["timeout"],
+        retries=job["retries"],
+        distributor=job["distributor"],
+        incremental_mode="incremental",
+        user_agent_token="xresnet-caffe",
+    )
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
