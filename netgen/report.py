@@ -19,7 +19,7 @@ FLOAT = 4  # bytes
 
 def as_json(entry: Entry, options: Options) -> str:
     """All that `as_table` says and every layer's shapes; counts are numbers, memory is bytes."""
-    net, layers = _measured(entry, options)
+    net, layers = measured(entry, options)
     report = {
         "net": entry.name,
         "task": options.task,
@@ -50,7 +50,7 @@ def as_json(entry: Entry, options: Options) -> str:
 
 def as_table(entry: Entry, options: Options) -> str:
     """Blocks and their layers, then the totals beside Table 2's."""
-    net, layers = _measured(entry, options)
+    net, layers = measured(entry, options)
     width = max(len(layer.name) for layer in layers.values()) + 2
     lines = [f"{'block, layer':{width}} {'parameters':>12} {'multiply-adds':>14}  output, weights"]
     for title, members in _blocks(net, layers):
@@ -87,7 +87,7 @@ def training_memory(entry: Entry, options: Options) -> int:
     gradient, an in-place Scale its input, pooling its choices, a convolution
     one image's patches. cuDNN's workspaces come on top.
     """
-    net, layers = _measured(entry, options, options.batch)
+    net, layers = measured(entry, options, options.batch)
     proto = net.proto()
     values = 3 * _params(layers.values())
     sizes: dict[str, int] = {}
@@ -95,11 +95,11 @@ def training_memory(entry: Entry, options: Options) -> int:
     for layer in proto.layer:
         if layer.name not in layers:
             continue
-        measured = layers[layer.name]
+        found = layers[layer.name]
         in_place = bool(layer.top) and list(layer.top[:1]) == list(layer.bottom[:1])
-        size = prod(measured.tops[0]) if measured.tops else 0
+        size = prod(found.tops[0]) if found.tops else 0
         if not in_place:
-            sizes.update((top, prod(shape)) for top, shape in zip(layer.top, measured.tops))
+            sizes.update((top, prod(shape)) for top, shape in zip(layer.top, found.tops))
             readers.update(layer.bottom)
         if layer.type == "BatchNorm":
             values += (3 if in_place else 2) * size
@@ -108,7 +108,7 @@ def training_memory(entry: Entry, options: Options) -> int:
         elif layer.type == "LRN":
             values += 2 * size
         elif layer.type == "Convolution":
-            out, weights = measured.tops[0], measured.blobs[0]
+            out, weights = found.tops[0], found.blobs[0]
             if weights[-1] > 1:
                 values += prod(weights[1:]) * layer.convolution_param.group * prod(out[2:])
     values += 2 * sum(sizes.values())
@@ -116,7 +116,7 @@ def training_memory(entry: Entry, options: Options) -> int:
     return FLOAT * values
 
 
-def _measured(
+def measured(
     entry: Entry, options: Options, batch: int = 1, deploy: bool = False
 ) -> tuple[Net, dict[str, Measured]]:
     """The train (or inference) net and its layers by name, at a batch of images."""
@@ -129,7 +129,7 @@ def _measured(
 
 def _inference_params(entry: Entry, options: Options) -> int:
     """Parameters of the inference net, which lacks what serves training only."""
-    return _params(_measured(entry, options, deploy=True)[1].values())
+    return _params(measured(entry, options, deploy=True)[1].values())
 
 
 def _blocks(net: Net, layers: dict[str, Measured]) -> list[tuple[str, list[Measured]]]:
