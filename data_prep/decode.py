@@ -48,6 +48,8 @@ def decode(path: str) -> tuple[np.ndarray, str]:
         raise Unreadable("empty file")
     if not data.startswith(_SIGNATURES):
         raise Unreadable(_what_instead(data))
+    if data[12:16] == b"VP8X" and len(data) > 20 and data[20] & 2:
+        raise Unreadable("an animated WebP, which Caffe does not read")
     jpeg = data.startswith(_SIGNATURES[0])
     try:
         if jpeg and not data.endswith(_EOI):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import resource
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from basics.cli import UserError
-from caffeproto import Datum
+from caffeproto import BlobProto, Datum
 from data_prep import sample
 from data_prep.__main__ import main
 from data_prep.classes import Classes
@@ -61,6 +62,8 @@ def odd_images() -> dict[str, bytes]:
         "progressive.jpg": encoded(".jpg", color, cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
         "png named.jpg": encoded(".png", color),
         "alpha.png": encoded(".png", np.dstack([color, grey])),
+        "cmyk.jpg": CMYK_JPEG,
+        "moving.png": ANIMATED_PNG,
         "deep.png": encoded(".png", color.astype(np.uint16) * 257 + 3),
         "bmp.bmp": encoded(".bmp", color),
         "webp named.jpg": encoded(".webp", color),
@@ -76,9 +79,30 @@ def odd_images() -> dict[str, bytes]:
     }
 
 
+# 24 x 16 CMYK; three frames each. OpenCV writes none of these.
+CMYK_JPEG = base64.b85decode(
+    "|JeWT01iQ9Z(?NtWB>pF0095n07C!}3k(hn3J?wr4iXU%6BsBO7#0>7F(V}%C^|DeJUKHsH$X^SPC!IgMK?H5ZBbWWVr"
+    "OV)K233XaAbH~WoKjmzyK5o01yBe1Va%3O%VWD5dcdO0RO}Q7XSeP0RaF20000000000000I61PA}b03{Fr0RjdA0|fv80"
+    "0000000000R;mQ5*0yW1Og#K6CyD(f&bb74g^C0O#oQ{O8@{r09@mdE#G0xXtWK2?l~*I#u&~tc@SO4C3o1v8TyYhI)jct"
+    "cYTe{acG$Z+;Ufaf-Y_}PuxLw9F^Z=8+&gx>KgJrZk{g^YKa%E6<4e0>Y4A^R%!bsLO=i6"
+)
+ANIMATED_WEBP = base64.b85decode(
+    "Qb|Te4gmlFS4BclR!}%t3IG5A0ssI23jhEK002QwNlgX-0000000000K~7CZNB{r;00000000XB00{s9G5`PqR!}$~FaQ7"
+    "mFaZFa0V)gt3IG8>CMBQ%18@NT`F+3t{p=V2?!kZl>=*kn|No0a`+5Hcwv+$>K~7CZLI3~&00000000XB00{s9G5`PoR!}"
+    "$~DgXcgGywpe0V)gt3IG5ACMBQ%18@NT^(SBd`)Ggvwuk@wXn)jq+hw9Q002QwO-4un00000000003jhEK001%o0034{I3"
+    "O?p001-r0G$CU3;+rM001T>pa27K0RHcG*Z=)mAOFik|M_Tt2@n7I>7V-p|B^ly000"
+)
+ANIMATED_PNG = base64.b85decode(
+    "iBL{Q4GJ0x0000DNk~Le0000C0000A2m$~A01r+mtpET32w`JXOaK4?0{{R30M6~YzyJUM8fIfuOaK4?000003;+NC3IG5"
+    "A00000000316aWCF7>H{C000(AL_t(|oMU9rIKe;&FcDNSs)%Ss0B9`%1pR7l<NyEw8fIfuOaK4?0RR913;+NC3IG5A000"
+    "00000316aWA|Yhu3u000_hWI<E_0007boMQ~oIKe;&FcDNSs)%Ss0NZ^5R5o(%8~^|S8fIfuOaK4?0{{R33;+NC3IG5A00"
+    "000000316aWCz{jpX6000_hWI<E_000DdoMT*|ae{#mU?QkuR1wjN08ZQiq;N*iApigX07*qoM6N<$f&"
+)
+
 UNREADABLE = {
     "empty.jpg": (b"", "empty file"),
     "page.jpg": (b"\n<!DOCTYPE html><html>gone</html>", "a web page, not an image"),
+    "moving.webp": (ANIMATED_WEBP, "an animated WebP, which Caffe does not read"),
     "gif.jpg": (b"GIF89a" + b"\0" * 99, "a GIF, which Caffe does not read"),
     "zip.jpg": (b"PK\3\4 something else", "not an image: it begins with b'PK"),
     "header.jpg": (encoded(".jpg", picture())[:100], "damaged"),
@@ -147,33 +171,46 @@ def test_records(plain):
         assert verify_pair(plain.folder, part, plain.classes) == (30, [])
 
 
-@pytest.mark.caffe
-def test_records_are_convert_imagesets(tmp_path, caffe_tools):
-    """Real convert_imageset and we agree byte for byte, odd and unreadable files included."""
-    files = {f"{i}.jpg": encoded(".jpg", picture(i, 60 + i % 50, 50 + i % 70)) for i in range(300)}
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """2,000 images and all odd and unreadable ones among them."""
+    files = {f"{i}.jpg": encoded(".jpg", picture(i, 60 + i % 50, 50 + i % 70)) for i in range(2000)}
     files.update(odd_images())
     files.update({name: content for name, (content, _) in UNREADABLE.items()})
-    data = Data(tmp_path, files)
-    data.lmdb("--allow-dropped")
-    reference = tmp_path / "reference"
-    subprocess.run(
-        [
-            caffe_tools["convert_imageset"],
-            "-resize_width",
-            "48",
-            "-resize_height",
-            "48",
-            f"{data.images}/",
-            data.folder.list("train"),
-            reference,
-        ],
-        check=True,
-        capture_output=True,
-    )
-    theirs, ours = records(reference), records(data.folder.lmdb("train", "image"))
-    assert [key for key, _ in ours] == [key for key, _ in theirs]
-    assert [key for (key, a), (_, b) in zip(ours, theirs) if a != b] == []
-    assert len(ours) == len(files) - len(UNREADABLE)
+    return Data(tmp_path_factory.mktemp("odd"), files)
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [([], []), (["--encoded"], ["-encoded", "-encode_type", "jpg"])]
+)
+def test_records_and_mean_are_caffes(odd, tmp_path, caffe_tools, ours, theirs):
+    """Real convert_imageset and we agree byte for byte; so do compute_image_mean and we."""
+    odd.lmdb("--allow-dropped", *ours)
+    reference, mean = tmp_path / "reference", tmp_path / "mean.binaryproto"
+    size = ["-resize_width", "48", "-resize_height", "48"]
+    listed = [f"{odd.images}/", odd.folder.list("train"), reference]
+    tool = caffe_tools["convert_imageset"]
+    subprocess.run([tool, *theirs, *size, *listed], check=True, capture_output=True)
+    tool = caffe_tools["compute_image_mean"]
+    subprocess.run([tool, reference, mean], check=True, capture_output=True)
+    expected, found = records(reference), records(odd.folder.lmdb("train", "image"))
+    assert [key for key, _ in found] == [key for key, _ in expected]
+    assert len(found) == len(odd.entries) - len(UNREADABLE)
+    if not theirs:
+        assert [key for (key, a), (_, b) in zip(found, expected) if a != b] == []
+        assert odd.folder.mean.read_bytes() == mean.read_bytes()
+    else:  # another release of the JPEG library may compress in another way
+        for (_, a), (_, b) in zip(found, expected):
+            a, b = Datum.FromString(a), Datum.FromString(b)
+            assert (a.encoded, a.label, a.channels) == (b.encoded, b.label, b.channels)
+            one, other = (cv2.imdecode(np.frombuffer(d.data, np.uint8), 1) for d in (a, b))
+            assert np.abs(one.astype(int) - other).max() <= 8
+    blob = BlobProto.FromString(odd.folder.mean.read_bytes())
+    values = np.array(blob.data).reshape(3, -1).mean(axis=1)
+    told = odd.folder.read_manifest()["lmdb"]["train"]["mean_values"]
+    assert np.allclose(values, told, atol=1e-2)
+    assert verify_pair(odd.folder, "train", odd.classes) == (len(found), [])
 
 
 def test_unreadable_files_are_named_and_leave_both_databases(tmp_path, capsys):
@@ -181,7 +218,7 @@ def test_unreadable_files_are_named_and_leave_both_databases(tmp_path, capsys):
     files.update({name: content for name, (content, _) in UNREADABLE.items()})
     data = Data(tmp_path, files)
     (data.images / "dark_moon" / "0.jpg").unlink()
-    with pytest.raises(UserError, match=r"more than 1% of 16 images .*--allow-dropped"):
+    with pytest.raises(UserError, match=r"more than 1% of 17 images .*--allow-dropped"):
         data.lmdb()
     assert data.there() == []
     capsys.readouterr()
@@ -353,6 +390,60 @@ def test_verify_misses_no_record_gone_from_both(plain):
         main(["verify", "--out", str(plain.out)])
 
 
+def _flip(txn) -> None:
+    key = b"00000009_tiny_star/9.jpg"
+    record = bytearray(txn.get(key))
+    record[500] ^= 1
+    txn.put(key, bytes(record))
+
+
+def _swap_alike(txn) -> None:
+    a, b = b"00000003_tiny_star/3.jpg", b"00000005_tiny_star/5.jpg"
+    first, second = txn.get(a), txn.get(b)
+    txn.put(a, second)
+    txn.put(b, first)
+
+
+@pytest.mark.parametrize(("change", "name"), [(_flip, "9.jpg"), (_swap_alike, "3.jpg")])
+def test_verify_finds_one_changed_pixel_and_a_swap_within_a_class(plain, change, name):
+    plain.lmdb()
+    _change(plain.folder.lmdb("train", "image"), change)
+    with pytest.raises(UserError, match=f"{name}: its bytes are not those that were written"):
+        main(["verify", "--out", str(plain.out)])
+
+
+@pytest.mark.parametrize("options", [[], ["--encoded"]])
+def test_contact_sheet(plain, tmp_path, options):
+    plain.lmdb(*options)
+    sheet = tmp_path / "sheet.jpg"
+    main(["verify", "--out", str(plain.out), "--sheet", str(sheet)])
+    pixels = cv2.imread(str(sheet))
+    assert pixels.shape[1] == 8 * 160
+    first = cv2.resize(cv2.imread(str(plain.images / plain.entries[0].path)), (48, 48))
+    shown = cv2.resize(first, (156, 156))
+    assert np.abs(pixels[2:158, 2:158].astype(int) - shown).mean() < 12
+
+
+def test_a_link_out_of_the_folder_is_refused(plain, tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(encoded(".jpg", picture(0)))
+    path = plain.images / plain.entries[4].path
+    path.unlink()
+    path.symlink_to(tmp_path / "secret.jpg")
+    with pytest.raises(UserError, match=r"4\.jpg: a link that leaves the image folder"):
+        plain.lmdb()
+
+
+def test_a_file_without_the_right_to_read(plain):
+    path = plain.images / plain.entries[4].path
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        path.unlink()
+        path.mkdir()  # root reads everything, but no folder
+    plain.lmdb("--allow-dropped")
+    (dropped,) = plain.folder.read_manifest()["lmdb"]["train"]["dropped"]
+    assert dropped[1] in ("Permission denied", "Is a directory")
+
+
 # --- the sample, and the whole way --------------------------------------------------------------
 
 
@@ -406,6 +497,20 @@ def test_from_sample_to_databases(drawn, tmp_path, capsys):
     main(["verify", "--out", str(out), "--json"])
     counts = json.loads(capsys.readouterr().out)
     assert counts == {part: lists[part]["images"] for part in ("train", "test")}
+
+
+def test_run_does_it_all_and_goes_on(drawn, tmp_path, capsys):
+    out = tmp_path / "data"
+    command = ["run", "--ontology", str(drawn / "ontology.txt"), "--min-images", "6"]
+    command += ["--images", str(drawn), "--size", "32", "--out", str(out), "--json"]
+    main(command)
+    first = json.loads(capsys.readouterr().out)
+    assert first["verify"] == {p: first["split"]["lists"][p]["images"] for p in ("train", "test")}
+    shutil.rmtree(out / "test_label_lmdb")
+    stamp = (out / "train_image_lmdb" / "data.mdb").stat().st_mtime_ns
+    main(command)
+    assert json.loads(capsys.readouterr().out) == first
+    assert (out / "train_image_lmdb" / "data.mdb").stat().st_mtime_ns == stamp
 
 
 def test_the_manifest_forgets_what_is_out_of_date(drawn, tmp_path):

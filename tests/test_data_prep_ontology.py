@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import tarfile
+import zipfile
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -42,6 +46,21 @@ def test_byte_order_mark_and_dos_line_ends():
 def test_plain_list():
     anps = ontology.parse("cloudy_moon\n\nsuper_moon\n", "list")
     assert anps == [ontology.Anp("cloudy_moon"), ontology.Anp("super_moon")]
+
+
+def test_csv_lists():
+    mvso = 'anp,url\ndark_moon,http://a/1.jpg\n"tiny_star",http://a/2,3.jpg\ndark_moon,http://b\n'
+    assert ontology.parse(mvso, "list") == [
+        ontology.Anp("dark_moon", None, 2),
+        ontology.Anp("tiny_star", None, 1),
+    ]
+    anps = ontology.parse(LIST_3244, "list")
+    table = criteria.table([criteria.Decision(anp) for anp in anps])
+    assert ontology.parse(table, "list") == anps
+    with pytest.raises(UserError, match="list:3: dark_moon stands there twice"):
+        ontology.parse("anp,hits\ndark_moon,1\ndark_moon,2\n", "list")
+    with pytest.raises(UserError, match="list:2: expected adjective_noun"):
+        ontology.parse("anp,hits\nmoon,1\n", "list")
 
 
 @pytest.mark.parametrize(
@@ -304,6 +323,79 @@ def test_filter_command(tmp_path, capsys):
         ("tiny_star", "no", "adjective"),
     ]
     assert json.loads((out / "manifest.json").read_text())["filter"]["steps"] == summary["steps"]
+
+
+def test_ontology_command(tmp_path, capsys):
+    (tmp_path / "list.txt").write_text(LIST_3244)
+    _tree(tmp_path / "img", "beautiful_girl/a.jpg", "lone_wolf/a.jpg")
+    main(
+        [
+            "ontology",
+            str(tmp_path / "list.txt"),
+            "--images",
+            str(tmp_path / "img"),
+            "--out",
+            str(tmp_path / "out"),
+            "--json",
+        ]
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert (found["anps"], found["adjectives"], found["nouns"]) == (3, 2, 3)
+    assert found["components"] == 2
+    assert found["adjective_degree"]["max"] == 2
+    assert (found["without_images"], found["outside_ontology"]) == (2, ["lone_wolf"])
+    rows = list(csv.DictReader((tmp_path / "out" / "anps.csv").open()))
+    assert [row["images"] for row in rows] == ["0", "1", "0"]
+    picture = ElementTree.parse(tmp_path / "out" / "anps.svg").getroot()
+    assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 3
+
+
+# --- archives -----------------------------------------------------------------------------------
+
+
+def _tar(path):
+    with tarfile.open(path, "w:gz") as archive:
+        for name in ("dark_moon/a.jpg", "../out.jpg", "/tmp/out.jpg", "dark_moon/../../b.jpg"):
+            info = tarfile.TarInfo(name)
+            info.size = 3
+            archive.addfile(info, io.BytesIO(b"abc"))
+        link = tarfile.TarInfo("dark_star")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+        archive.addfile(link)
+
+
+def _zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("dark_moon/a.jpg", "../out.jpg", "/tmp/out.jpg", "dark_moon/../../b.jpg"):
+            archive.writestr(name, b"abc")
+        link = zipfile.ZipInfo("dark_star")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc")
+
+
+@pytest.mark.parametrize("make", [_tar, _zip])
+def test_unpack_stays_in_its_folder(tmp_path, capsys, make):
+    make(tmp_path / "archive")
+    out = tmp_path / "deep" / "out"
+    main(["unpack", str(tmp_path / "archive"), "--out", str(out), "--json"])
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["files"] == 1
+    assert len(summary["ignored"]) == 4
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()] in (
+        ["archive", "deep/out/dark_moon/a.jpg"],
+        ["deep/out/dark_moon/a.jpg", "archive"],
+    )
+
+
+def test_unpack_refuses_what_is_no_archive(tmp_path):
+    (tmp_path / "text").write_text("no archive")
+    with pytest.raises(UserError, match="neither a tar nor a zip"):
+        main(["unpack", str(tmp_path / "text"), "--out", str(tmp_path / "out")])
+    _tar(tmp_path / "cut.tar.gz")
+    data = (tmp_path / "cut.tar.gz").read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match=r"damaged|neither"):
+        main(["unpack", str(tmp_path / "cut.tar.gz"), "--out", str(tmp_path / "out")])
 
 
 def test_filter_that_leaves_nothing_says_where(tmp_path):

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basics.cli import UserError
+from data_prep.__main__ import main
 from data_prep.classes import Classes
+from data_prep.duplicates import find
 from data_prep.lists import Entry, read_list, write_list
 from data_prep.split import parse_fraction, split, train_count
 
@@ -43,6 +45,62 @@ def test_split_does_not_depend_on_order(tree, random):
     random.shuffle(shuffled)
     again = {anp: random.sample(paths, len(paths)) for anp, paths in shuffled}
     assert split(tree, labels) == split(again, labels)
+
+
+@given(_trees, st.integers(0, 10**6), st.data())
+def test_identical_files_are_on_one_side(tree, seed, data):
+    labels = {anp: i for i, anp in enumerate(sorted(tree))}
+    paths = sorted(path for anp in tree.values() for path in anp)
+    if not paths:
+        return
+    same = data.draw(st.lists(st.sampled_from(paths), unique=True, max_size=12))
+    groups = [same[:3], same[3:8], same[8:]]
+    train, test = split(tree, labels, seed, duplicates=groups)
+    trained, tested = ({entry.path for entry in part} for part in (train, test))
+    assert trained | tested == set(paths)
+    assert not trained & tested
+    for group in groups:
+        assert not (trained & set(group) and tested & set(group))
+    for anp, mine in tree.items():
+        n = sum(entry.label == labels[anp] for entry in train)
+        copies = len(set(mine) & set(same))
+        if not copies:
+            assert n == train_count(len(mine), Fraction(4, 5))
+        assert abs(n - train_count(len(mine), Fraction(4, 5))) <= copies
+
+
+def test_copies_leave_the_numbers_alone():
+    tree = {"dark_moon": [f"dark_moon/{i}.jpg" for i in range(100)]}
+    groups = [[f"dark_moon/{i}.jpg", f"dark_moon/{i + 50}.jpg"] for i in range(20)]
+    train, test = split(tree, {"dark_moon": 0}, duplicates=groups)
+    assert (len(train), len(test)) == (80, 20)
+
+
+def test_duplicates_are_found(tmp_path):
+    folder = tmp_path / "dark_moon"
+    folder.mkdir()
+    big = bytes(range(256)) * 40
+    files = {"a": big, "b": big, "c": big[:-1], "d": b"x" + big[1:], "e": b"", "f": b"", "g": big}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    paths = [f"dark_moon/{name}" for name in "gfedcba"]
+    assert find(tmp_path, [*paths, "dark_moon/missing"]) == [[f"dark_moon/{n}" for n in "abg"]]
+
+
+def test_given_lists(tmp_path):
+    CLASSES.write(tmp_path / "data" / "classes")
+    for anp in CLASSES.anp:
+        (tmp_path / "images" / anp).mkdir(parents=True)
+        (tmp_path / "images" / anp / "a.jpg").write_bytes(anp.encode())
+    train, test = tmp_path / "a.txt", tmp_path / "b.txt"
+    train.write_text("dark_moon/a.jpg 0\n")
+    test.write_text("tiny_star/a.jpg 1\n")
+    command = ["split", "--images", str(tmp_path / "images"), "--out", str(tmp_path / "data")]
+    main([*command, "--lists", str(train), str(test)])
+    assert (tmp_path / "data" / "test.txt").read_text() == test.read_text()
+    test.write_text(train.read_text())
+    with pytest.raises(UserError, match="in the training list and in the test list"):
+        main([*command, "--lists", str(train), str(test)])
 
 
 def test_another_seed_is_another_split_and_another_order():
