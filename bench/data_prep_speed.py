@@ -85,7 +85,6 @@ def main() -> None:
         decode_all([str(path) for path in sorted(root.rglob("*.jpg"))])
         return
 
-    convert = str(realcaffe.find("convert_imageset"))
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         images, folder = work / "images", DataFolder(work / "data")
@@ -95,11 +94,22 @@ def main() -> None:
         # One image is the test part: the work is in the other.
         write_list(folder.list("train"), entries)
         write_list(folder.list("test"), entries[:1])
+        convert = [
+            str(realcaffe.find("convert_imageset")),
+            "-resize_width",
+            "224",
+            "-resize_height",
+            "224",
+        ]
+        ours = [sys.executable, "-m", "data_prep", "lmdb", "--fresh", "--images", str(images)]
         commands = {
-            "convert_imageset": [convert, "-resize_width", "224", "-resize_height", "224"]
-            + [f"{images}/", str(folder.list("train")), str(work / "reference")],
-            "data_prep lmdb": [sys.executable, "-m", "data_prep", "lmdb", "--fresh"]
-            + ["--images", str(images), "--out", str(folder.root)],
+            "convert_imageset": [
+                *convert,
+                f"{images}/",
+                str(folder.list("train")),
+                str(work / "reference"),
+            ],
+            "data_prep lmdb": [*ours, "--out", str(folder.root)],
             "decoding": [sys.executable, __file__, "--decode", str(images)],
         }
         print(f"{len(entries)} images of {size / 1000:.0f} KB, {default_threads() - 1} cores")
@@ -110,10 +120,10 @@ def main() -> None:
             rounds.append({name: wall for name, (wall, _) in seconds.items()})
             told = (f"{n} {wall:.2f} s (CPU {cpu:.2f})" for n, (wall, cpu) in seconds.items())
             print(", ".join(told), flush=True)
-        ours = "data_prep lmdb"
-        times = statistics.median(r["convert_imageset"] / r[ours] for r in rounds)
-        share = statistics.median(r["decoding"] / r[ours] for r in rounds)
-        rate = len(entries) / statistics.median(r[ours] for r in rounds)
+        mine = [r["data_prep lmdb"] for r in rounds]
+        times = statistics.median(r["convert_imageset"] / m for r, m in zip(rounds, mine))
+        share = statistics.median(r["decoding"] / m for r, m in zip(rounds, mine))
+        rate = len(entries) / statistics.median(mine)
         print(f"{rate:,.0f} img/s; {times:.2f} x convert_imageset; {share:.0%} of decoding alone")
 
 
