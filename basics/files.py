@@ -7,28 +7,33 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Union
 
 from basics.cli import UserError
 
 PathLike = Union[str, "os.PathLike[str]"]
+Buffer = Union[bytes, bytearray, memoryview]
 
 
-def write(path: PathLike, content: str | bytes) -> Path:
+def write(path: PathLike, content: str | bytes | Iterable[Buffer]) -> Path:
     """Write `content` to `path` atomically; a reader sees the old file or the new one.
+
+    Large content may come in pieces, so that it need not be held a second time.
 
     Raises:
         UserError: the place cannot be written (no such folder, no right, disk full).
     """
     path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
+    content = content.encode() if isinstance(content, str) else content
+    pieces = [content] if isinstance(content, bytes) else content
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
