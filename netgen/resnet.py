@@ -254,7 +254,7 @@ def stem(net: Net, x: str, options: Options, task: str = "") -> str:
     """conv1 and pool1: a map a quarter as wide. ResNet-50's published conv1 has a bias."""
     tail = f"_{task}" if task else ""
     net.group(f"conv1{tail}")
-    bias = not _deep(options)
+    bias = not deep(options)
     x = convolution(net, x, f"conv1{tail}", options.width, kernel=7, stride=2, pad=3, bias=bias)
     x = relu(net, norm(net, x, f"_conv1{tail}", options), f"conv1_relu{tail}")
     # The published windows start at 0 and Caffe rounds their number up; torchvision's and
@@ -337,13 +337,13 @@ def title(options: Options, family: str) -> str:
     return f"{family}-{2 + 3 * len(blocks(options))}"
 
 
-def _deep(options: Options) -> bool:
+def deep(options: Options) -> bool:
     """Whether a net follows ResNet-101 and -152, whose names and conv1 differ from ResNet-50's."""
     return max(options.blocks or DEPTHS[options.depth]) > 6
 
 
 def _letter(stage: int, i: int, options: Options) -> str:
     # a, b, c, ... in ResNet-50; a, b1, b2, ... in res3 and res4 of 101 and 152.
-    if _deep(options) and stage in (3, 4) and i > 0:
+    if deep(options) and stage in (3, 4) and i > 0:
         return f"b{i}"
     return chr(ord("a") + i)
