@@ -23,6 +23,8 @@ from data_prep.lists import read_list
 from data_prep.lmdb_writer import CRCS, KINDS, made_from
 from data_prep.records import key
 
+_WINDOW = 100 << 20  # bytes of records
+
 
 def verify_pair(
     folder: DataFolder, part: str, classes: Classes, limit: int = 20
@@ -140,11 +142,22 @@ def _text(name: bytes) -> str:
 def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:
     if not (path / "data.mdb").is_file():
         raise UserError(f"{path} is not there: run `python -m data_prep lmdb` first")
+    name = None
+    more = True
     try:
-        with (
-            lmdb.open(os.fspath(path), readonly=True, lock=False, readahead=True) as env,
-            env.begin() as txn,
-        ):
-            yield from txn.cursor()
+        while more:
+            # What was read stays mapped until the database is closed: do so now and then.
+            read = 0
+            with (
+                lmdb.open(os.fspath(path), readonly=True, lock=False, readahead=True) as env,
+                env.begin() as txn,
+                txn.cursor() as cursor,
+            ):
+                more = cursor.first() if name is None else cursor.set_key(name) and cursor.next()
+                while more and read < _WINDOW:
+                    name, value = cursor.item()
+                    yield name, value
+                    read += len(value)
+                    more = cursor.next()
     except lmdb.Error as error:
         raise UserError(f"{path}: {error}") from error

@@ -20,7 +20,7 @@ import pytest
 
 from basics.cli import UserError
 from caffeproto import BlobProto, Datum
-from data_prep import sample
+from data_prep import sample, verify
 from data_prep.__main__ import main
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
@@ -378,6 +378,12 @@ def test_verify_finds_one_wrong_record(plain, kind, change, complaint):
     with pytest.raises(UserError) as error:
         main(["verify", "--out", str(plain.out)])
     assert complaint in str(error.value)
+
+
+def test_verify_reads_on_after_a_window(plain, monkeypatch):
+    monkeypatch.setattr(verify, "_WINDOW", 20_000)  # three records
+    plain.lmdb()
+    assert verify_pair(plain.folder, "train", plain.classes) == (30, [])
 
 
 def test_verify_misses_no_record_gone_from_both(plain):
