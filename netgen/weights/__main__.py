@@ -1,0 +1,4 @@
+from basics import cli
+from netgen.weights.command import main
+
+cli.run(main, "netgen.weights")

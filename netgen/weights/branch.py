@@ -1,0 +1,175 @@
+"""The pretrained function kept across the branching point (section 4).
+
+In the published block two normalised summands are added, res5a's
+
+    y = g1 (z1 - m1)/s1 + b1  +  g2 (z2 - m2)/s2 + b2,        s = sqrt(v + epsilon),
+
+z being what the convolutions make. In ours the norms of both are gone and one
+a task stands behind the addition. So each g/s goes into its convolution, and
+
+    u = (g1/s1) z1 + (g2/s2) z2,       y = u + c,       c = sum of b - g m/s.
+
+The new norm must add c and nothing else: G (u - M)/sqrt(V + epsilon) + B with
+B = E[y], M = B - c and sqrt(V + epsilon) = G is that, exactly, for any G and B,
+wherever running statistics are used (TEST). Where the batch's are (TRAIN), it is
+as close as B and G are to the batch's mean and deviation of y: under the published
+norms a summand has mean b and deviation g, so B = b1 + b2 and, were the
+summands uncorrelated, G = sqrt(g1^2 + g2^2).
+
+A summand that keeps its norm adds its b and g^2 alike. One that is an identity
+shortcut (branching after res5b, say) is ReLU(y) of the block before; its
+moments are those of a rectified Gaussian.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+from basics.cli import UserError
+from netgen.weights.caffemodel import Layer
+from netgen.weights.names import norm_of
+from netgen.weights.published import CAFFE_EPSILON
+
+Find = Callable[[str], Optional[Layer]]
+
+
+def fold(net: Any, find: Find) -> dict[str, Layer]:
+    """The layers of the branching points in NetParameter `net`, by name: convolutions and norms.
+
+    `find` gives the published layer of a name, or None where there is none; a
+    branching point is folded if all that it takes is there, else left out. So is
+    one whose norms the file has, for that file's net had branched already.
+
+    Raises:
+        UserError: a published norm with a variance that is none.
+    """
+    made: dict[str, Layer] = {}
+    for addition, norms in branching_points(net):
+        bare = _bare(net, addition)
+        norms = [(bn, scale) for bn, scale in norms if find(bn) is None and find(scale) is None]
+        if not bare or not norms:
+            continue
+        try:
+            shift = 0.0
+            folded = {}
+            for layer in bare:
+                factor, constant = _norm(layer.name, find)
+                weight = _needed(find, layer.name).blobs[0]
+                shape = (-1,) + (1,) * (weight.ndim - 1)
+                scaled = (weight * factor.reshape(shape)).astype(np.float32)
+                folded[layer.name] = Layer(layer.name, layer.type, (scaled,))
+                shift = shift + constant
+            mean, var = moments(net, addition.top[0], find)
+        except LookupError:
+            continue
+        # A channel that hardly varies is below epsilon: then V is 0, and G follows it.
+        var = np.maximum(var - CAFFE_EPSILON, 0).astype(np.float32)
+        gamma = np.sqrt(var.astype(np.float64) + np.float32(CAFFE_EPSILON))
+        statistics = _floats(mean - shift, var, np.ones(1))
+        made.update(folded)
+        for bn, scale in norms:
+            made[bn] = Layer(bn, "BatchNorm", statistics)
+            made[scale] = Layer(scale, "Scale", _floats(gamma, mean))
+    return made
+
+
+def branching_points(net: Any) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
+    """Each addition that norms stand behind, and these: (BatchNorm, Scale) one a task."""
+    for addition in net.layer:
+        if addition.type != "Eltwise":
+            continue
+        behind = [n for n in net.layer if n.type == "BatchNorm" and n.bottom[0] == addition.top[0]]
+        pairs = [
+            (norm.name, scale.name)
+            for norm in behind
+            for scale in net.layer
+            if scale.type == "Scale" and list(scale.bottom) == list(scale.top) == list(norm.top)
+        ]
+        if pairs:
+            yield addition, pairs
+
+
+def moments(net: Any, blob: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each channel of a blob, as the published norms promise them.
+
+    Raises:
+        LookupError: they do not say.
+    """
+    mean = var = None
+    for layer in net.layer:
+        if blob not in layer.top:
+            continue
+        if layer.type == "Eltwise":
+            terms = [moments(net, bottom, find) for bottom in layer.bottom]
+            mean, var = (sum(term[i] for term in terms) for i in (0, 1))
+        elif layer.type == "Convolution":  # its norm has moved away, or follows in place
+            mean, var = _promised(norm_of(layer.name)[1], find)
+        elif layer.type == "ReLU" and mean is not None:
+            mean, var = rectified(mean, var)
+    if mean is None:
+        raise LookupError(blob)
+    return mean, var
+
+
+def rectified(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of max(0, x) where x is Gaussian."""
+    std = np.sqrt(np.maximum(var, 1e-30))
+    a = mean / std
+    below = np.array([(1 + math.erf(x / math.sqrt(2))) / 2 for x in a])
+    density = np.exp(-(a**2) / 2) / math.sqrt(2 * math.pi)
+    first = mean * below + std * density
+    second = (mean**2 + std**2) * below + mean * std * density
+    return first, np.maximum(second - first**2, 0)
+
+
+def unnormed(net: Any) -> set[str]:
+    """The convolutions whose published norms have moved behind a branching point's addition."""
+    return {layer.name for addition, _ in branching_points(net) for layer in _bare(net, addition)}
+
+
+def _bare(net: Any, addition: Any) -> list[Any]:
+    """The convolutions that an addition takes as they are, no norm and no ReLU between."""
+    makers = [[layer for layer in net.layer if blob in layer.top] for blob in addition.bottom]
+    return [made[0] for made in makers if len(made) == 1 and made[0].type == "Convolution"]
+
+
+def _norm(convolution: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
+    """g/s, and b - g m/s, of the published norm behind a convolution."""
+    name, scale = norm_of(convolution)
+    mean, var = statistics(_needed(find, name))
+    gamma, beta = (_wide(blob) for blob in _needed(find, scale).blobs)
+    if (var + CAFFE_EPSILON <= 0).any():
+        raise UserError(f"layer {name!r} has a variance below zero: no norm can be made of it")
+    factor = gamma / np.sqrt(var + CAFFE_EPSILON)
+    return factor, beta - factor * mean
+
+
+def statistics(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of a BatchNorm, whose blobs hold them times the third."""
+    mean, var, factor = (_wide(blob) for blob in layer.blobs)
+    weight = 1 / factor[0] if factor[0] else 0.0  # as Caffe has it
+    return mean * weight, var * weight
+
+
+def _promised(scale: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
+    gamma, beta = (_wide(blob) for blob in _needed(find, scale).blobs)
+    return beta, gamma**2
+
+
+def _needed(find: Find, name: str) -> Layer:
+    layer = find(name)
+    if layer is None:
+        raise LookupError(name)
+    return layer
+
+
+def _wide(blob: np.ndarray) -> np.ndarray:
+    return np.asarray(blob, np.float64).reshape(-1)
+
+
+def _floats(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(array, np.float32) for array in arrays)

@@ -1,0 +1,242 @@
+"""`python -m netgen.weights init` and `show`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basics.cli import Parser, UserError
+from netgen import command
+from netgen.catalog import Entry, find
+from netgen.options import Options
+from netgen.weights import caffemodel, plan, source
+
+EXAMPLES = """\
+examples:
+  python -m netgen.weights init xs_resnet50 --from ResNet-50-model.caffemodel --out xs.caffemodel
+  caffe train -solver solvers/xs.prototxt -weights xs.caffemodel
+
+from Keras Applications' ResNet50 (resnet50_weights_tf_dim_ordering_tf_kernels.h5):
+  python -m netgen.weights init xs_resnet50 --from resnet50_weights.h5 --out xs.caffemodel
+
+from torchvision's resnet50, whose net strides, pools and centres in its own way:
+  python -m netgen xs_resnet50 --stride-in 3x3 --pool1 padded \\
+    --mean 103.53,116.28,123.675 > xs.prototxt
+  python -m netgen.weights init xs_resnet50 --stride-in 3x3 --pool1 padded \\
+    --mean 103.53,116.28,123.675 --from resnet50-0676ba61.pth --out xs.caffemodel
+
+towers from single-task nets, the shared layers from ImageNet's:
+  python -m netgen.weights init cross_stitch_resnet50 --from noun=noun.caffemodel \\
+    --from adj=adj.caffemodel --from anp=anp.caffemodel --out stitch.caffemodel
+
+  python -m netgen.weights show xs.caffemodel
+"""
+
+
+def parser() -> Parser:
+    """The command line, but for the options of `init` that are netgen's."""
+    p = Parser(
+        prog="netgen.weights",
+        description="Make and look at the initial weights of netgen's nets, without Caffe.",
+        epilog=EXAMPLES,
+    )
+    commands = p.add_subparsers(dest="command", metavar="COMMAND")
+    init = commands.add_parser(
+        "init",
+        prog="netgen.weights init",
+        help="the .caffemodel that a net starts from",
+        description="Write the .caffemodel that net NET starts from.\n\n"
+        "NET and OPTIONS are those of `python -m netgen`: the same as for the net's prototxt.",
+        usage="netgen.weights init NET [OPTIONS] --from FILE --out FILE",
+        epilog=EXAMPLES,
+    )
+    init.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        metavar="[TASK=]FILE",
+        required=True,
+        help="a .caffemodel, a Keras .h5 or a torchvision .pth; with TASK= for that task's "
+        "own layers only, and then again for others",
+    )
+    init.add_argument("--out", required=True, metavar="FILE", help="the .caffemodel to write")
+    init.add_argument(
+        "--branch-init",
+        choices=plan.BRANCH_INITS,
+        default=plan.BRANCH_INITS[0],
+        help="the norms behind the branching block's addition: keep the pretrained function "
+        f"(fold), or start afresh; default {plan.BRANCH_INITS[0]}",
+    )
+    init.add_argument(
+        "--bn-epsilon",
+        type=float,
+        metavar="E",
+        help="of a Keras file's BatchNorms: 1.001e-5, and 1e-3 where layers are called "
+        "bn2a_branch2a",
+    )
+    init.add_argument("--json", action="store_true", help="the report as JSON")
+    show = commands.add_parser(
+        "show",
+        prog="netgen.weights show",
+        help="what is in a .caffemodel",
+        description="List the layers of a .caffemodel: type, shapes, and the norm of each blob.",
+        epilog="examples:\n  python -m netgen.weights show xs.caffemodel\n"
+        "  python -m netgen.weights show xs.caffemodel --json",
+    )
+    show.add_argument("file", metavar="FILE")
+    show.add_argument("--json", action="store_true", help="as JSON")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = parser()
+    args, rest = p.parse_known_args(sys.argv[1:] if argv is None else argv)
+    if args.command == "init":
+        sys.stdout.write(init(args, rest))
+    elif rest:
+        p.error(f"unrecognized arguments: {' '.join(rest)}")
+    elif args.command == "show":
+        sys.stdout.write(show(args.file, args.json))
+    else:
+        p.error("what to do? init or show")
+    return 0
+
+
+# ---- init ------------------------------------------------------------------------
+
+
+def init(args: argparse.Namespace, netgen_argv: list[str]) -> str:
+    """Write the initial weights and return the report."""
+    entry, options = net_of(netgen_argv)
+    if args.bn_epsilon is not None and not args.bn_epsilon > 0:
+        raise UserError("--bn-epsilon must be above zero")
+    sources = read_sources(args.sources, [task.name for task in options.tasks], args.bn_epsilon)
+    name, layers, report = plan.initial(entry, options, sources, args.branch_init)
+    size = caffemodel.save(args.out, name, layers)
+    if args.json:
+        written = {"net": entry.name, "out": args.out, "bytes": size}
+        return json.dumps({**written, **report.as_dict()}, indent=2) + "\n"
+    return as_text(report) + f"wrote {args.out} ({size / 1e6:.1f} MB)\n"
+
+
+def net_of(argv: list[str]) -> tuple[Entry, Options]:
+    """The net and the options that `python -m netgen ARGV` would build.
+
+    Raises:
+        UserError: no net named, or one asked for something else than a net.
+    """
+    p = command.parser()
+    p.prog = "netgen.weights init"
+    args = p.parse_args(argv)
+    if not args.net:
+        raise UserError("init needs the name of a net; python -m netgen --list has them")
+    for flag in ("solver", "params", "list", "draw"):
+        if getattr(args, flag):
+            raise UserError(f"init makes weights: --{flag} is for python -m netgen")
+    entry = find(args.net)
+    options = command.options_of(args, entry)
+    if args.task and not entry.single_task:
+        raise UserError(f"{entry.name} does not do a single task: leave out --task")
+    return entry, options
+
+
+def read_sources(
+    arguments: list[str], tasks: list[str], epsilon: float | None
+) -> dict[str | None, source.Source]:
+    """Files by task, that of None for all tasks: `noun=FILE` if there is such a task."""
+    found: dict[str | None, source.Source] = {}
+    for argument in arguments:
+        task, equals, path = argument.partition("=")
+        owner = task if equals and task in tasks else None
+        path = path if owner else argument
+        if owner in found:
+            raise UserError(f"--from {argument}: {owner or 'all tasks'} already have a file")
+        found[owner] = source.load(path, epsilon)
+    return found
+
+
+TITLES = {
+    "copied": "copied",
+    "copied_to_several": "copied to every task",
+    "folded": "folded across the branching point",
+    "fresh": "left to their fillers",
+    "ignored": "in the file, not in the net",
+}
+
+
+def as_text(report: plan.Report) -> str:
+    """A paragraph for each thing that can happen to a layer."""
+    lines = []
+    for name, title in TITLES.items():
+        layers = getattr(report, name)
+        if isinstance(layers, dict):
+            count = f"{len(layers)} to {sum(map(len, layers.values()))}"
+            shown = [f"{one} -> {', '.join(several)}" for one, several in layers.items()]
+        else:
+            count, shown = str(len(layers)), list(layers)
+        if layers:
+            lines.append(f"{title}: {count}")
+            lines += [f"  {line}" for line in _columns(shown)]
+    lines += [f"note: {advice}" for advice in report.advice]
+    return "\n".join(lines) + "\n"
+
+
+def _columns(words: list[str], width: int = 96) -> list[str]:
+    """Words, several a line where they are short."""
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) + 2 > width:
+            lines.append("")
+        lines[-1] += f"  {word}" if lines[-1] else word
+    return lines
+
+
+# ---- show ------------------------------------------------------------------------
+
+
+def show(path: str, as_json: bool) -> str:
+    """The layers of a .caffemodel that hold weights."""
+    layers = [layer for layer in caffemodel.load(path) if layer.blobs]
+    rows = [_described(layer) for layer in layers]
+    if as_json:
+        return json.dumps({"file": path, "layers": rows}, indent=2) + "\n"
+    name = max(len(row["name"]) for row in rows)
+    kind = max(len(row["type"]) for row in rows)
+    lines = []
+    for row in rows:
+        blobs = "  ".join(map(_blob_text, row["blobs"]))
+        lines.append(f"{row['name']:{name}}  {row['type']:{kind}}  {blobs}")
+    values = sum(blob.size for layer in layers for blob in layer.blobs)
+    bad = sum(b["not_finite"] for row in rows for b in row["blobs"])
+    lines.append(f"{Path(path).name}: {len(layers)} layers, {values:,} values")
+    if bad:
+        lines.append(f"warning: {bad:,} values are NaN or infinite")
+    return "\n".join(lines) + "\n"
+
+
+def _described(layer: caffemodel.Layer) -> dict[str, Any]:
+    blobs = []
+    for blob in layer.blobs:
+        bad = blob.size - int(np.count_nonzero(np.isfinite(blob)))
+        norm = None if bad else norm_of(blob)
+        blobs.append({"shape": list(blob.shape), "norm": norm, "not_finite": bad})
+    return {"name": layer.name, "type": layer.kind, "blobs": blobs}
+
+
+def _blob_text(blob: dict[str, Any]) -> str:
+    shape = caffemodel.shown(tuple(blob["shape"]))
+    if blob["not_finite"]:
+        return f"{shape} ({blob['not_finite']:,} NaN or infinite)"
+    return f"{shape} |{blob['norm']:.4g}|"
+
+
+def norm_of(blob: np.ndarray) -> float:
+    """The Euclidean norm; squares are summed as doubles, piece by piece to save memory."""
+    flat = blob.reshape(-1)
+    pieces = (flat[i : i + (1 << 18)].astype(np.float64) for i in range(0, flat.size, 1 << 18))
+    return float(np.sqrt(sum(float(piece @ piece) for piece in pieces)))

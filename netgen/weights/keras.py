@@ -1,0 +1,84 @@
+"""Keras's weight files, `.h5`, of all its ages: a layer's arrays by the layer's name.
+
+Three layouts: groups named in the attribute `layer_names`, at the root
+(`save_weights` until Keras 2, and what Keras Applications publishes) or under
+`model_weights` (`model.save`); and Keras 3's `.weights.h5`, where groups are
+numbered and the layer's name is an attribute.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from basics.cli import UserError
+
+
+@dataclass(frozen=True)
+class File:
+    """What a file says: `layers`, and the BatchNorms' epsilon where it says that, too."""
+
+    layers: dict[str, list[np.ndarray]]
+    epsilon: float | None = None
+
+
+def load(data: bytes, where: str) -> File:
+    """The layers with weights, arrays in Keras's order; `where` names the file in errors.
+
+    Raises:
+        UserError: h5py is not installed; cut short, damaged, or no weights of Keras's.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise UserError(
+            f"{where} is HDF5, which takes h5py: pip install h5py (or this project's [weights])"
+        ) from None
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            found = _layers(file, h5py)
+            epsilon = _epsilon(file.attrs.get("model_config"))
+    except Exception as error:  # HDF5's library raises all sorts for damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{where} is cut short, damaged or not Keras's: {reason}") from None
+    if not found:
+        raise UserError(f"{where} is HDF5, but holds no weights in any of Keras's layouts")
+    return File(found, epsilon)
+
+
+def _layers(file: Any, h5py: Any) -> dict[str, list[np.ndarray]]:
+    found = {}
+    if "layers" in file and "layer_names" not in file.attrs:  # Keras 3's .weights.h5
+        for group in file["layers"].values():
+            arrays = group.get("vars")
+            if arrays is not None and len(arrays):
+                name = _text(arrays.attrs.get("name", group.attrs.get("name", "")))
+                found[name] = [arrays[i][()] for i in sorted(arrays, key=int)]
+        return found
+    root = file.get("model_weights", file)
+    for name in map(_text, root.attrs.get("layer_names", [])):
+        arrays = [root[name][_text(weight)] for weight in root[name].attrs["weight_names"]]
+        if arrays:
+            found[name] = [array[()] for array in arrays]
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _epsilon(config: Any) -> float | None:
+    """The epsilon that the model's own description gives its BatchNorms, if all have one."""
+    if config is None:
+        return None
+    layers = json.loads(_text(config))["config"]["layers"]
+    found = {
+        layer["config"].get("epsilon")
+        for layer in layers
+        if layer["class_name"] == "BatchNormalization"
+    }
+    return found.pop() if len(found) == 1 else None

@@ -1,0 +1,193 @@
+"""Which layer of a net starts from which layer of which file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from basics.cli import UserError
+from netgen.catalog import Entry
+from netgen.options import Options
+from netgen.report import measured
+from netgen.weights import branch
+from netgen.weights.caffemodel import Layer, Shape, fits, shown
+from netgen.weights.names import norm_of, origin
+from netgen.weights.source import Source
+
+BRANCH_INITS = ("fold", "fresh")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A layer of the net that learns: what it wants, and where it may come from.
+
+    `origins` are the published names that may serve, the best first; `task` is
+    the task that the layer belongs to alone, if any.
+    """
+
+    name: str
+    kind: str
+    shapes: tuple[Shape, ...]
+    origins: tuple[str, ...]
+    task: str | None
+
+
+@dataclass
+class Report:
+    """What became of every layer, by name."""
+
+    copied: list[str] = field(default_factory=list)
+    copied_to_several: dict[str, list[str]] = field(default_factory=dict)
+    folded: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def initial(
+    entry: Entry, options: Options, sources: dict[str | None, Source], branch_init: str = "fold"
+) -> tuple[str, list[Layer], Report]:
+    """The net's name, the layers that it starts from, in its order, and the report.
+
+    `sources` are files by task; that of None serves every layer that the task's
+    own does not have. Layers that are not in the result start from their
+    fillers. `branch_init` is one of BRANCH_INITS.
+
+    Raises:
+        UserError: a shape that differs, numbers that are none, options that the
+            file's net does not have, or nothing in the files that fits.
+    """
+    for source in sources.values():
+        _demand(source, options)
+    net, wanted = _targets(entry, options)
+    found = {target.name: hit for target in wanted if (hit := _find(target, sources))}
+    made = {t.name: _copy(t, *found[t.name]) for t in wanted if t.name in found}
+    if not made:
+        files = " and ".join(dict.fromkeys(source.path for source in sources.values()))
+        raise UserError(f"nothing in {files} has the name of a layer of {entry.name}")
+    used = {(source.path, name) for source, name in found.values()}
+    folded: dict[str, Layer] = {}
+    if branch_init == "fold" and None in sources:
+        folded = _fold(net.proto(), wanted, sources[None])
+        norms = [norm for name in folded for norm in norm_of(name)]
+        used.update((sources[None].path, norm) for norm in norms)
+    report = Report(
+        folded=list(folded),
+        fresh=[t.name for t in wanted if t.name not in made and t.name not in folded],
+        ignored=_ignored(sources, used),
+        advice=_advice(sources, options),
+    )
+    for name, (_, first) in found.items():
+        if name == first:
+            report.copied += [name] if name not in folded else []
+        else:
+            report.copied_to_several.setdefault(first, []).append(name)
+    made.update(folded)
+    return net.name, [made[t.name] for t in wanted if t.name in made], report
+
+
+def _targets(entry: Entry, options: Options) -> tuple[Any, list[Target]]:
+    net, layers = measured(entry, options)
+    proto = net.proto()
+    # A classifier is new, whatever a published layer is called: its classes are others.
+    scored = {x.bottom[0] for x in proto.layer if x.type in ("SoftmaxWithLoss", "Softmax")}
+    names = [task.name for task in options.tasks]
+    found = []
+    for layer in proto.layer:
+        if layer.name not in layers or not layers[layer.name].blobs:
+            continue
+        first, task = origin(layer.name, names)
+        classifies = layer.type == "InnerProduct" and layer.top[0] in scored
+        origins = (layer.name,) if classifies or first == layer.name else (layer.name, first)
+        shapes = tuple(layers[layer.name].blobs)
+        found.append(Target(layer.name, layer.type, shapes, origins, task))
+    return net, found
+
+
+def _find(target: Target, sources: dict[str | None, Source]) -> tuple[Source, str] | None:
+    """The source of a target and the layer's name there: its task's own file first."""
+    for owner in dict.fromkeys((target.task, None)):
+        for name in target.origins if owner in sources else ():
+            if name in sources[owner].layers:
+                return sources[owner], name
+    return None
+
+
+def _fold(net: Any, wanted: list[Target], source: Source) -> dict[str, Layer]:
+    """The branching point's layers; the norms that the net lacks are held to its shapes, too."""
+    unnormed = branch.unnormed(net)
+    for target in wanted:
+        if target.name in unnormed:
+            channels = target.shapes[0][:1]
+            shapes = ((channels, channels, (1,)), (channels, channels))
+            for name, kind, shape in zip(norm_of(target.name), ("BatchNorm", "Scale"), shapes):
+                if name in source.layers:
+                    _copy(Target(name, kind, shape, (name,), None), source, name)
+    return branch.fold(net, source.layers.get)
+
+
+def _copy(target: Target, source: Source, name: str) -> Layer:
+    """The source's layer `name` under the target's, in the shapes that the net has."""
+    layer = source.layers[name]
+    also = f" (for {target.name!r})" if layer.name != target.name else ""
+    where = f"{source.path}: layer {layer.name!r}{also}"
+    if len(layer.blobs) != len(target.shapes):
+        raise UserError(
+            f"{where} has {_shapes(tuple(blob.shape for blob in layer.blobs))}, "
+            f"the net wants {_shapes(target.shapes)}"
+        )
+    for i, (blob, shape) in enumerate(zip(layer.blobs, target.shapes)):
+        if not fits(blob.shape, shape):
+            raise UserError(
+                f"{where} blob {i} is {shown(blob.shape)}, the net wants {shown(shape)}"
+            )
+        _check_finite(blob, f"{where} blob {i}")
+    blobs = tuple(blob.reshape(shape) for blob, shape in zip(layer.blobs, target.shapes))
+    return Layer(target.name, target.kind, blobs)
+
+
+def _check_finite(blob: np.ndarray, where: str) -> None:
+    bad = blob.size - int(np.count_nonzero(np.isfinite(blob)))
+    if bad:
+        raise UserError(f"{where}: {bad:,} of its {blob.size:,} values are NaN or infinite")
+
+
+def _demand(source: Source, options: Options) -> None:
+    missing = {o: v for o, v in source.demands.items() if getattr(options, o) != v}
+    if missing:
+        flags = " ".join(f"--{o.replace('_', '-')} {v}" for o, v in missing.items())
+        raise UserError(
+            f"{source.path}: {source.kind}'s ResNet is another net than the published one: "
+            f"make weights and net with {flags}"
+        )
+
+
+def _advice(sources: dict[str | None, Source], options: Options) -> list[str]:
+    found = []
+    for source in sources.values():
+        if source.mean and tuple(options.mean) != source.mean and not options.mean_file:
+            mean = ",".join(f"{value:g}" for value in source.mean)
+            found.append(f"{source.path} wants its own mean: make the net with --mean {mean}")
+        if source.advice and options.pool1 == "published":
+            found.append(source.advice)
+    return list(dict.fromkeys(found))
+
+
+def _ignored(sources: dict[str | None, Source], used: set[tuple[str, str]]) -> list[str]:
+    found: dict[str, None] = {}
+    for source in sources.values():
+        names = [n for n in source.layers if (source.path, n) not in used] + source.ignored
+        several = len({other.path for other in sources.values()}) > 1
+        found.update(dict.fromkeys(f"{source.path}: {n}" if several else n for n in names))
+    return list(found)
+
+
+def _shapes(shapes: tuple[Shape, ...]) -> str:
+    many = f"{len(shapes)} blob{'s' * (len(shapes) != 1)}"
+    return f"{many} ({', '.join(map(shown, shapes))})"

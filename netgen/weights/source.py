@@ -1,0 +1,59 @@
+"""A file of published weights, whatever its kind, as layers under their published names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from basics.cli import UserError
+from netgen.weights import caffemodel, keras, pth, published
+from netgen.weights.caffemodel import Layer
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a file offers.
+
+    `demands` are the options of netgen without which the net computes something
+    else than the file's own framework; `advice` is what to know besides.
+    """
+
+    path: str
+    kind: str
+    layers: dict[str, Layer]
+    ignored: list[str] = field(default_factory=list)
+    demands: dict[str, str] = field(default_factory=dict)
+    mean: tuple[float, ...] | None = None  # B, G, R; None: the file does not say
+    advice: str = ""
+
+
+def load(path: str, epsilon: float | None = None) -> Source:
+    """Read a .caffemodel, a torchvision .pth or a Keras .h5: its first bytes say which.
+
+    `epsilon` is that of a Keras file's BatchNorms, where its names do not tell.
+
+    Raises:
+        UserError: not readable, none of these, or damaged.
+    """
+    data = caffemodel.read(path)
+    if data.startswith((b"PK\x03\x04", b"\x80\x02")):
+        layers, ignored = published.torchvision(pth.load(data, path), path)
+        mean = tuple(round(255 * m, 3) for m in reversed(published.TORCH_MEAN))
+        demands = {"stride_in": "3x3", "pool1": "padded"}
+        return Source(path, "torchvision", layers, ignored, demands, mean)
+    if data.startswith(b"\x89HDF\r\n"):
+        file = keras.load(data, path)
+        epsilon = file.epsilon if epsilon is None else epsilon
+        layers, ignored = published.keras(file.layers, epsilon, path)
+        mean = (103.939, 116.779, 123.68)
+        return Source(path, "Keras", layers, ignored, {"stride_in": "1x1"}, mean, KERAS_POOL)
+    if foreign := caffemodel.kind_of_file(data):
+        raise UserError(f"{path} is {foreign}: there are .caffemodel, .pth and .h5 to start from")
+    # As in Caffe, the last of two layers of one name counts.
+    layers = {layer.name: layer for layer in caffemodel.loads(data, path) if layer.blobs}
+    return Source(path, "Caffe", layers)
+
+
+KERAS_POOL = (
+    "Keras pads pool1, the Caffe net that its weights come from does not: "
+    "--pool1 padded computes what Keras computes, without it the net is the published one"
+)
