@@ -1,6 +1,6 @@
 """One network, trained and tested by real Caffe in a folder of its own.
 
-Beside what reproduce.training writes there:
+Beside what reproduce.training and reproduce.evaluate write there:
 
 RUN/test.log      Caffe's words in `caffe test`
     result.json   what came out; a run that has it is done
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shlex
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import realcaffe
-from basics.cli import UserError
 from basics.files import sha256, write_json
 from netgen.command import generate
-from realcaffe import train_log
 from reproduce.caffe import Caffe
+from reproduce.evaluate import KS, Net, evaluate, test_command
 from reproduce.training import Training
 
 
@@ -51,15 +49,21 @@ class Run:
         if done := self.finished():
             return done
         weights = self.training.run().weights
-        test = self._test_command(weights)
-        tested = self._test(test)
+        net = Net(self.name, self.folder / "net.prototxt", self.folder / "deploy.prototxt", weights)
+        tested = evaluate(net, self.folder, self.training.gpu, self.training.threads)
+        test = test_command(net, tested["images"], self.training.gpu)
         counted = json.loads(generate([*self.training.net_argv, "--params", "--json"]))
         commands = [*self.training.commands(), test]
         made = {
             "key": self._key(),
             "name": self.name,
             "params": counted["total"],
-            "outputs": tested.outputs,
+            "outputs": tested["outputs"],
+            "tasks": {
+                task: {f"top{k}": values[f"top{k}"] for k in KS}
+                for task, values in tested["tasks"].items()
+            },
+            "iterations": int(weights.stem.rpartition("_")[2]),
             "commands": [shlex.join(["caffe", *command]) for command in commands],
             "sha256": {path.name: sha256(path) for path in [*self._files(), weights]},
         }
@@ -79,24 +83,6 @@ class Run:
         """Changes with whatever could change the result."""
         parts = [self.training.key, repr(self.training.schedule), realcaffe.version()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-    def _test_command(self, weights: Path) -> list[str]:
-        _, iterations = self.training.options.test_pass
-        net = self.folder.resolve() / "net.prototxt"
-        command = ["test", "-model", str(net), "-weights", str(weights.resolve())]
-        gpu = [] if self.training.gpu is None else ["-gpu", self.training.gpu]
-        return [*command, "-iterations", str(iterations), *gpu]
-
-    def _test(self, command: list[str]) -> train_log.TestResult:
-        log = self.folder / "test.log"
-        with Caffe(command, log, self.name, self.training.threads) as caffe:
-            found = [e for e in caffe.events() if isinstance(e, train_log.TestResult)]
-        if not found:
-            raise UserError(f"{self.name}: caffe test gave no result; see {log}")
-        # Caffe's Accuracy counts scores that are no numbers as right.
-        if not all(map(math.isfinite, found[0].outputs.values())):
-            raise UserError(f"{self.name}: the test loss is no number; see {log}")
-        return found[0]
 
 
 def run_all(runs: dict[Hashable, Run], jobs: int) -> dict[Hashable, dict[str, Any]]:

@@ -213,43 +213,47 @@ class Training:
         turn: Decision | None = None
         writing: Snapshot | None = None
         stopped = False
-        with Caffe(self._command(solver, state), self.log, self.name, self.threads, lock) as caffe:
-            for event in caffe.events():
-                history.add(event)
-                if turn:  # on its way out
-                    continue
-                live.see(event)
-                due = None
-                if writing:  # it was announced; this event is proof that it was written
-                    self._check(writing, history)
-                    if not self._tests_at(writing.iteration):
-                        due = writing.iteration
-                    writing = None
-                if isinstance(event, train_log.TrainStep):
-                    self._look_for_nan(event, taken[-1].lr, history, caffe)
-                elif isinstance(event, train_log.Snapshot) and event.path.endswith(".solverstate"):
-                    path = Path(event.path)
-                    writing = Snapshot(int(path.stem.rpartition("_")[2]), path)
-                elif isinstance(event, train_log.TestPass):
-                    due = event.iteration
-                elif isinstance(event, train_log.Done):
-                    stopped = event.early
-                if due and self._is_due(due) and self.decisions()[-1].iteration < due:
-                    decision = self._decide(history, due)
-                    if decision.action == "keep":
-                        self._turn(decision, live)
-                        taken = self.decisions()
-                    else:
-                        turn = decision
-                        caffe.interrupt()
-            if stopped and not turn:
-                raise KeyboardInterrupt  # somebody stopped Caffe, which took a snapshot
-            if turn:
-                # Caffe went on while we decided: what it made since is of no use.
-                whole = {s.iteration for s in self.snapshots() if s.iteration <= turn.iteration}
-                delete_except(self.folder, whole)
-                history.cut(turn.iteration)
-                self._turn(turn, live)
+        caffe = Caffe(self._command(solver, state), self.log, self.name, self.threads, lock)
+        try:
+            with caffe:
+                for event in caffe.events():
+                    history.add(event)
+                    if turn:  # on its way out
+                        continue
+                    live.see(event)
+                    due = None
+                    if writing:  # it was announced; this event is proof that it was written
+                        self._check(writing, history)
+                        if not self._tests_at(writing.iteration):
+                            due = writing.iteration
+                        writing = None
+                    if isinstance(event, train_log.TrainStep):
+                        self._look_for_nan(event, taken[-1].lr, history, caffe)
+                    elif isinstance(event, train_log.Snapshot):
+                        writing = _announced(event)
+                    elif isinstance(event, train_log.TestPass):
+                        due = event.iteration
+                    elif isinstance(event, train_log.Done):
+                        stopped = event.early
+                    if due and self._is_due(due) and taken[-1].iteration < due:
+                        decision = self._decide(history, due)
+                        if decision.action == "keep":
+                            self._turn(decision, live)
+                            taken = self.decisions()
+                        else:
+                            turn = decision
+                            caffe.interrupt()
+        except CaffeError:
+            if not turn:  # else: interrupted as it ended by itself; all we need is written
+                raise
+        if turn:
+            # Caffe went on while we decided: what it made since is of no use.
+            whole = {s.iteration for s in self.snapshots() if s.iteration <= turn.iteration}
+            delete_except(self.folder, whole)
+            history.cut(turn.iteration)
+            self._turn(turn, live)
+        elif stopped:
+            raise KeyboardInterrupt  # somebody stopped Caffe, which took a snapshot
 
     def _decide(self, history: History, at: int) -> Decision:
         if isinstance(self.schedule, Plateau):
@@ -481,6 +485,14 @@ def append_decision(folder: Path, decision: Decision) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise UserError(f"cannot write {folder}/decisions.jsonl: {error.strerror}") from error
+
+
+def _announced(event: train_log.Snapshot) -> Snapshot | None:
+    """The snapshot whose second file Caffe is about to write."""
+    path = Path(event.path)
+    if path.suffix != ".solverstate":
+        return None
+    return Snapshot(int(path.stem.rpartition("_")[2]), path)
 
 
 def _starting_rate(taken: list[Decision]) -> float:

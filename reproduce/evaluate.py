@@ -1,0 +1,389 @@
+"""Exact evaluation: every test image once, by `caffe test` and from the scores themselves.
+
+RUN/eval.json   what came out
+    eval.npz    each image's rank of the truth and five best classes, a task
+
+The two ways share the weights and little else: `caffe test` reads both
+databases with its Data layers and counts with its Accuracy layers; the other
+reads the records with our own code, feeds the deploy net, and counts here. They
+must agree to the last image. Caffe's rule of ties: right within k is a truth
+with no more than k scores as high as its own, itself counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lmdb
+import numpy as np
+
+from basics.cli import UserError
+from basics.files import sha256, write_json
+from data_prep.classes import TASKS, Classes
+from data_prep.datum import parse_datum
+from data_prep.ontology import Anp
+from netgen.command import generate
+from netgen.deepsentibank import index_map, read_outputs
+from realcaffe import train_log
+from reproduce.caffe import Caffe
+from reproduce.data import Data
+from reproduce.forward import Transform, image_layer, scores
+from reproduce.history import History
+from reproduce.snapshots import snapshots
+from reproduce.stats import bootstrap, mcnemar, paired_bootstrap
+
+KS = (1, 5)
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net to evaluate: its train/test form, its deploy form, and weights."""
+
+    name: str
+    model: Path
+    deploy: Path
+    weights: Path
+
+    @property
+    def root(self) -> Path:
+        """The data folder that it tests on."""
+        return Path(image_layer(self.model).data_param.source).parent
+
+    @property
+    def batch(self) -> int:
+        return image_layer(self.model).data_param.batch_size
+
+
+def evaluate(
+    net: Net, folder: Path, gpu: str | None = None, threads: int | None = None
+) -> dict[str, Any]:
+    """Evaluate both ways, hold them together, and write eval.json and eval.npz into `folder`.
+
+    Raises:
+        UserError: the two ways disagree, or Caffe fails.
+    """
+    root = net.root
+    names = Classes.read(root / "classes")
+    truth = labels(root)
+    images = len(truth["anp"])
+    tested = caffe_test(net, folder / "test.log", images, gpu, threads)
+    transform = Transform.of(net.model)
+    found = scores(
+        net.deploy,
+        net.weights,
+        (transform(pixels) for pixels in records(root)),
+        net.batch,
+        gpu,
+        threads,
+    )
+    result = summary(found, truth, names)
+    for task, values in result["tasks"].items():
+        for k in KS:
+            share = tested.outputs[f"top{k}_{task}"]
+            theirs, ours = share * images, values[f"top{k}"]["correct"]
+            if abs(theirs - ours) > 0.5:
+                raise UserError(
+                    f"{net.name}: caffe test has {theirs:.1f} of {images:,} images right "
+                    f"(top-{k} {task}), their scores {ours}: please report this"
+                )
+            values[f"top{k}"]["caffe_test"] = share
+    result |= {
+        "name": net.name,
+        "weights": {"file": net.weights.name, "sha256": sha256(net.weights)},
+        "agrees": "caffe test and pycaffe's scores, to the last image",
+        "outputs": tested.outputs,
+    }
+    _write(folder, result, found, truth)
+    return result
+
+
+def deepsentibank(
+    weights: Path, classes: Path, data: Data, folder: Path, gpu: str | None = None
+) -> dict[str, Any]:
+    """Evaluate DeepSentiBank on our ANPs: of its 2,089 scores only theirs count (section 5.2).
+
+    Its answers are those of the 553 (or however many there are) that it has; an ANP
+    without an output counts as never right. There is no train/test net of it,
+    so this rests on pycaffe's scores alone.
+    """
+    size = min(data.size, 227)
+    deploy = folder / "deploy.prototxt"
+    folder.mkdir(parents=True, exist_ok=True)
+    deploy.write_text(generate(["deepsentibank", "--deploy", "--input-size", str(size)]))
+    mean = np.array([104.0, 117.0, 123.0], np.float32).reshape(3, 1, 1)
+    transform = Transform(mean, size if data.size > size else 0)
+    pixels = (transform(image) for image in records(data.folder.root))
+    (all_scores,) = scores(deploy, weights, pixels, 24, gpu).values()
+    places = index_map(data.names.anp, read_outputs(classes))
+    kept = np.full((len(all_scores), len(data.names.anp)), -np.inf, np.float32)
+    for ours, theirs in enumerate(places["indices"]):
+        if theirs is not None:
+            kept[:, ours] = all_scores[:, theirs]
+    truth = labels(data.folder.root)
+    result = summary({"anp": kept}, truth, data.names)
+    result |= {
+        "name": "deepsentibank",
+        "missing": places["missing"],
+        "weights": {"file": weights.name, "sha256": sha256(weights)},
+        "agrees": "pycaffe's scores alone: there is no test net",
+    }
+    _write(folder, result, {"anp": kept}, truth)
+    return result
+
+
+def caffe_test(
+    net: Net, log: Path, images: int, gpu: str | None = None, threads: int | None = None
+) -> train_log.TestResult:
+    """Caffe's own test of every image once.
+
+    Raises:
+        UserError: the test batch does not divide the images, or Caffe fails.
+    """
+    command = test_command(net, images, gpu)
+    with Caffe(command, log, net.name, threads) as caffe:
+        found = [e for e in caffe.events() if isinstance(e, train_log.TestResult)]
+    if not found:
+        raise UserError(f"{net.name}: caffe test gave no result; see {log}")
+    # Caffe's Accuracy counts scores that are no numbers as right.
+    if not all(map(math.isfinite, found[0].outputs.values())):
+        raise UserError(f"{net.name}: the test loss is no number; see {log}")
+    return found[0]
+
+
+def test_command(net: Net, images: int, gpu: str | None = None) -> list[str]:
+    """`caffe`'s arguments for a test that sees each image once."""
+    iterations, rest = divmod(images, net.batch)
+    if rest:
+        raise UserError(
+            f"{net.model}: batches of {net.batch} do not cover {images:,} test images exactly: "
+            "make the net anew with --test-images"
+        )
+    command = ["test", "-model", str(net.model.resolve()), "-weights", str(net.weights.resolve())]
+    return [
+        *command,
+        *("-iterations", str(iterations)),
+        *([] if gpu is None else ["-gpu", gpu.split(",")[0]]),
+    ]
+
+
+test_command.__test__ = False  # for pytest: no test of ours
+
+
+def records(root: Path, part: str = "test") -> Iterator[np.ndarray]:
+    """The images of a part, 3 x H x W uint8 BGR, in the database's order."""
+    for _, value in _database(root / f"{part}_image_lmdb"):
+        datum = parse_datum(value)
+        if datum.encoded:
+            yield cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR).transpose(
+                2, 0, 1
+            )
+        else:
+            shape = (datum.channels, datum.height, datum.width)
+            yield np.frombuffer(datum.data, np.uint8).reshape(shape)
+
+
+def keys(root: Path, part: str = "test") -> list[str]:
+    """The records' names: `%08d_<path>`."""
+    return [key.decode(errors="replace") for key, _ in _database(root / f"{part}_label_lmdb")]
+
+
+def labels(root: Path, part: str = "test") -> dict[str, np.ndarray]:
+    """Task -> the labels of a part, in the database's order."""
+    triples = [parse_datum(value).float_data for _, value in _database(root / f"{part}_label_lmdb")]
+    array = np.array(triples, np.int64)
+    return {task: array[:, i] for i, task in enumerate(TASKS)}
+
+
+def ranks(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """How many scores are as high as the true class's, itself counted: N x K, N to N."""
+    own = values[np.arange(len(truth)), truth]
+    found = (values >= own[:, None]).sum(axis=1)
+    # A class that the net does not know (DeepSentiBank) is never right.
+    return np.where(np.isneginf(own), values.shape[1] + 1, found)
+
+
+def summary(
+    found: dict[str, np.ndarray], truth: dict[str, np.ndarray], names: Classes
+) -> dict[str, Any]:
+    """Accuracies with intervals, by task and class, and the confusion of ANPs."""
+    images = len(truth["anp"])
+    tasks: dict[str, Any] = {}
+    for task, values in found.items():
+        rank = ranks(values, truth[task])
+        tasks[task] = {}
+        for k in KS:
+            correct = int((rank <= k).sum())
+            low, high = bootstrap(correct, images)
+            tasks[task][f"top{k}"] = {
+                "correct": correct,
+                "percent": 100 * correct / images,
+                "interval": [100 * low, 100 * high],
+            }
+        tasks[task]["classes"] = [
+            {
+                "class": name,
+                "images": int(own.sum()),
+                **{f"top{k}": 100 * float((rank[own] <= k).mean()) for k in KS if own.any()},
+            }
+            for label, name in enumerate(getattr(names, task))
+            for own in [truth[task] == label]
+        ]
+    result: dict[str, Any] = {"images": images, "tasks": tasks}
+    if "anp" in found:
+        result["confusion"] = confusion(found["anp"].argmax(axis=1), truth["anp"], names)
+    return result
+
+
+def confusion(guess: np.ndarray, truth: np.ndarray, names: Classes, most: int = 20) -> dict:
+    """Where wrong ANPs go: to the same noun ("sad dog" for "happy dog"), adjective, or neither.
+
+    `by_chance` is the share that guesses spread evenly over the other ANPs would
+    have. `pairs` are the commonest confusions of ANPs that share a half.
+    """
+    anps = [Anp(name) for name in names.anp]
+    adjectives = np.array([names.adj.index(anp.adjective) for anp in anps])
+    nouns = np.array([names.noun.index(anp.noun) for anp in anps])
+    wrong = guess != truth
+    t, g = truth[wrong], guess[wrong]
+    kinds = {
+        "same_noun": (nouns[t] == nouns[g], nouns),
+        "same_adjective": (adjectives[t] == adjectives[g], adjectives),
+    }
+    result: dict[str, Any] = {"wrong": int(wrong.sum())}
+    for kind, (mask, halves) in kinds.items():
+        others = np.array([(halves == halves[label]).sum() - 1 for label in range(len(anps))])
+        result[kind] = {
+            "errors": int(mask.sum()),
+            "share": float(mask.mean()) if len(t) else 0.0,
+            "by_chance": float(others[t].mean() / max(1, len(anps) - 1)) if len(t) else 0.0,
+        }
+    shared = (nouns[t] == nouns[g]) | (adjectives[t] == adjectives[g])
+    pairs, counts = np.unique(np.stack([t[shared], g[shared]]), axis=1, return_counts=True)
+    totals = np.bincount(truth, minlength=len(anps))
+    result["pairs"] = [
+        {
+            "truth": names.anp[pairs[0, i]],
+            "guess": names.anp[pairs[1, i]],
+            "images": int(counts[i]),
+            "of": int(totals[pairs[0, i]]),
+        }
+        for i in np.argsort(-counts, kind="stable")[:most]
+    ]
+    return result
+
+
+def compare(a: Path, b: Path) -> dict[str, Any]:
+    """McNemar's test between two evaluated runs on the same test images, by task and k.
+
+    Raises:
+        UserError: one is not evaluated, or on other images.
+    """
+    loaded = []
+    for folder in (a, b):
+        path = folder / "eval.npz"
+        if not path.exists():
+            raise UserError(f"{folder}: not evaluated; run `python -m reproduce eval {folder}`")
+        loaded.append(np.load(path))
+    result: dict[str, Any] = {"a": a.name, "b": b.name, "tasks": {}}
+    for task in TASKS:
+        if any(f"rank_{task}" not in x for x in loaded):
+            continue
+        if not np.array_equal(loaded[0][f"truth_{task}"], loaded[1][f"truth_{task}"]):
+            raise UserError(f"{a} and {b} were tested on different images")
+        rank_a, rank_b = (x[f"rank_{task}"] for x in loaded)
+        result["tasks"][task] = {}
+        for k in KS:
+            only_a = int(((rank_a <= k) & (rank_b > k)).sum())
+            only_b = int(((rank_a > k) & (rank_b <= k)).sum())
+            low, high = paired_bootstrap(only_a, only_b, len(rank_a))
+            result["tasks"][task][f"top{k}"] = {
+                "only_a": only_a,
+                "only_b": only_b,
+                "difference": 100 * (only_a - only_b) / len(rank_a),
+                "interval": [100 * low, 100 * high],
+                "p": mcnemar(only_a, only_b),
+            }
+    if not result["tasks"]:
+        raise UserError(f"{a} and {b} have no task in common")
+    return result
+
+
+def net_of(folder: Path, snapshot: str = "last") -> Net:
+    """The net in a run's folder at `snapshot`: last, best, an iteration, or a .caffemodel.
+
+    Raises:
+        UserError: no run there, or no such snapshot.
+    """
+    model, deploy = folder / "net.prototxt", folder / "deploy.prototxt"
+    for path in (model, deploy):
+        if not path.exists():
+            raise UserError(f"{folder}: no {path.name} there: not a run's folder")
+    if snapshot.endswith(".caffemodel"):
+        weights = Path(snapshot)
+        if not weights.exists():
+            raise UserError(f"{weights} is not there")
+        return Net(folder.name, model, deploy, weights)
+    found = {s.iteration: s for s in snapshots(folder)}
+    if not found:
+        raise UserError(f"{folder}: no whole snapshot there yet")
+    if snapshot == "last":
+        at = max(found)
+    elif snapshot == "best":
+        at = History.read(folder / "train.log").best(set(found)) or max(found)
+    elif re.fullmatch(r"\d+", snapshot) and int(snapshot) in found:
+        at = int(snapshot)
+    else:
+        there = ", ".join(map(str, sorted(found)))
+        raise UserError(f"{folder}: no snapshot {snapshot!r}; there are {there}, last and best")
+    return Net(folder.name, model, deploy, found[at].weights)
+
+
+def _write(
+    folder: Path, result: dict[str, Any], found: dict[str, np.ndarray], truth: dict[str, np.ndarray]
+) -> None:
+    arrays = {}
+    for task, values in found.items():
+        arrays[f"rank_{task}"] = ranks(values, truth[task]).astype(np.int16)
+        arrays[f"best_{task}"] = np.argsort(-values, axis=1, kind="stable")[:, :5].astype(np.int16)
+        arrays[f"truth_{task}"] = truth[task].astype(np.int16)
+    aside = folder / f".eval.{os.getpid()}.npz"
+    np.savez_compressed(aside, **arrays)
+    aside.replace(folder / "eval.npz")
+    write_json(folder / "eval.json", result)
+
+
+def _database(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    if not (path / "data.mdb").is_file():
+        raise UserError(f"{path} is not there: run `python -m data_prep lmdb` first")
+    with _opened(os.fspath(path)) as env, env.begin() as txn:
+        yield from txn.cursor()
+
+
+_ENVIRONMENTS: dict[str, tuple[lmdb.Environment, int]] = {}
+_ENVIRONMENTS_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[lmdb.Environment]:
+    """The database; threads that read it at once share it, for LMDB lets a process open it once."""
+    with _ENVIRONMENTS_LOCK:
+        env, users = _ENVIRONMENTS.get(path) or (lmdb.open(path, readonly=True, lock=False), 0)
+        _ENVIRONMENTS[path] = env, users + 1
+    try:
+        yield env
+    finally:
+        with _ENVIRONMENTS_LOCK:
+            env, users = _ENVIRONMENTS.pop(path)
+            if users > 1:
+                _ENVIRONMENTS[path] = env, users - 1
+            else:
+                env.close()

@@ -1,0 +1,140 @@
+"""Exact evaluation: Caffe's tie rule, both ways on real nets, intervals, McNemar, confusion."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from basics.cli import UserError
+from data_prep.classes import Classes
+from reproduce.evaluate import Net, compare, confusion, evaluate, labels, net_of, ranks, records
+from reproduce.forward import scores
+from reproduce.stats import bootstrap, mcnemar, paired_bootstrap
+from tests.test_reproduce_train import training
+
+
+@pytest.fixture(scope="module")
+def run(caffe_tools, drawn, tmp_path_factory):
+    """A run of two epochs."""
+    made = training(drawn, tmp_path_factory.mktemp("eval"), max_epochs=2)
+    made.run()
+    return made
+
+
+@pytest.mark.caffe
+def test_caffe_test_and_the_scores_agree_to_the_last_image(run):
+    result = evaluate(net_of(run.folder), run.folder)
+    for task, values in result["tasks"].items():
+        for k in (1, 5):
+            right = values[f"top{k}"]
+            assert right["caffe_test"] * 117 == pytest.approx(right["correct"], abs=1e-2)
+            low, high = right["interval"]
+            assert low <= right["percent"] <= high
+            # Classes weighted by their images give the whole.
+            own = values["classes"]
+            total = sum(c["images"] * c[f"top{k}"] for c in own if c["images"]) / 100
+            assert total == pytest.approx(right["correct"])
+        assert len(values["classes"]) == run.data.classes[task]
+    assert json.loads((run.folder / "eval.json").read_text()) == result
+    confused = result["confusion"]
+    assert confused["wrong"] == 117 - result["tasks"]["anp"]["top1"]["correct"]
+    assert all(0 <= confused[k]["share"] <= 1 for k in ("same_noun", "same_adjective"))
+
+
+@pytest.mark.caffe
+def test_weights_of_another_snapshot_make_a_disagreement_impossible_to_miss(run, monkeypatch):
+    net = net_of(run.folder)
+    other = Net(net.name, net.model, net.deploy, run.snapshots()[0].weights)
+    real = scores
+    monkeypatch.setattr(
+        "reproduce.evaluate.scores",
+        lambda deploy, weights, *rest: {
+            task: np.roll(values, 1, axis=1)
+            for task, values in real(deploy, weights, *rest).items()
+        },
+    )
+    with pytest.raises(UserError, match="their scores"):
+        evaluate(other, run.folder)
+
+
+@pytest.mark.caffe
+def test_two_nets_are_compared_image_by_image(run, tmp_path):
+    evaluate(net_of(run.folder), run.folder)
+    first = net_of(run.folder, str(run.snapshots()[0].iteration))
+    tmp_path.joinpath("first").mkdir()
+    evaluate(first, tmp_path / "first")
+    found = compare(run.folder, tmp_path / "first")["tasks"]["noun"]["top1"]
+    a, b = (
+        json.loads((f / "eval.json").read_text())["tasks"]["noun"]["top1"]["percent"]
+        for f in (run.folder, tmp_path / "first")
+    )
+    assert found["difference"] == pytest.approx(a - b)
+    assert compare(run.folder, run.folder)["tasks"]["anp"]["top5"]["p"] == 1
+    with pytest.raises(UserError, match="reproduce eval"):
+        compare(run.folder, tmp_path)
+
+
+def test_what_is_no_run_says_so(tmp_path):
+    with pytest.raises(UserError, match="not a run's folder"):
+        net_of(tmp_path)
+
+
+def test_records_and_labels_are_read_in_step(drawn):
+    triples = set(Classes.read(drawn / "classes").triples)
+    truth = labels(drawn)
+    assert set(zip(*(truth[t].tolist() for t in ("adj", "anp", "noun")))) <= triples
+    images = list(records(drawn))
+    assert len(images) == len(truth["anp"]) == 117
+    assert {image.shape for image in images} == {(3, 32, 32)}
+
+
+def test_ties_count_against_the_truth_as_in_caffe():
+    values = np.array([[1, 1, 0, 0], [0, 3, 2, 1], [0, 0, 0, 0]], np.float32)
+    assert ranks(values, np.array([0, 2, 3])).tolist() == [2, 2, 4]
+
+
+def test_a_class_that_the_net_lacks_is_never_right():
+    values = np.full((1, 6), -np.inf, np.float32)
+    assert ranks(values, np.array([2]))[0] > 5
+
+
+def test_mcnemar_is_the_sign_test():
+    for a, b in itertools.product(range(6), repeat=2):
+        n, k = a + b, min(a, b)
+        tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+        assert mcnemar(a, b) == pytest.approx(min(1, 2 * tail))
+    assert mcnemar(30_000, 28_000) < 1e-15
+    assert 0.1 < mcnemar(500, 470) < 1
+
+
+def test_intervals_are_those_of_resampled_images():
+    right = np.random.default_rng(1).random(400) < 0.3
+    rng = np.random.default_rng(2)
+    shares = [right[rng.integers(0, 400, 400)].mean() for _ in range(4000)]
+    low, high = bootstrap(int(right.sum()), 400)
+    assert (low, high) == pytest.approx(np.quantile(shares, [0.025, 0.975]), abs=0.01)
+    assert bootstrap(400, 400) == (1, 1)
+    low, high = paired_bootstrap(40, 20, 1000)
+    assert 0 < low < 0.02 < high
+    # Half as wide as a test that forgets the pairing would have it, at 30% each.
+    assert high - low < 0.5 * 2 * 1.96 * math.sqrt(2 * 0.3 * 0.7 / 1000)
+
+
+def test_confusions_go_to_the_same_noun_or_adjective_or_elsewhere():
+    names = Classes.of(["happy_dog", "happy_cat", "sad_dog", "sad_cat"])
+    label = names.anp_index
+    truth = np.array([label["sad_dog"]] * 4 + [label["happy_cat"]])
+    guess = np.array(
+        [label[n] for n in ("happy_dog", "happy_dog", "sad_cat", "sad_dog", "sad_dog")]
+    )
+    found = confusion(guess, truth, names)
+    assert found["wrong"] == 4
+    assert found["same_noun"] == {"errors": 2, "share": 0.5, "by_chance": pytest.approx(1 / 3)}
+    assert found["same_adjective"]["errors"] == 1
+    assert found["pairs"][0] == {
+        "truth": "sad_dog", "guess": "happy_dog", "images": 2, "of": 4
+    }  # fmt: skip
