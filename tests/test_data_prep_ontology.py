@@ -186,6 +186,15 @@ def test_adjective_degree_counts_the_full_list():
     assert [row["dropped"] for row in criteria.summary(decisions)] == [0, 2, 1, 1]
 
 
+def test_an_adjective_that_loses_all_its_nouns_is_no_class():
+    anps = [ontology.Anp(f"dark_{noun}") for noun in ("face", "loss", "history")]
+    anps += [ontology.Anp(f"tiny_{noun}") for noun in ("star", "moon", "face")]
+    decisions = criteria.decide(anps, None, excluded=criteria.read_excluded())
+    classes = Classes.of(d.anp.name for d in decisions if not d.criterion)
+    assert (classes.adj, classes.anp) == (("tiny",), ("tiny_moon", "tiny_star"))
+    assert [row["adjectives"] for row in criteria.summary(decisions)] == [2, 2, 1, 1]
+
+
 def test_images_on_disk_count_not_search_hits():
     anps = [ontology.Anp(f"dark_{noun}", 0.0, 10**6) for noun in ("star", "moon", "tree")]
     decisions = criteria.decide(anps, {"dark_star": 500, "dark_moon": 499})
