@@ -70,6 +70,8 @@ def _tile(image: bytes, label: bytes, classes: Classes) -> np.ndarray:
     values = parse_datum(label).float_data
     for line, (task, value) in enumerate(zip(TASKS, values)):
         text = f"{task} {int(value)} {getattr(classes, task)[int(value)]}"
-        place = (3, TILE + LINE * line + 11)
-        cv2.putText(tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
+        font, scale, place = cv2.FONT_HERSHEY_SIMPLEX, 0.38, (3, TILE + LINE * line + 11)
+        width = cv2.getTextSize(text, font, scale, 1)[0][0]
+        scale *= min(1, (TILE - 6) / width)  # long names in small letters, not cut off
+        cv2.putText(tile, text, place, font, scale, (0, 0, 0), 1, cv2.LINE_AA)
     return tile
