@@ -43,6 +43,7 @@ BlobProto = _MESSAGES["BlobProto"]
 Datum = _MESSAGES["Datum"]
 LayerParameter = _MESSAGES["LayerParameter"]
 NetParameter = _MESSAGES["NetParameter"]
+NetState = _MESSAGES["NetState"]
 SolverParameter = _MESSAGES["SolverParameter"]
 SolverState = _MESSAGES["SolverState"]
 

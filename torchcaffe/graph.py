@@ -1,0 +1,113 @@
+"""From a NetParameter to the layers that one phase has, in order, with what they read and make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from basics.cli import UserError, near_miss
+from caffeproto import LayerParameter, NetParameter, NetState
+
+# Layers whose tops come from outside the net.
+FED = ("Input", "Data", "ImageData", "HDF5Data", "MemoryData")
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a blob's name stands for between one layer that writes it and the next that does."""
+
+    name: str
+    version: int
+
+
+@dataclass
+class Step:
+    """One layer at its place: the values it reads and makes."""
+
+    param: Any
+    bottoms: list[Value]
+    tops: list[Value]
+
+
+def state(phase: int, level: int = 0, stages: Sequence[str] = ()) -> Any:
+    """A NetState message."""
+    return NetState(phase=phase, level=level, stage=stages)
+
+
+def filtered(net: Any, wanted: Any) -> Any:
+    """The net without the layers that its include and exclude rules keep from state `wanted`.
+
+    Raises:
+        UserError: a layer with both kinds of rule, or a net in the format before 1.0.
+    """
+    if net.layers:
+        raise UserError(
+            f"net {net.name!r} is in the format before Caffe 1.0 (`layers {{`): "
+            "run Caffe's upgrade_net_proto_text on it"
+        )
+    kept = NetParameter(name=net.name, force_backward=net.force_backward, state=wanted)
+    kept.layer.extend(_old_inputs(net))
+    for layer in net.layer:
+        if layer.include and layer.exclude:
+            raise UserError(f"layer {layer.name!r}: give include rules or exclude rules, not both")
+        rules = layer.include or layer.exclude
+        met = any(_meets(wanted, rule) for rule in rules)
+        if met if layer.include else not met:
+            kept.layer.add().CopyFrom(layer)
+            kept.layer[-1].phase = wanted.phase
+    return kept
+
+
+def steps(net: Any) -> list[Step]:
+    """The net's layers with their blobs told apart by version; a layer in place makes a new one.
+
+    Raises:
+        UserError: a bottom nobody makes, a top that two layers make, a name used twice.
+    """
+    current: dict[str, Value] = {}
+    found: list[Step] = []
+    names: set[str] = set()
+    for layer in net.layer:
+        if layer.name in names:
+            raise UserError(f"two layers are called {layer.name!r}")
+        names.add(layer.name)
+        for bottom in layer.bottom:
+            if bottom not in current:
+                hint = near_miss(bottom, current)
+                raise UserError(f"layer {layer.name!r}: nobody makes its bottom {bottom!r}{hint}")
+        bottoms = [current[name] for name in layer.bottom]
+        tops = []
+        for i, top in enumerate(layer.top):
+            in_place = i < len(layer.bottom) and layer.bottom[i] == top
+            if top in current and not in_place:
+                raise UserError(f"layer {layer.name!r}: another layer makes its top {top!r} too")
+            tops.append(Value(top, current[top].version + 1 if in_place else 0))
+        current.update((value.name, value) for value in tops)
+        found.append(Step(layer, bottoms, tops))
+    return found
+
+
+def _meets(wanted: Any, rule: Any) -> bool:
+    stages = set(wanted.stage)
+    return (
+        (not rule.HasField("phase") or rule.phase == wanted.phase)
+        and (not rule.HasField("min_level") or wanted.level >= rule.min_level)
+        and (not rule.HasField("max_level") or wanted.level <= rule.max_level)
+        and stages.issuperset(rule.stage)
+        and stages.isdisjoint(rule.not_stage)
+    )
+
+
+def _old_inputs(net: Any) -> list[Any]:
+    """`input: "data" input_dim: 1 ...`, as deploy nets used to begin, as one Input layer."""
+    if not net.input:
+        return []
+    shapes = [list(shape.dim) for shape in net.input_shape]
+    if not shapes:
+        dims = list(net.input_dim)
+        shapes = [dims[i : i + 4] for i in range(0, len(dims), 4)]
+    if len(shapes) != len(net.input):
+        raise UserError(f"net {net.name!r}: {len(net.input)} inputs with {len(shapes)} shapes")
+    shape = [{"dim": dims} for dims in shapes]
+    return [LayerParameter(name="input", type="Input", top=net.input, input_param={"shape": shape})]

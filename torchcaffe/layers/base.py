@@ -1,0 +1,136 @@
+"""What every layer is: a module of bottoms to tops that holds its blobs in Caffe's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Callable
+
+import torch
+from torch import Tensor, nn
+
+from basics.cli import UserError, near_miss
+from torchcaffe.fillers import fill
+
+Shape = tuple[int, ...]
+
+
+class Layer(nn.Module):
+    """One Caffe layer.
+
+    A subclass makes its blobs in `setup` and computes in `forward`, which
+    takes the bottoms and returns the top, or a tuple where there are several
+    or none. Tops that a loss weight does not reach need no gradient.
+
+    Attributes:
+        param: the LayerParameter.
+        train_phase: whether the net was built for TRAIN; `nn.Module.training` is not read.
+        blobs: learned arrays, in the order of the .caffemodel.
+        tops: how many tops are wanted.
+    """
+
+    loss = False  # the first top counts with weight 1 unless loss_weight says otherwise
+    learns = True  # False: blobs are statistics, no gradient reaches them
+
+    def __init__(self, param: Any, train_phase: bool, shapes: Sequence[Shape]) -> None:
+        super().__init__()
+        self.param = param
+        self.train_phase = train_phase
+        self.tops = len(param.top)
+        self.blobs = nn.ParameterList()
+        self.setup([tuple(shape) for shape in shapes])
+        if len(param.param) > len(self.blobs):
+            raise self.mistake(f"{len(param.param)} param messages for {len(self.blobs)} blobs")
+        for spec, blob in zip(param.param, self.blobs):
+            blob.requires_grad_(self.learns and spec.lr_mult != 0)
+
+    def setup(self, shapes: list[Shape]) -> None:
+        """Check the bottoms' shapes and make the blobs."""
+
+    def add_blob(self, shape: Sequence[int], filler: Any | None = None) -> None:
+        """Append a blob, filled as the FillerParameter says (zeros without one)."""
+        blob = nn.Parameter(torch.zeros(tuple(shape)), requires_grad=self.learns)
+        if filler is not None:
+            try:
+                fill(blob, filler)
+            except UserError as error:
+                raise self.mistake(str(error)) from error
+        self.blobs.append(blob)
+
+    def mistake(self, what: str) -> UserError:
+        """An error that names the layer."""
+        return UserError(f"layer {self.param.name!r} ({self.param.type}): {what}")
+
+    def axis(self, axis: int, dims: int) -> int:
+        """A possibly negative axis as one in [0, dims)."""
+        if not -dims <= axis < dims:
+            raise self.mistake(f"axis {axis} of a bottom with {dims} axes")
+        return axis % dims
+
+    def extra_repr(self) -> str:
+        return ", ".join("x".join(map(str, blob.shape)) or "1" for blob in self.blobs)
+
+
+LAYERS: dict[str, type[Layer]] = {}
+
+
+def layer(*types: str) -> Callable[[type[Layer]], type[Layer]]:
+    """Class decorator: this is what Caffe calls `types`."""
+
+    def register(kind: type[Layer]) -> type[Layer]:
+        LAYERS.update(dict.fromkeys(types, kind))
+        return kind
+
+    return register
+
+
+def make(param: Any, train_phase: bool, shapes: Sequence[Shape]) -> Layer:
+    """The layer that `param` describes, for bottoms of `shapes`.
+
+    Raises:
+        UserError: a type that is not known, or a field that cannot be served.
+    """
+    kind = LAYERS.get(param.type)
+    if kind is None:
+        hint = near_miss(param.type, LAYERS)
+        raise UserError(f"layer {param.name!r}: unknown layer type {param.type!r}{hint}")
+    try:
+        return kind(param, train_phase, shapes)
+    except (IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        told = ", ".join("x".join(map(str, shape)) for shape in shapes) or "no bottoms"
+        raise UserError(
+            f"layer {param.name!r} ({param.type}): cannot work on {told}: {error}"
+        ) from error
+
+
+def top_shapes(made: Layer, shapes: Sequence[Shape]) -> list[Shape]:
+    """The shapes of the tops, found by running the layer on tensors without memory.
+
+    Raises:
+        UserError: the bottoms do not fit.
+    """
+    blobs = {name: blob.to("meta") for name, blob in made.state_dict(keep_vars=True).items()}
+    bottoms = [torch.empty(shape, device="meta") for shape in shapes]
+    try:
+        with torch.no_grad():
+            tops = torch.func.functional_call(made, blobs, tuple(bottoms))
+    except (IndexError, ValueError, RuntimeError, TypeError) as error:
+        told = ", ".join("x".join(map(str, shape)) for shape in shapes) or "no bottoms"
+        first = str(error).splitlines()[0]
+        raise made.mistake(f"cannot work on {told}: {first}") from error
+    tops = tops if isinstance(tops, tuple) else (tops,)
+    if len(tops) != made.tops:
+        raise made.mistake(f"makes {len(tops)} tops, not {made.tops}")
+    return [tuple(top.shape) for top in tops]
+
+
+def count(shape: Sequence[int], start: int = 0, stop: int | None = None) -> int:
+    """The product of the dimensions from `start` to `stop`."""
+    total = 1
+    for dim in shape[start:stop]:
+        total *= dim
+    return total
+
+
+def per_axis(x: Tensor, axis: int, dims: int) -> Tensor:
+    """`x` of shape S viewed for broadcasting from `axis` of a tensor with `dims` axes."""
+    return x.reshape(tuple(x.shape) + (1,) * (dims - axis - x.dim()))

@@ -1,0 +1,163 @@
+"""Losses, and the scores beside them. Labels are floats that hold class numbers, as in Caffe."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchcaffe.layers.base import Layer, Shape, count, layer
+
+# No logarithm of less than the smallest normal float.
+LOG_TINY = math.log(torch.finfo(torch.float32).tiny)
+
+
+class _Normalised(Layer):
+    """A loss that divides by what loss_param says, and skips ignore_label."""
+
+    loss = True
+    default = "VALID"
+
+    def setup(self, shapes: list[Shape]) -> None:
+        p = self.param.loss_param
+        self.ignore = p.ignore_label if p.HasField("ignore_label") else None
+        mode = type(p).DESCRIPTOR.enum_types_by_name["NormalizationMode"].values_by_number
+        if p.HasField("normalization"):
+            self.mode = mode[p.normalization].name
+        elif p.HasField("normalize"):
+            self.mode = "VALID" if p.normalize else "BATCH_SIZE"
+        else:
+            self.mode = self.default
+
+    def divide(self, total: Tensor, valid: Tensor | int, outer: int, inner: int) -> Tensor:
+        """`total` by the normaliser, which is at least 1."""
+        if self.mode == "VALID" and isinstance(valid, Tensor):
+            return total / valid.clamp(min=1)
+        by = {"FULL": outer * inner, "VALID": valid, "BATCH_SIZE": outer, "NONE": 1}[self.mode]
+        return total / max(by, 1)
+
+
+@layer("SoftmaxWithLoss")
+class SoftmaxWithLoss(_Normalised):
+    """Mean of -log(max(p, FLT_MIN)) of the true classes; a second top holds p."""
+
+    def setup(self, shapes: list[Shape]) -> None:
+        super().setup(shapes)
+        self.classes = self.axis(self.param.softmax_param.axis, len(shapes[0]))
+        self.outer = count(shapes[0], 0, self.classes)
+        self.inner = count(shapes[0], self.classes + 1)
+        if count(shapes[1]) != self.outer * self.inner:
+            raise self.mistake(f"{count(shapes[1])} labels for {self.outer * self.inner} scores")
+
+    def forward(self, x: Tensor, label: Tensor) -> Any:
+        scores = x.float().reshape(self.outer, x.shape[self.classes], self.inner)
+        label = label.detach().reshape(self.outer, self.inner).long()
+        log_p = scores.log_softmax(1)
+        # The floor bounds the value; the gradient stays p - 1 below it.
+        floored = log_p.detach().clamp(min=LOG_TINY)
+        nll = F.nll_loss(
+            log_p + (floored - log_p.detach()),
+            label,
+            ignore_index=-100 if self.ignore is None else self.ignore,
+            reduction="sum",
+        )
+        valid: Tensor | int = self.outer * self.inner
+        if self.ignore is not None:
+            valid = (label != self.ignore).sum()
+        loss = self.divide(nll, valid, self.outer, self.inner)
+        return (loss, log_p.detach().exp().reshape(x.shape)) if self.tops > 1 else loss
+
+
+@layer("SigmoidCrossEntropyLoss")
+class SigmoidCrossEntropyLoss(_Normalised):
+    """Cross-entropy of targets in [0, 1] with the logistic of the scores."""
+
+    default = "BATCH_SIZE"
+
+    def forward(self, x: Tensor, target: Tensor) -> Any:
+        target = target.detach().reshape(x.shape)
+        loss = F.binary_cross_entropy_with_logits(x, target, reduction="none")
+        valid: Tensor | int = x.numel()
+        if self.ignore is not None:
+            keep = target != self.ignore
+            loss, valid = torch.where(keep, loss, 0.0), keep.sum()
+        loss = self.divide(loss.sum(), valid, x.shape[0], count(x.shape, 1))
+        return (loss, torch.sigmoid(x.detach())) if self.tops > 1 else loss
+
+
+@layer("EuclideanLoss")
+class EuclideanLoss(Layer):
+    """Half the mean over images of the squared distance; gradients to both bottoms."""
+
+    loss = True
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x.flatten() - y.flatten()).square().sum() / (2 * x.shape[0])
+
+
+@layer("HingeLoss")
+class HingeLoss(Layer):
+    """One-against-all margins, summed plain or squared, mean over images."""
+
+    loss = True
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        p = self.param.hinge_loss_param
+        x = x.flatten(1)
+        sign = 1 - 2 * F.one_hot(label.detach().flatten().long(), x.shape[1]).to(x.dtype)
+        margin = F.relu(1 + sign * x)
+        return (margin.square() if p.norm == p.L2 else margin).sum() / x.shape[0]
+
+
+@layer("MultinomialLogisticLoss")
+class MultinomialLogisticLoss(Layer):
+    """-log p of the true class, p given, at least 1e-20; mean over images."""
+
+    loss = True
+
+    def forward(self, p: Tensor, label: Tensor) -> Tensor:
+        true = p.flatten(1).gather(1, label.detach().long().reshape(-1, 1))
+        return -true.clamp(min=1e-20).log().sum() / p.shape[0]
+
+
+@layer("Accuracy")
+class Accuracy(Layer):
+    """The share whose true class has fewer than top_k others scoring as much or more.
+
+    NaN compares with nothing, so that scores which are no numbers count as
+    right: Caffe's way. A second top is the accuracy by class, 0 for none.
+    """
+
+    def setup(self, shapes: list[Shape]) -> None:
+        p = self.param.accuracy_param
+        self.classes = self.axis(p.axis, len(shapes[0]))
+        self.outer = count(shapes[0], 0, self.classes)
+        self.inner = count(shapes[0], self.classes + 1)
+        if count(shapes[1]) != self.outer * self.inner:
+            raise self.mistake(f"{count(shapes[1])} labels for {self.outer * self.inner} scores")
+        if p.top_k > shapes[0][self.classes]:
+            raise self.mistake(f"top_k {p.top_k} of {shapes[0][self.classes]} classes")
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, label: Tensor) -> Any:
+        p = self.param.accuracy_param
+        classes = x.shape[self.classes]
+        scores = x.reshape(self.outer, classes, self.inner)
+        label = label.reshape(self.outer, 1, self.inner).long()
+        keep = torch.ones_like(label, dtype=torch.bool)
+        if p.HasField("ignore_label"):
+            keep = label != p.ignore_label
+        label = label.clamp(0, classes - 1)
+        rivals = (scores >= scores.gather(1, label)).sum(1, keepdim=True) - 1
+        right = ((rivals < p.top_k) & keep).float()
+        share = right.sum() / keep.sum().clamp(min=1)
+        if self.tops == 1:
+            return share
+        seen, hit = (
+            torch.zeros(classes, device=x.device).index_add_(0, label.flatten(), flat)
+            for flat in (keep.float().flatten(), right.flatten())
+        )
+        return share, hit / seen.clamp(min=1)

@@ -1,0 +1,236 @@
+"""Layers that learn, or keep statistics: convolutions, classifiers, norms, scales."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchcaffe import parallel
+from torchcaffe.layers.base import Layer, Shape, count, layer, per_axis
+
+
+class _Convolving(Layer):
+    """What Convolution and Deconvolution share: kernel, stride, pad and dilation by axis."""
+
+    def setup(self, shapes: list[Shape]) -> None:
+        p = self.param.convolution_param
+        if self.axis(p.axis, len(shapes[0])) != 1:
+            raise self.mistake("axis must be 1")
+        self.dims = len(shapes[0]) - 2
+        if not 1 <= self.dims <= 3:
+            raise self.mistake(f"{self.dims} spatial axes; 1 to 3 can be served")
+        self.kernel = self._sizes("kernel", p.kernel_size, None)
+        self.stride = self._sizes("stride", p.stride, 1)
+        self.pad = self._sizes("pad", p.pad, 0)
+        self.dilation = self._sizes("dilation", p.dilation, 1)
+        self.group = p.group
+        self.channels = shapes[0][1]
+        if self.channels % p.group or p.num_output % p.group or not p.num_output:
+            raise self.mistake(
+                f"{self.channels} channels and {p.num_output} outputs in {p.group} groups"
+            )
+        self.add_blob(self.weight_shape(p.num_output) + self.kernel, p.weight_filler)
+        if p.bias_term:
+            self.add_blob([p.num_output], p.bias_filler)
+
+    def weight_shape(self, outputs: int) -> Shape:
+        raise NotImplementedError
+
+    def _sizes(self, name: str, given: Any, default: int | None) -> Shape:
+        """One number an axis; 2-D layers may say kernel_h and kernel_w instead."""
+        p = self.param.convolution_param
+        if name != "dilation":
+            pair = [f"{name}_h", f"{name}_w"]
+            if any(p.HasField(field) for field in pair):
+                if self.dims != 2 or given:
+                    raise self.mistake(f"{pair[0]} and {pair[1]} are for two axes, alone")
+                return tuple(getattr(p, field) for field in pair)
+        if not given:
+            if default is None:
+                raise self.mistake(f"no {name}_size")
+            return (default,) * self.dims
+        if len(given) not in (1, self.dims):
+            raise self.mistake(f"{len(given)} values of {name} for {self.dims} axes")
+        return tuple(given) * (self.dims if len(given) == 1 else 1)
+
+    def forward(self, *bottoms: Tensor) -> Any:
+        tops = tuple(self.convolve(x, *self.blobs) for x in bottoms)
+        return tops[0] if len(tops) == 1 else tops
+
+
+@layer("Convolution")
+class Convolution(_Convolving):
+    def weight_shape(self, outputs: int) -> Shape:
+        return (outputs, self.channels // self.group)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """N x C x ... to N x num_output x ..., rounded down."""
+        run = (F.conv1d, F.conv2d, F.conv3d)[self.dims - 1]
+        return run(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+
+
+@layer("Deconvolution")
+class Deconvolution(_Convolving):
+    def weight_shape(self, outputs: int) -> Shape:
+        return (self.channels, outputs // self.group)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """A convolution's gradient as a layer: sizes grow by the stride."""
+        run = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.dims - 1]
+        return run(x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation)
+
+
+@layer("InnerProduct")
+class InnerProduct(Layer):
+    def setup(self, shapes: list[Shape]) -> None:
+        p = self.param.inner_product_param
+        self.first = self.axis(p.axis, len(shapes[0]))
+        inputs = count(shapes[0], self.first)
+        shape = (inputs, p.num_output) if p.transpose else (p.num_output, inputs)
+        self.add_blob(shape, p.weight_filler)
+        if p.bias_term:
+            self.add_blob([p.num_output], p.bias_filler)
+        self.transposed = p.transpose
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.blobs[0], self.blobs[1] if len(self.blobs) > 1 else None
+        return F.linear(x.flatten(self.first), weight.t() if self.transposed else weight, bias)
+
+
+@layer("Embed")
+class Embed(Layer):
+    def setup(self, shapes: list[Shape]) -> None:
+        p = self.param.embed_param
+        self.add_blob([p.input_dim, p.num_output], p.weight_filler)
+        if p.bias_term:
+            self.add_blob([p.num_output], p.bias_filler)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = F.embedding(x.detach().long(), self.blobs[0])
+        return rows + self.blobs[1] if len(self.blobs) > 1 else rows
+
+
+@layer("BatchNorm")
+class BatchNorm(Layer):
+    """Normalises by channel: the batch's statistics in TRAIN, else the running ones.
+
+    Blobs: the sums of means and of unbiased variances, each decaying by
+    moving_average_fraction, and the sum of the weights, which divides both.
+    """
+
+    learns = False
+
+    def setup(self, shapes: list[Shape]) -> None:
+        p = self.param.batch_norm_param
+        if any(spec.lr_mult for spec in self.param.param if spec.HasField("lr_mult")):
+            raise self.mistake("statistics are not learned: leave lr_mult out, or 0")
+        channels = 1 if len(shapes[0]) == 1 else shapes[0][1]
+        for size in (channels, channels, 1):
+            self.add_blob([size])
+        self.eps, self.fraction = p.eps, p.moving_average_fraction
+        self.frozen = p.use_global_stats if p.HasField("use_global_stats") else not self.train_phase
+        # Samples a channel; the unbiased variance of one sample is taken as the biased one.
+        self.samples = count(shapes[0]) // channels
+
+    def forward(self, x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
+        """(x - mean) / sqrt(var + eps), with a Scale's gamma and beta where one is fused."""
+        flat = x.dim() == 1
+        if flat:  # one channel
+            x = x[:, None]
+        if self.frozen:
+            mean, var = self.running()
+            y = F.batch_norm(x, mean, var, gamma, beta, False, 0.0, self.eps)
+        else:
+            y = self._batch_norm(x, gamma, beta)
+        return y[:, 0] if flat else y
+
+    def running(self) -> tuple[Tensor, Tensor]:
+        """The running mean and variance, C each; zeros while nothing has been seen."""
+        mean, var, weight = self.blobs
+        factor = torch.where(weight == 0, 0.0, 1 / weight)
+        return mean * factor, var * factor
+
+    def _batch_norm(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+        if parallel.sync_bn():
+            y, mean, unbiased = parallel.batch_norm(x, gamma, beta, self.eps)
+        else:
+            # With momentum 1 PyTorch's running statistics are this batch's own.
+            mean, unbiased = (torch.empty_like(self.blobs[i]) for i in (0, 1))
+            samples = x.numel() // x.shape[1]
+            y = torch.batch_norm(x, gamma, beta, mean, unbiased, True, 1.0, self.eps, True)
+            if samples == 1:
+                unbiased = torch.zeros_like(mean)
+        with torch.no_grad():
+            for blob, new in zip(self.blobs, (mean, unbiased, 1.0)):
+                blob.mul_(self.fraction).add_(new)
+        return y
+
+
+@layer("Scale")
+class Scale(Layer):
+    """x * a (+ b), the factor learned or a second bottom, broadcast from `axis`."""
+
+    def setup(self, shapes: list[Shape]) -> None:
+        p = self.param.scale_param
+        self.first = self.axis(p.axis, len(shapes[0]))
+        if len(shapes) > 1:
+            shape = shapes[1]
+            if shapes[0][self.first : self.first + len(shape)] != shape:
+                raise self.mistake(f"the factor's shape {shape} does not fit {shapes[0]}")
+        else:
+            shape = _covered(self, shapes[0], self.first, p.num_axes)
+            self.add_blob(shape, p.filler if p.HasField("filler") else None)
+            if not p.HasField("filler"):
+                torch.nn.init.ones_(self.blobs[0])
+        self.bias = p.bias_term
+        if self.bias:
+            self.add_blob(shape, p.bias_filler if p.HasField("bias_filler") else None)
+
+    @property
+    def channelwise(self) -> bool:
+        """Whether it is a BatchNorm's gamma (and beta)."""
+        return self.first == 1 and len(self.param.bottom) == 1 and self.blobs[0].dim() == 1
+
+    def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        factor = self.blobs[0] if factor is None else factor
+        y = x * per_axis(factor, self.first, x.dim())
+        return y + per_axis(self.blobs[-1], self.first, x.dim()) if self.bias else y
+
+
+@layer("Bias")
+class Bias(Layer):
+    """x + b, the term learned or a second bottom."""
+
+    def setup(self, shapes: list[Shape]) -> None:
+        p = self.param.bias_param
+        self.first = self.axis(p.axis, len(shapes[0]))
+        if len(shapes) == 1:
+            shape = _covered(self, shapes[0], self.first, p.num_axes)
+            self.add_blob(shape, p.filler if p.HasField("filler") else None)
+
+    def forward(self, x: Tensor, term: Tensor | None = None) -> Tensor:
+        term = self.blobs[0] if term is None else term
+        return x + per_axis(term, self.first, x.dim())
+
+
+@layer("PReLU")
+class PReLU(Layer):
+    def setup(self, shapes: list[Shape]) -> None:
+        p = self.param.prelu_param
+        self.add_blob([] if p.channel_shared else [shapes[0][1]], p.filler)
+        if not p.HasField("filler"):
+            torch.nn.init.constant_(self.blobs[0], 0.25)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.prelu(x, self.blobs[0].reshape(-1))
+
+
+def _covered(owner: Layer, shape: Shape, first: int, axes: int) -> Shape:
+    """The dimensions that a learned factor covers; all the rest for -1, none for 0."""
+    stop = len(shape) if axes == -1 else first + axes
+    if stop > len(shape) or axes < -1:
+        raise owner.mistake(f"num_axes {axes} from axis {first} of {len(shape)}")
+    return shape[first:stop]

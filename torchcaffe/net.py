@@ -1,0 +1,373 @@
+"""A net that runs: the layers of one phase as a readable function over a module of layers."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from basics.cli import UserError
+from caffeproto import TEST, TRAIN, NetParameter
+from torchcaffe import blobs, graph
+from torchcaffe.graph import Step, Value
+from torchcaffe.layers import Layer, make, top_shapes
+from torchcaffe.layers.base import Shape
+
+
+@dataclass
+class Learned:
+    """One learned array as the solver sees it: Caffe's order, multipliers of its first owner."""
+
+    name: str  # of its layer
+    index: int
+    blob: nn.Parameter
+    lr_mult: float
+    decay_mult: float
+
+
+class Net(nn.Module):
+    """A NetParameter in one phase.
+
+    Calling it takes the fed blobs by name and returns the output blobs by
+    name, the tops that carry a loss weight among them. `source_code()` is
+    what runs, for reading.
+
+    Attributes:
+        inputs: shapes of the blobs to feed, by name.
+        outputs: names of the blobs that no layer reads, in order.
+        losses: the weight of each top that has one, by name.
+        shapes: of all blobs by name.
+        learned: all learned arrays, in Caffe's order.
+        feeds: parameters of the layers that are fed from outside.
+
+    Raises (on construction):
+        UserError: an unknown layer type, a bottom nobody makes, shapes that do not fit.
+    """
+
+    def __init__(
+        self,
+        proto: Any,
+        phase: int = TEST,
+        level: int = 0,
+        stages: Sequence[str] = (),
+        fuse: bool = True,
+        feed_shapes: dict[str, Shape] | None = None,
+    ) -> None:
+        super().__init__()
+        self.proto = graph.filtered(proto, graph.state(phase, level, stages))
+        self.name = self.proto.name
+        self.phase = phase
+        self.layer = nn.ModuleDict()
+        self.steps: list[Step] = graph.steps(self.proto)
+        self.inputs: dict[str, Shape] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.losses: dict[str, float] = {}
+        self.learned: list[Learned] = []
+        self.feeds: list[Any] = []
+        self._keys: dict[str, str] = {}
+        self._owners: dict[str, Learned] = {}
+        for step in self.steps:
+            self._add(step, feed_shapes or {})
+        read = {value for step in self.steps for value in step.bottoms}
+        self.outputs = [v.name for step in self.steps for v in step.tops if v not in read]
+        self.requires_data = bool(self.inputs)
+        self._source = _Writer(self, fuse).text()
+        scope: dict[str, Any] = {"torch": torch, "F": F}
+        exec(compile(self._source, f"<net {self.name}>", "exec"), scope)
+        self._run = scope["forward"]
+
+    # ---- running ------------------------------------------------------------
+
+    def forward(self, **fed: Tensor) -> dict[str, Tensor]:
+        """The outputs, and every top with a loss weight, by name."""
+        missing = self.inputs.keys() - fed.keys()
+        if missing:
+            raise UserError(f"net {self.name!r} was not fed {', '.join(sorted(missing))}")
+        return self._run(self.layer, *(fed[name] for name in self.inputs))
+
+    def loss(self, tops: dict[str, Tensor]) -> Tensor | None:
+        """The weighted sum of the tops that `forward` gave; None where none has a weight."""
+        terms = [w * tops[name].float().sum() for name, w in self.losses.items()]
+        return sum(terms[1:], terms[0]) if terms else None
+
+    def all_blobs(self, **fed: Tensor) -> dict[str, Tensor]:
+        """Every blob by name as it stands at the end, layer by layer, nothing fused."""
+        values: dict[Value, Tensor] = {}
+        for step, made in self.run_steps(values, fed):
+            values.update(zip(step.tops, made))
+        return {value.name: tensor for value, tensor in values.items()}
+
+    def run_steps(self, values: dict[Value, Tensor], fed: dict[str, Tensor]):
+        """Each step with its tops, computed from `values`, which the caller keeps up."""
+        for step in self.steps:
+            if step.param.type in graph.FED:
+                yield step, [fed[value.name] for value in step.tops]
+                continue
+            bottoms = [
+                values[v].detach() if stopped else values[v]
+                for v, stopped in zip(step.bottoms, _stopped(step))
+            ]
+            tops = self.layer_named(step.param.name)(*bottoms)
+            yield step, list(tops) if isinstance(tops, tuple) else [tops]
+
+    def source_code(self) -> str:
+        """The function that runs, as Python source."""
+        return self._source
+
+    def layer_named(self, name: str) -> Layer:
+        """The layer called `name` in the prototxt."""
+        return self.layer[self._keys[name]]
+
+    # ---- weights ------------------------------------------------------------
+
+    @torch.no_grad()
+    def copy_from(self, weights: Any, where: str = "weights") -> list[str]:
+        """Copy blobs of the layers that bear the same name; names of those that got some.
+
+        Raises:
+            UserError: a layer with another number of blobs, or blobs of other shapes.
+        """
+        got = []
+        for source in [*weights.layers, *weights.layer]:
+            if not source.blobs or source.name not in self._keys:
+                continue
+            target = self.layer_named(source.name).blobs
+            if len(target) != len(source.blobs):
+                raise UserError(
+                    f"{where}: layer {source.name!r} has {len(source.blobs)} blobs, "
+                    f"the net's has {len(target)}"
+                )
+            for i, (blob, mine) in enumerate(zip(source.blobs, target)):
+                if not blobs.fits(blob, tuple(mine.shape)):
+                    told = "x".join(map(str, blobs.from_proto(blob).shape))
+                    raise UserError(
+                        f"{where}: layer {source.name!r}, blob {i} is {told}, "
+                        f"the net's {'x'.join(map(str, mine.shape))}; "
+                        "rename the layer to start it afresh"
+                    )
+                mine.copy_(torch.from_numpy(blobs.from_proto(blob).reshape(mine.shape)))
+            got.append(source.name)
+        return got
+
+    def to_proto(self) -> Any:
+        """The net with its weights, as a .caffemodel holds it."""
+        out = NetParameter(name=self.name)
+        for step in self.steps:
+            layer = out.layer.add()
+            layer.CopyFrom(step.param)
+            layer.ClearField("blobs")
+            if step.param.name in self._keys:
+                layer.blobs.extend(map(blobs.to_proto, self.layer_named(step.param.name).blobs))
+        return out
+
+    def share(self, other: Net) -> None:
+        """Use `other`'s weights for the layers of the same name, from now on.
+
+        Raises:
+            UserError: shapes that differ.
+        """
+        for name in self._keys:
+            if name not in other._keys:
+                continue
+            mine, theirs = self.layer_named(name), other.layer_named(name)
+            if [b.shape for b in mine.blobs] != [b.shape for b in theirs.blobs]:
+                raise UserError(f"layer {name!r}: its blobs differ in shape between the nets")
+            mine.blobs = theirs.blobs
+
+    # ---- building -----------------------------------------------------------
+
+    def _add(self, step: Step, feed_shapes: dict[str, Shape]) -> None:
+        param = step.param
+        if param.type in graph.FED:
+            self.feeds.append(param)
+            shapes = _fed_shapes(param, feed_shapes)
+            self.inputs.update(zip(param.top, shapes))
+        else:
+            bottoms = [self.shapes[value.name] for value in step.bottoms]
+            made = make(param, self.phase == TRAIN, bottoms)
+            shapes = top_shapes(made, bottoms)
+            key = _key(param.name, self.layer)
+            self._keys[param.name] = key
+            self.layer[key] = made
+            self._register(param, made)
+            self._weigh(param, made)
+        self.shapes.update(zip(param.top, shapes))
+
+    def _register(self, param: Any, made: Layer) -> None:
+        """Note the layer's blobs as learned; one that is named is shared with its namesakes."""
+        for i, blob in enumerate(made.blobs):
+            spec = param.param[i] if i < len(param.param) else None
+            owner = self._owners.get(spec.name) if spec is not None and spec.name else None
+            if owner is None:
+                lr = spec.lr_mult if spec is not None else 1.0
+                decay = spec.decay_mult if spec is not None else 1.0
+                learned = Learned(param.name, i, blob, lr if made.learns else 0.0, decay)
+                self.learned.append(learned)
+                if spec is not None and spec.name:
+                    self._owners[spec.name] = learned
+                continue
+            permissive = spec.share_mode == spec.PERMISSIVE
+            same = owner.blob.numel() == blob.numel() and (
+                permissive or owner.blob.shape == blob.shape
+            )
+            if not same:
+                raise made.mistake(f"shares {spec.name!r} with {owner.name!r} in another shape")
+            if owner.blob.shape != blob.shape:
+                raise made.mistake(f"PERMISSIVE sharing of {spec.name!r} needs equal shapes here")
+            made.blobs[i] = owner.blob
+
+    def _weigh(self, param: Any, made: Layer) -> None:
+        weights = list(param.loss_weight)
+        if weights and len(weights) != len(param.top):
+            raise made.mistake(f"{len(weights)} loss_weight for {len(param.top)} tops")
+        if not weights and made.loss:
+            weights = [1.0]
+        self.losses.update((top, w) for top, w in zip(param.top, weights) if w)
+
+
+class _Writer:
+    """Writes a net's forward pass as Python: one line a layer, exact neighbours on one line."""
+
+    def __init__(self, net: Net, fuse: bool) -> None:
+        self.net = net
+        self.fuse = fuse
+        self.readers: dict[Value, list[Step]] = {}
+        for step in net.steps:
+            for value in step.bottoms:
+                self.readers.setdefault(value, []).append(step)
+        self.names = _identifiers([v.name for step in net.steps for v in step.tops])
+
+    def text(self) -> str:
+        net, names = self.net, self.names
+        lines = [f"def forward({', '.join(['layer', *(names[n] for n in net.inputs)])}):"]
+        body = self._body()
+        wanted = list(dict.fromkeys([*net.outputs, *net.losses]))
+        keep = {names[name] for name in wanted}
+        lines += _with_deletes(body, keep)
+        made = ", ".join(f"{name!r}: {names[name]}" for name in wanted)
+        return "\n".join(["", *lines, f"    return {{{made}}}", ""]).lstrip("\n")
+
+    def _body(self) -> list[tuple[list[str], list[str], str]]:
+        """(names written, names read, line) of each line."""
+        body, done = [], set()
+        for step in self.net.steps:
+            if id(step) in done or step.param.type in graph.FED:
+                continue
+            call, chain = self._call(step), [step]
+            while self.fuse and (follower := self._follower(chain[-1])) is not None:
+                joined = self._joined(call, chain, follower)
+                if joined is None:
+                    break
+                call = joined
+                chain.append(follower)
+            done.update(map(id, chain))
+            tops = [self.names[v.name] for v in chain[-1].tops]
+            bottoms = [self.names[v.name] for v in step.bottoms]
+            left = f"{', '.join(tops)} = " if tops else ""
+            body.append((tops, bottoms, f"    {left}{call}"))
+        return body
+
+    def _call(self, step: Step, more: str = "") -> str:
+        arguments = [
+            self.names[v.name] + (".detach()" if stopped else "")
+            for v, stopped in zip(step.bottoms, _stopped(step))
+        ]
+        key = self.net._keys[step.param.name]
+        return f"layer[{key!r}]({', '.join(arguments)}{more})"
+
+    def _follower(self, step: Step) -> Step | None:
+        """The one layer that reads the one top of `step`."""
+        if len(step.tops) != 1 or step.tops[0].name in self.net.losses:
+            return None
+        readers = self.readers.get(step.tops[0], [])
+        if len(readers) != 1 or len(readers[0].bottoms) != 1 or len(readers[0].tops) != 1:
+            return None
+        return readers[0] if not any(_stopped(readers[0])) else None
+
+    def _joined(self, call: str, chain: list[Step], follower: Step) -> str | None:
+        """`call` of `chain` with `follower` on the same line, or None where that is not exact."""
+        kinds = [step.param.type for step in chain]
+        made = self.net.layer_named(follower.param.name)
+        if kinds == ["BatchNorm"] and follower.param.type == "Scale" and made.channelwise:
+            if len(self.net.shapes[follower.tops[0].name]) < 2:
+                return None
+            factors = f", *layer[{self.net._keys[follower.param.name]!r}].blobs"
+            return self._call(chain[0], factors)
+        # In place is safe where the backward pass of what comes before needs no output of its own.
+        safe = kinds[-1] in ("Convolution", "Deconvolution", "InnerProduct") or kinds == [
+            "BatchNorm",
+            "Scale",
+        ]
+        if kinds == ["Eltwise"]:
+            eltwise = self.net.layer_named(chain[0].param.name)
+            safe = eltwise.operation == eltwise.param.eltwise_param.SUM
+        relu = follower.param
+        plain = relu.type == "ReLU" and relu.relu_param.negative_slope == 0
+        return f"F.relu_({call})" if safe and plain else None
+
+
+def _with_deletes(body: list[tuple[list[str], list[str], str]], keep: set[str]) -> list[str]:
+    """The lines, each followed by the freeing of what nobody reads from there on."""
+    lines, alive = [], set(keep)
+    for tops, bottoms, line in reversed(body):
+        dead = sorted({*tops, *bottoms} - alive)
+        if dead:
+            lines.append(f"    del {', '.join(dead)}")
+        lines.append(line)
+        alive = (alive - set(tops)) | set(bottoms)
+    return lines[::-1]
+
+
+def _stopped(step: Step) -> list[bool]:
+    """For each bottom, whether propagate_down forbids its gradient."""
+    given = list(step.param.propagate_down)
+    if given and len(given) != len(step.bottoms):
+        raise UserError(
+            f"layer {step.param.name!r}: {len(given)} propagate_down "
+            f"for {len(step.bottoms)} bottoms"
+        )
+    return [not go for go in given] or [False] * len(step.bottoms)
+
+
+def _fed_shapes(param: Any, given: dict[str, Shape]) -> list[Shape]:
+    if all(top in given for top in param.top):
+        return [tuple(given[top]) for top in param.top]
+    if param.type == "Input":
+        shapes = [tuple(shape.dim) for shape in param.input_param.shape]
+        if len(shapes) not in (1, len(param.top)):
+            raise UserError(f"layer {param.name!r}: {len(shapes)} shapes for its tops")
+        return shapes * (len(param.top) if len(shapes) == 1 else 1)
+    if param.type == "MemoryData":
+        p = param.memory_data_param
+        return [(p.batch_size, p.channels, p.height, p.width), (p.batch_size,)][: len(param.top)]
+    from torchcaffe import data
+
+    return data.shapes(param)
+
+
+def _key(name: str, taken: nn.ModuleDict) -> str:
+    """A name that a module may have, as near to the layer's as can be."""
+    key = name.replace(".", "_") or "_"
+    while hasattr(taken, key) or key in taken:
+        key += "_"
+    return key
+
+
+def _identifiers(names: list[str]) -> dict[str, str]:
+    """A Python variable for each blob name."""
+    out: dict[str, str] = {}
+    used = {"layer", "F", "torch"}
+    for name in dict.fromkeys(names):
+        word = re.sub(r"\W", "_", name)
+        word = f"_{word}" if not word or word[0].isdigit() or keyword.iskeyword(word) else word
+        while word in used:
+            word += "_"
+        used.add(word)
+        out[name] = word
+    return out
