@@ -1,15 +1,23 @@
 # make demo    from nothing to a Table-2-like table, set-up included
-# make test    set-up if needed, linter, all tests
+# make test    set-up if needed, linter, all tests; CAFFE=DIR: with the Caffe in DIR/bin
 # make nets    writes prototxt/ and solvers/ anew
 # make schema  compiles caffeproto/caffe.proto
+# make caffe-cpu caffe-cuda   build Caffe from Debian's source, into work/ (docs/DOCKER.md)
+# make docker-pin             prints the digest to pin the images' base by
 # make clean   removes what the demo made; make distclean the set-up too
 
 PYTHON ?= python3
+# A Caffe on PATH is taken where an environment has none of its own: so another one.
+ifdef CAFFE
+VENV   := work/venv-caffe
+export PATH := $(abspath $(CAFFE))/bin:$(PATH)
+else
 VENV   := .venv
+endif
 RUN    := $(VENV)/bin/python
 DEMO   := work/demo
 
-.PHONY: demo test nets schema setup clean distclean
+.PHONY: demo test nets schema setup caffe-cpu caffe-cuda docker-pin clean distclean
 .DELETE_ON_ERROR:
 
 demo: setup $(DEMO)/vso/ontology.txt
@@ -32,6 +40,23 @@ nets: setup
 
 schema: setup
 	$(RUN) -m grpc_tools.protoc -I caffeproto --descriptor_set_out caffeproto/caffe.desc caffe.proto
+
+# For developers, on Debian 12: what the Dockerfile runs. First, as root:
+# docker/apt.sh install docker/apt-build.txt
+caffe-cpu:
+	TESTS=1 docker/build.sh cpu $$($(PYTHON) docker/fetch.py work/source) work/caffe-cpu
+
+work/cuda/bin/nvcc: docker/nvidia.txt
+	docker/toolkit.sh $(CURDIR)/work/cuda
+
+caffe-cuda: work/cuda/bin/nvcc
+	CUDA_HOME=$(CURDIR)/work/cuda \
+	  docker/build.sh cuda $$($(PYTHON) docker/fetch.py work/source) work/caffe-cuda
+
+BASE := $(shell sed -n 's/^ARG DEBIAN=//p' Dockerfile)
+docker-pin:
+	@echo "--build-arg DEBIAN=$(BASE)@$$(docker buildx imagetools inspect $(BASE) \
+	  --format '{{.Manifest.Digest}}')"
 
 # The stamp says for which pyproject.toml and interpreter the venv was made.
 setup: $(VENV)/.ready

@@ -1,0 +1,32 @@
+"""Fetch Caffe's source, as Debian has it: `python3 docker/fetch.py DIR`, from the root.
+
+One file, checked against the SHA-256 in source.json, from the mirrors that realcaffe
+knows: $XRESNET_DEBIAN_MIRROR, else the machine's own, else Debian's dated archive. Needs
+Python's standard library only.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from basics import cli  # noqa: E402
+from realcaffe import lock, mirrors  # noqa: E402
+from realcaffe.fetch import Fetcher  # noqa: E402
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.Parser("fetch", description="Fetch Caffe's source, as Debian has it.")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where to")
+    folder = parser.parse_args(argv).folder
+    locked = lock.read(HERE / "source.json")
+    (path,) = Fetcher(mirrors.candidates(None, locked.snapshot), folder).fetch_all(locked.packages)
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main, "fetch")

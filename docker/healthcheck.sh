@@ -1,0 +1,21 @@
+#!/bin/sh
+# Healthy: no Caffe is at work, or it has used the processor since the last check. A GPU
+# that fell off the bus, and NCCL when a partner is gone, leave it waiting for ever.
+set -eu
+
+mark=${TMPDIR:-/tmp}/.xresnet-health
+proc=${PROC:-/proc}  # another one for tests
+used=0 found=
+for stat in "$proc"/[0-9]*/stat; do
+    # "pid (name) state ppid ...": fields 14 and 15 are its time in user and system mode.
+    line=$(cat "$stat" 2>/dev/null) || continue
+    name=${line#*\(} && name=${name%\)*}
+    case $name in caffe | ld-2.31.so) ;; *) continue ;; esac
+    # shellcheck disable=SC2086
+    set -- ${line##*\) }
+    found=1 used=$((used + ${12} + ${13}))
+done
+[ -n "$found" ] || { rm -f "$mark"; exit 0; }
+before=$(cat "$mark" 2>/dev/null || echo none)
+echo "$used" >"$mark"
+[ "$used" != "$before" ] || { echo "Caffe has done nothing since the last check"; exit 1; }

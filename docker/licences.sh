@@ -1,0 +1,46 @@
+#!/bin/sh
+# Lists everything in this image with its licence:  licences.sh FILE
+#
+# Of a Debian package what its copyright file names; of a wheel what its metadata says;
+# of NVIDIA's libraries and of Caffe the whole text.
+set -eu
+
+# The licences that a machine-readable Debian copyright file names, else a pointer to it.
+debian() {
+    found=$(sed -n 's/^License:[[:space:]]*//p' "$1" 2>/dev/null | sort -u | paste -sd ',' | sed 's/,/, /g')
+    echo "${found:-see $1}"
+}
+
+mkdir -p "$(dirname "$1")"
+{
+    echo "X-ResNet in Caffe: BSD-2-Clause. Caffe: BSD-2-Clause, text below."
+    echo
+    echo "== Debian packages (full texts: /usr/share/doc/PACKAGE/copyright)"
+    dpkg-query -W -f '${Package} ${Version}\n' | while read -r name version; do
+        echo "$name $version: $(debian "/usr/share/doc/$name/copyright")"
+    done
+    for prefix in /opt/cache/xresnet/caffe/prefix-*; do
+        [ -d "$prefix" ] || continue
+        echo
+        echo "== Debian 11 packages around Caffe ($prefix/usr/share/doc/PACKAGE/copyright)"
+        for folder in "$prefix"/usr/share/doc/*/; do
+            [ -r "$folder/copyright" ] || continue
+            echo "$(basename "$folder"): $(debian "$folder/copyright")"
+        done
+    done
+    if [ -d /opt/venv ]; then
+        echo
+        echo "== Python packages (full texts: /opt/venv, *.dist-info)"
+        for file in /opt/venv/lib/python3*/site-packages/*.dist-info/METADATA; do
+            name=$(sed -n 's/^Name: //p;/^Name: /q' "$file")
+            terms=$(sed -n 's/^License-Expression: //p;s/^License: //p;s/^Classifier: License :: OSI Approved :: //p' "$file" | head -n 1)
+            echo "$name: ${terms:-see its *.dist-info}"
+        done
+    fi
+    for text in /opt/caffe/LICENSE /opt/cuda/licenses/*; do
+        [ -r "$text" ] || continue
+        echo
+        echo "== $text"
+        cat "$text"
+    done
+} >"$1"

@@ -1,0 +1,312 @@
+"""What of the images can be held to in minutes: patches, scripts, the Dockerfile, stopping."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from realcaffe import train_log
+from realcaffe.install import cache_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+
+DOCKER = ROOT / "docker"
+SCRIPTS = sorted([*DOCKER.glob("*.sh"), ROOT / "bench" / "gpu_caffe.sh"])
+
+
+@pytest.fixture(scope="session")
+def caffe_source(tmp_path_factory) -> Path:
+    """Debian's source package of Caffe, fetched once into the user's cache."""
+    folder = cache_folder() / "source"
+    command = [sys.executable, DOCKER / "fetch.py", folder]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"NOT TESTED FOR LACK OF A NETWORK: {done.stderr}")
+    return Path(done.stdout.strip())
+
+
+def test_every_patch_says_why_and_applies_exactly(caffe_source, tmp_path) -> None:
+    subprocess.run(["tar", "-xzf", caffe_source, "-C", tmp_path], check=True)
+    patches = sorted((DOCKER / "patches").glob("*.patch"))
+    assert len(patches) == 5
+    for patch in patches:
+        reason = patch.read_text().split("\n--- a/")[0].strip()
+        assert len(reason.splitlines()) > 2, f"{patch.name} gives no reason"
+        if shutil.which("patch"):
+            command = ["patch", "-p1", "--fuzz=0", "--silent", "-d", tmp_path, "-i", patch]
+        else:  # it is git that every developer has
+            command = ["git", "apply", "--directory", tmp_path.name, patch]
+        cwd = tmp_path.parent if command[0] == "git" else None
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+        assert done.returncode == 0, f"{patch.name}: {done.stdout}{done.stderr}"
+    # What no compiler of today takes is gone.
+    assert "536870912" not in (tmp_path / "src/caffe/util/io.cpp").read_text()
+    for layer in ("conv", "deconv"):
+        text = (tmp_path / f"src/caffe/layers/cudnn_{layer}_layer.cpp").read_text()
+        assert len(re.findall(r"Algorithm_v7\(", text)) == 3
+        assert not re.search(r"cudnnGetConvolution\w+Algorithm\(", text)
+
+
+def _linter(name: str) -> str:
+    found = shutil.which(name, path=str(Path(sys.executable).parent))
+    assert found, f"no {name} in the environment: make setup"
+    return found
+
+
+def test_scripts_pass_shellcheck() -> None:
+    done = subprocess.run([_linter("shellcheck"), *SCRIPTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_dockerfile_passes_hadolint(root) -> None:
+    command = [_linter("hadolint"), "--no-color", root / "Dockerfile"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_only_the_fetch_stages_use_the_network(root) -> None:
+    stage = ""
+    text = re.sub(r"\\\n", " ", (root / "Dockerfile").read_text())
+    for line in text.splitlines():
+        if line.startswith("FROM "):
+            stage = line.split(" AS ")[1]
+        elif line.startswith("RUN ") and not stage.startswith("fetch"):
+            assert line.startswith("RUN --network=none"), f"{stage}: {line}"
+
+
+def test_nothing_floats(root) -> None:
+    for name in ("Dockerfile", "compose.yaml"):
+        text = (root / name).read_text()
+        assert not re.search(r"^(FROM|.*image:).*:latest", text, re.MULTILINE)
+    for name in ("nvidia.txt", "python.txt"):
+        for line in (DOCKER / name).read_text().splitlines():
+            assert line.startswith("#") or re.match(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line)
+
+
+def test_the_image_has_what_pyproject_asks_for(root) -> None:
+    block = re.search(
+        r"^dependencies = \[(.*?)^\]", (root / "pyproject.toml").read_text(), re.M | re.S
+    )
+    wanted = set(re.findall(r'^ *"([\w-]+)', block[1], re.MULTILINE))
+    pinned = set(re.findall(r"^([\w-]+)==", (DOCKER / "python.txt").read_text(), re.MULTILINE))
+    assert pinned == wanted
+
+
+def test_the_image_has_every_package_of_ours(root) -> None:
+    block = re.search(r"^packages = \[(.*?)\]", (root / "pyproject.toml").read_text(), re.M | re.S)
+    packages = re.findall(r'"(\w+)["./]', block[1])
+    seen = re.findall(r"^!(\w+)$", (root / ".dockerignore").read_text(), re.MULTILINE)
+    assert {"basics", "netgen", *packages} <= set(seen)
+
+
+# ---- the entry point, with real Caffe -------------------------------------------------
+
+NET = """\
+name: "endless"
+layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
+  shape { dim: 8 dim: 16 } shape { dim: 8 }
+  data_filler { type: "gaussian" std: 1 } data_filler { type: "constant" value: 1 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+  inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
+SOLVER = """\
+net: "net.prototxt"
+base_lr: 0.001
+lr_policy: "fixed"
+display: 100
+max_iter: 100000000
+solver_mode: CPU
+snapshot_prefix: "snapshot"
+"""
+
+
+@pytest.fixture
+def inside(tmp_path, caffe_tools):
+    """Starts the entry point as a container would: its /data is a folder of the test's."""
+    (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "solver.prototxt").write_text(SOLVER)
+    started = []
+
+    def start(*words: str, **variables: str) -> subprocess.Popen:
+        path = f"{caffe_tools['caffe'].parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        # As one who is no root, it keeps who it is; the tests may run as root.
+        own = {"XRESNET_USER_SET": "1", "XRESNET_DATA": str(tmp_path), "PATH": path}
+        process = subprocess.Popen(
+            [DOCKER / "entrypoint.sh", *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **own, **variables},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def _until(process: subprocess.Popen, words: str) -> list[str]:
+    """The lines of stderr up to the first with `words`."""
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if words in line:
+            return lines
+    pytest.fail(f"no {words!r} in\n{''.join(lines)}")
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_docker_stop_makes_a_snapshot_and_the_next_run_takes_it_up(inside, tmp_path, number):
+    first = inside("caffe", "train", "-solver", "solver.prototxt")
+    _until(first, "Iteration 300")
+    first.send_signal(number)
+    rest = first.stderr.read()
+    assert first.wait(60) == 0
+    assert "Snapshotting solver state" in rest
+    (state,) = tmp_path.glob("snapshot_iter_*.solverstate")
+    stopped = int(re.findall(r"\d+", state.name)[0])
+    assert stopped >= 300
+
+    (tmp_path / "old.caffemodel").write_bytes(b"")  # only Caffe's refusal would open it
+    command = ["caffe", "train", "--solver=solver.prototxt", "-weights", "old.caffemodel"]
+    second = inside(*command)
+    said = "".join(_until(second, "Iteration"))
+    assert "going on from snapshot_iter_" in said
+    assert int(re.search(r"Iteration (\d+)", said.splitlines()[-1])[1]) >= stopped
+    second.send_signal(signal.SIGHUP)  # a snapshot, and on
+    _until(second, "Snapshotting solver state")
+    _until(second, "Iteration")
+    second.send_signal(number)
+    second.stderr.read()
+    assert second.wait(60) == 0
+    assert len(list(tmp_path.glob("*.solverstate"))) == 3
+
+    third = inside(*command[:3], RESUME="0")
+    assert "Iteration 0 (" in _until(third, "Iteration")[-1]
+
+
+@pytest.mark.caffe
+def test_a_half_written_snapshot_is_not_taken(inside, tmp_path) -> None:
+    (tmp_path / "snapshot_iter_900.solverstate").write_bytes(b"")
+    (tmp_path / "snapshot_iter_800.solverstate").write_bytes(b"state without its weights")
+    process = inside("caffe", "train", "-solver", "solver.prototxt")
+    assert "Iteration 0 (" in _until(process, "Iteration")[-1]
+
+
+@pytest.mark.caffe
+@pytest.mark.slow
+def test_table2_is_stopped_and_taken_up(inside, tmp_path) -> None:
+    """From raw images in /data, stopped while it trains; the same command ends it."""
+    draw = ["data_prep", "sample", "--per-anp", "12", "--out", str(tmp_path)]
+    assert inside(*draw).wait(120) == 0
+    command = ["table2", "--smoke", "--rows", "xs_resnet50"]
+    options = {"DATA_PREP": "--min-images 10 --size 64"}
+    first = inside(*command, **options)
+    log = tmp_path / "results" / "runs" / "xs_resnet50" / "train.log"
+    deadline = time.monotonic() + 200
+    while not (log.exists() and "Iteration 5" in log.read_text()):
+        assert first.poll() is None and time.monotonic() < deadline, first.stderr.read()
+        time.sleep(0.2)
+    first.terminate()
+    first.stderr.read()
+    assert first.wait(60) in (1, 130)
+    events = list(train_log.read(log.read_text().splitlines()))
+    assert any(isinstance(event, train_log.Snapshot) for event in events)
+    assert list(log.parent.glob("snapshot_iter_*.solverstate"))
+
+
+def test_a_command_that_is_none_says_what_there_is(inside) -> None:
+    process = inside("tabel2")
+    assert process.wait(10) == 127
+    assert "no command 'tabel2': table2, reproduce" in process.stderr.read()
+
+
+def test_an_empty_data_folder_says_what_belongs_there(inside, tmp_path) -> None:
+    process = inside("table2", "--smoke")
+    assert process.wait(60) == 1
+    assert f"mount your data there (-v FOLDER:{tmp_path})" in process.stderr.read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_root_becomes_the_owner_of_the_data(inside, tmp_path) -> None:
+    # Outside of pytest's folders, which nobody else may enter.
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chown(folder, 1234, 2345)
+        options = {"XRESNET_USER_SET": "", "XRESNET_DATA": folder}
+        entry = shutil.copy(DOCKER / "entrypoint.sh", folder)
+        os.chmod(folder, 0o755)
+
+        def ids(**variables: str) -> str:
+            process = subprocess.run(
+                [entry, "id"],
+                capture_output=True,
+                text=True,
+                cwd="/",
+                env={**os.environ, **options, **variables},
+            )
+            return re.sub(r"\([^)]*\)", "", process.stdout.strip()) or process.stderr
+
+        assert ids().startswith("uid=1234 gid=2345 groups=2345")
+        assert ids(RUN_AS="77:88").startswith("uid=77 gid=88")
+        assert ids(RUN_AS="0:0").startswith("uid=0 gid=0")
+        os.chown(folder, 0, 0)
+        assert ids().startswith("uid=1000 gid=1000")
+
+
+def test_the_health_check_tells_a_caffe_that_stands_still(tmp_path) -> None:
+    def check(*stats: str) -> tuple[int, str]:
+        """The answer for processes with these lines in /proc/PID/stat."""
+        shutil.rmtree(tmp_path / "proc", ignore_errors=True)
+        for pid, line in enumerate(stats, start=1):
+            (tmp_path / "proc" / str(pid)).mkdir(parents=True)
+            (tmp_path / "proc" / str(pid) / "stat").write_text(f"{pid} {line}\n")
+        env = {**os.environ, "TMPDIR": str(tmp_path), "PROC": str(tmp_path / "proc")}
+        done = subprocess.run([DOCKER / "healthcheck.sh"], env=env, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    def stat(name: str, user: int, system: int) -> str:
+        return f"({name}) S 1 1 1 0 -1 4194304 9 9 0 0 {user} {system} 0 0 20 0 4 0 1"
+
+    healthy = (0, "")
+    assert check(stat("bash", 1, 1)) == healthy
+    assert check(stat("bash", 1, 1), stat("caffe", 5, 5)) == healthy
+    assert check(stat("bash", 1, 1), stat("caffe", 5, 6)) == healthy
+    status, said = check(stat("bash (or so)", 9, 9), stat("caffe", 5, 6))
+    assert status == 1 and "done nothing" in said
+    assert check(stat("bash", 1, 1)) == healthy
+    assert check(stat("ld-2.31.so", 5, 6)) == healthy  # another training
+    assert check(stat("ld-2.31.so", 5, 6))[0] == 1
+
+
+def test_the_page_of_curves(tmp_path) -> None:
+    (tmp_path / "runs" / "xs").mkdir(parents=True)
+    log = [
+        "I1120 21:00:00.000000  7 solver.cpp:239] Iteration 0 (0 iter/s, 0s/20 iters), loss = 6",
+        "I1120 21:00:00.000000  7 solver.cpp:258]     Train net output #0: "
+        "loss_anp = 6.5 (* 1 = 6.5 loss)",
+        "I1120 21:00:00.000000  7 sgd_solver.cpp:112] Iteration 0, lr = 0.001",
+        "I1120 21:00:09.000000  7 solver.cpp:347] Iteration 20, Testing net (#0)",
+        "I1120 21:00:09.000000  7 solver.cpp:414]     Test net output #0: top1_anp = 0.25",
+    ]
+    (tmp_path / "runs" / "xs" / "train.log").write_text("\n".join(log))
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import curves, pathlib;"
+    script += "print(curves.page(pathlib.Path(sys.argv[2])))"
+    command = [sys.executable, "-c", script, DOCKER, tmp_path]
+    page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "<h2>runs/xs</h2>" in page and page.count("<svg") == 2
+    assert "loss_anp 6.5" in page and "top1_anp 0.25" in page
