@@ -317,12 +317,45 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     return result
 
 
+def as_text(result: dict[str, Any]) -> str:
+    """An evaluation for people."""
+    lines = [f"{result['name']}: {result['images']:,} test images ({result['agrees']})"]
+    for task, values in result["tasks"].items():
+        for k in KS:
+            v = values[f"top{k}"]
+            low, high = v["interval"]
+            lines.append(
+                f"  {task:5} top-{k} {v['percent']:6.2f}%  [{low:.2f}, {high:.2f}]  "
+                f"{v['correct']:,} right"
+            )
+    if confused := result.get("confusion"):
+        for kind, words in (("same_noun", "the same noun"), ("same_adjective", "the adjective")):
+            part = confused[kind]
+            lines.append(
+                f"  of {confused['wrong']:,} wrong ANPs {part['share']:.1%} have {words} right "
+                f"(by chance {part['by_chance']:.1%})"
+            )
+    for task, values in result.get("against", {}).get("tasks", {}).items():
+        for k in KS:
+            v = values[f"top{k}"]
+            low, high = v["interval"]
+            lines.append(
+                f"  {task:5} top-{k} {v['difference']:+.2f} points against "
+                f"{result['against']['b']} [{low:+.2f}, {high:+.2f}], McNemar p = {v['p']:.2g}"
+            )
+    return "\n".join(lines)
+
+
 def net_of(folder: Path, snapshot: str = "last") -> Net:
     """The net in a run's folder at `snapshot`: last, best, an iteration, or a .caffemodel.
+
+    `folder` may also be a .caffemodel in a run's folder.
 
     Raises:
         UserError: no run there, or no such snapshot.
     """
+    if folder.suffix == ".caffemodel":
+        folder, snapshot = folder.parent, str(folder)
     model, deploy = folder / "net.prototxt", folder / "deploy.prototxt"
     for path in (model, deploy):
         if not path.exists():

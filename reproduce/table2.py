@@ -7,6 +7,7 @@ import io
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,12 +19,15 @@ from basics.files import write, write_json
 from data_prep.classes import TASKS
 from netgen.catalog import CATALOG
 from netgen.paper import paper
+from reproduce import evaluate
 from reproduce.data import Data
-from reproduce.plateau import Stage, Stages
+from reproduce.plateau import Plateau, Schedule, Stage, Stages
 from reproduce.run import Run, run_all
 from reproduce.training import Training
 
-ROWS = ("resnet50", "x0_resnet50", "xi_resnet50", "xs_resnet50")
+# Every net of the table that there is to train, in its order; the rehearsal takes the last four.
+ROWS = tuple(row["net"] for row in paper()["table2"] if row["net"] and CATALOG[row["net"]].trained)
+SMOKE_ROWS = ("resnet50", "x0_resnet50", "xi_resnet50", "xs_resnet50")
 METRICS = ("top1", "top5")
 
 
@@ -38,7 +42,8 @@ class Setting:
     what: str
     net: tuple[str, ...]
     solver: tuple[str, ...]
-    stages: tuple[Stage, ...]
+    schedule: Schedule
+    rows: tuple[str, ...] = ROWS
 
 
 # A quarter of the paper's width and half its depth, from scratch. BatchNorm's running statistics
@@ -55,7 +60,16 @@ SMOKE = Setting(
         *("--cpu", "--seed", "1", "--test-interval", "0"),
         *("--display", "10", "--snapshot", "100"),
     ),
-    stages=(Stage(0.02, 280), Stage(0.002, 350)),
+    schedule=Stages((Stage(0.02, 280), Stage(0.002, 350))),
+    rows=SMOKE_ROWS,
+)
+
+PAPER = Setting(
+    name="by the paper's recipe",
+    what="the nets that are asked for, trained by the plateau rule until convergence",
+    net=(),
+    solver=(),
+    schedule=Plateau(),
 )
 
 
@@ -63,24 +77,31 @@ def table2(
     data: Path,
     out: Path,
     setting: Setting,
-    rows: tuple[str, ...] = ROWS,
+    rows: tuple[str, ...] | None = None,
     jobs: int | None = None,
+    gpu: str | None = None,
+    weights: Path | None = None,
+    deepsentibank: tuple[Path, Path] | None = None,
 ) -> dict[str, Any]:
-    """Train, test and tabulate `rows`; writes table2.md, .csv and .json into `out`.
+    """Train, test and tabulate `rows`; writes table2.md, .csv, .json and .tex into `out`.
 
-    `jobs` nets train at a time and share the cores; as many as there are cores
-    unless said otherwise, for small nets use one core better than one net uses many.
+    `jobs` nets train at a time and share the cores: on a CPU as many as there
+    are cores unless said otherwise, for small nets use one core better than
+    one net uses many; on a GPU one. `weights` is a folder of initial .caffemodels named by
+    net (`xs_resnet50.caffemodel`). `deepsentibank` are its .caffemodel and
+    its class list.
 
     Raises:
         UserError: unknown rows, no LMDBs in `data`, or a Caffe that fails.
     """
+    rows = rows or setting.rows
     for row in rows:
         if row not in ROWS:
             raise UserError(
                 f"unknown row {row!r}{near_miss(row, ROWS)}; there are {', '.join(ROWS)}"
             )
     found = Data.read(data)
-    jobs = jobs or os.cpu_count() or 1
+    jobs = jobs or (1 if gpu is not None else os.cpu_count() or 1)
     runs = {}
     for net, task in ((row, task) for row in rows for task in _tasks(row)):
         name = f"{net}_{task}" if task else net
@@ -90,70 +111,104 @@ def table2(
             argv=[net, *choice, *setting.net],
             data=found,
             folder=out / "runs" / name,
-            schedule=Stages(setting.stages),
+            schedule=setting.schedule,
             solver=list(setting.solver),
+            weights=_initial(weights, net),
+            gpu=gpu,
             threads=max(1, (os.cpu_count() or 1) // jobs),
-            fresh=True,
+            fresh=setting is SMOKE,
         )
         runs[net, task] = Run(training)
     results = run_all(runs, jobs)
+    if deepsentibank:
+        folder = out / "runs" / "deepsentibank"
+        results["deepsentibank", "anp"] = evaluate.deepsentibank(*deepsentibank, found, folder, gpu)
     table = {
-        "table": _rows(rows, found.classes, results),
-        "setting": {"name": setting.name, "what": setting.what},
+        "table": _rows(found.classes, results),
+        "setting": {"name": setting.name, "what": setting.what, "net": list(setting.net)},
         "data": found.facts(),
-        "runs": list(results.values()),
-        "versions": _versions(),
+        "runs": [results[key] for key in runs],
+        "versions": versions(),
         "source": paper()["source"],
     }
     write_json(out / "table2.json", table)
     write(out / "table2.csv", _csv(table["table"]))
     write(out / "table2.md", markdown(table))
+    write(out / "table2.tex", latex(table))
     return table
 
 
 def markdown(table: dict[str, Any]) -> str:
-    """The table as the paper sets it, its figures in brackets behind ours."""
+    """The table as the paper sets it: ours, the paper's figure in brackets, our 95% interval."""
     data = table["data"]
     classes = ", ".join(f"{data['classes'][task]} {task}" for task in TASKS)
     lines = [
         f"# Table 2 ({table['setting']['name']})",
         "",
         f"{table['setting']['what'][0].upper()}{table['setting']['what'][1:]}. In brackets: "
-        "the paper's figures, for full-size nets on its own data.",
+        "the paper's figures, for full-size nets on its own data; then our 95% interval over "
+        "test images, and the difference to the paper.",
         "",
         f"{data['train']:,} training and {data['test']:,} test images; classes: {classes}.",
         "",
-        "| Net | Task | Params (M) | Top-1 (%) | Top-5 (%) |",
-        "|---|---|---:|---:|---:|",
+        "| Net | Task | Params (M) | Top-1 (%) | Interval | Diff. | Top-5 (%) | Interval | Diff. |",
+        "|---|---|---:|---:|---|---:|---:|---|---:|",
     ]
-    shown = None
-    for row in table["table"]:
-        net = "" if row["row"] == shown else row["row"]
-        params = "" if net == "" and row["shared"] else _cell(row, "params")
-        cells = [net, paper()["tasks"][row["task"]], params, *(_cell(row, m) for m in METRICS)]
+    for row, net, params in _shown(table):
+        cells = [net, paper()["tasks"][row["task"]], params]
+        for metric in METRICS:
+            cells += [_cell(row, metric), _interval(row, metric), _difference(row, metric)]
         lines.append("| " + " | ".join(cells) + " |")
-        shown = row["row"]
     return "\n".join(lines) + "\n"
 
 
-def _rows(rows: tuple[str, ...], classes: dict[str, int], results: dict) -> list[dict[str, Any]]:
+def latex(table: dict[str, Any]) -> str:
+    """The table for a paper (needs the package booktabs)."""
+    lines = [
+        f"% {table['setting']['name']}: {table['setting']['what']}; in brackets: the paper's",
+        r"\begin{tabular}{llrrr}",
+        r"\toprule",
+        r" & Task & \#Params & Top-1 & Top-5 \\",
+        r"\midrule",
+    ]
+    for row, net, params in _shown(table):
+        task = paper()["tasks"][row["task"]]
+        cells = [net, task, params, _cell(row, "top1"), _cell(row, "top5")]
+        lines.append(" & ".join(cells).replace("–", "--") + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _shown(table: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Each row with its net's name and parameters, where they are not those of the row above."""
+    shown = None
+    for row in table["table"]:
+        net = "" if row["row"] == shown else row["row"]
+        yield row, net, "" if net == "" and row["shared"] else _cell(row, "params")
+        shown = row["row"]
+
+
+def _rows(classes: dict[str, int], results: dict) -> list[dict[str, Any]]:
     """One record a net and task: ours and the paper's parameters, top-1 and top-5."""
     found = []
     for line in paper()["table2"]:
         chance = line["row"] == "Chance"
-        if not chance and line["net"] not in rows:
-            continue
         for task in paper()["tasks"]:
-            record = {"row": line["row"], "task": task, "shared": False}
+            result = results.get((line["net"], task)) or results.get((line["net"], None))
+            if (not chance and not result) or task not in line["top1"]:
+                continue
+            record: dict[str, Any] = {"row": line["row"], "task": task, "shared": False}
             if chance:
                 record |= {"params": None, **_chance(classes[task])}
             else:
-                single = CATALOG[line["net"]].single_task
-                result = results[line["net"], task if single else None]
-                record |= {"params": result["params"] / 1e6, "shared": not single}
-                record |= {m: 100 * result["outputs"][f"{m}_{task}"] for m in METRICS}
+                params = result.get("params")
+                record["params"] = None if params is None else params / 1e6
+                record["shared"] = (line["net"], None) in results
+                for m in METRICS:
+                    record[m] = result["tasks"][task][m]["percent"]
+                    record[f"{m}_low"], record[f"{m}_high"] = result["tasks"][task][m]["interval"]
             record["paper_params"] = line["params"].get(task, line["params"].get("all"))
             record |= {f"paper_{m}": line[m][task] for m in METRICS}
+            record |= {f"{m}_difference": record[m] - record[f"paper_{m}"] for m in METRICS}
             found.append(record)
     return found
 
@@ -168,12 +223,33 @@ def _cell(row: dict[str, Any], name: str) -> str:
     return "–" if ours is None else f"{ours:.2f} ({papers:.2f})"
 
 
+def _interval(row: dict[str, Any], metric: str) -> str:
+    return (
+        f"{row[f'{metric}_low']:.1f}–{row[f'{metric}_high']:.1f}" if f"{metric}_low" in row else ""
+    )
+
+
+def _difference(row: dict[str, Any], metric: str) -> str:
+    return f"{row[f'{metric}_difference']:+.2f}"
+
+
 def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _initial(folder: Path | None, net: str) -> tuple[Path, ...]:
+    """The net's initial weights in `folder`; none where no folder is given."""
+    if folder is None:
+        return ()
+    path = folder / f"{net}.caffemodel"
+    if not path.exists():
+        raise UserError(f"{path}: no initial weights of {net}; see `python -m netgen.weights`")
+    return (path,)
 
 
 def _tasks(net: str) -> list[str | None]:
@@ -181,7 +257,7 @@ def _tasks(net: str) -> list[str | None]:
     return list(paper()["tasks"]) if CATALOG[net].single_task else [None]
 
 
-def _versions() -> dict[str, Any]:
+def versions() -> dict[str, Any]:
     """The software and machine that made the table."""
     packages = ("numpy", "protobuf", "lmdb", "opencv-python-headless", "xresnet-caffe")
     commit = subprocess.run(

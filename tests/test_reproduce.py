@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 
 from basics.cli import UserError
-from reproduce.plateau import Stage
-from reproduce.table2 import SMOKE, Setting, table2
+from reproduce.plateau import Stage, Stages
+from reproduce.table2 import SMOKE, SMOKE_ROWS, Setting, table2
 
 TINY = Setting(
     name="tiny",
     what="a test",
     net=("--width", "4", "--blocks", "1,1,1,2", "--batch", "8"),
     solver=("--cpu", "--seed", "1", "--test-interval", "0", "--display", "1", "--snapshot", "4"),
-    stages=(Stage(0.02, 6), Stage(0.002, 9)),
+    schedule=Stages((Stage(0.02, 6), Stage(0.002, 9))),
+    rows=SMOKE_ROWS,
 )
 
 
@@ -55,6 +56,7 @@ def test_every_row_is_trained_tested_and_written(caffe_tools, drawn, tmp_path):
     with (tmp_path / "table2.csv").open() as file:
         assert [row["task"] for row in csv.DictReader(file)][:3] == ["noun", "adj", "anp"]
     assert "| XS-ResNet-50 | Noun |" in (tmp_path / "table2.md").read_text()
+    assert r"\bottomrule" in (tmp_path / "table2.tex").read_text()
     assert table["versions"]["caffe"] == "1.0.0"
 
     # Once more: all is there.
@@ -95,7 +97,7 @@ def test_ctrl_c_leaves_a_snapshot_from_which_the_next_call_goes_on(caffe_tools, 
     assert "Traceback" not in stderr
     (state,) = log.parent.glob("snapshot_iter_*.solverstate")
     at = int(state.stem.rsplit("_", 1)[1])
-    assert 0 < at < SMOKE.stages[0].until
+    assert 0 < at < SMOKE.schedule.stages[0].until
 
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     while f"Resuming from {state}" not in log.read_text():
@@ -108,7 +110,7 @@ def test_ctrl_c_leaves_a_snapshot_from_which_the_next_call_goes_on(caffe_tools, 
 @pytest.mark.caffe
 def test_a_caffe_that_fails_is_quoted_with_its_log(caffe_tools, drawn, tmp_path):
     net = (*TINY.net, "--mean-file", "missing.binaryproto")
-    broken = Setting("broken", "a test", net, TINY.solver, TINY.stages)
+    broken = Setting("broken", "a test", net, TINY.solver, TINY.schedule)
     with pytest.raises(UserError, match=r"caffe train failed: .*; see .*train\.log"):
         table2(drawn, tmp_path, broken, ("x0_resnet50",))
     assert not (tmp_path / "table2.json").exists()

@@ -1,0 +1,222 @@
+"""The paper's Figures 5 and 6, and the curves of a training, as pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+
+from basics.cli import UserError
+from basics.files import write
+from netgen.paper import paper
+from reproduce.history import History
+from reproduce.plateau import Decision
+from reproduce.weights import cross_weights
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+plt.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "svg.fonttype": "none",  # text as text: small, and it can be selected
+        "svg.hashsalt": "xresnet",  # the same picture is the same file
+        "legend.frameon": False,
+    }
+)
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # for every eye
+FORMATS = {".svg", ".png", ".pdf"}
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a picture: .svg, .png or .pdf.
+
+    Raises:
+        UserError: another suffix, or the place cannot be written.
+    """
+    return write(path, render(figure, path.suffix.lower()))
+
+
+def render(figure: Figure, suffix: str = ".svg") -> bytes:
+    """The picture's bytes."""
+    if suffix not in FORMATS:
+        raise UserError(f"a picture is {', '.join(sorted(FORMATS))}, not {suffix or 'nameless'}")
+    target = io.BytesIO()
+    metadata = {"Date": None} if suffix == ".svg" else None
+    figure.savefig(target, format=suffix[1:], dpi=150, bbox_inches="tight", metadata=metadata)
+    plt.close(figure)
+    return target.getvalue()
+
+
+def figure5(weights: Path) -> Figure:
+    """Cross-residual weights, sorted by channel: a plot a layer, a curve a Source-Target.
+
+    "Learned unnormalized cross-residual weights (sorted) ... Left and right
+    plots show cross-residual weights of the first and second (feed-forward
+    direction) cross-residual layers" (Figure 5).
+    """
+    blocks = cross_weights(weights)
+    figure, axes = plt.subplots(
+        1, len(blocks), figsize=(4 * len(blocks), 3), sharey=True, squeeze=False
+    )
+    for axis, (block, curves) in zip(axes[0], blocks.items()):
+        for colour, ((source, target), values) in zip(COLOURS, sorted(curves.items())):
+            label = f"{_title(source)}-{_title(target)}"
+            axis.plot(np.sort(values), color=colour, linewidth=1.2, label=label)
+        axis.axhline(0, color="black", linewidth=0.6)
+        axis.set(title=block, xlabel="channel, sorted")
+        axis.margins(x=0)
+    axes[0][0].set_ylabel("cross-residual weight")
+    axes[0][0].legend(fontsize=8, title="Source-Target", title_fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
+    """How the cross weights moved: mean and middle 80% a layer, over (iteration, weights).
+
+    Raises:
+        UserError: fewer than two snapshots.
+    """
+    if len(snapshots) < 2:
+        raise UserError("a change needs two snapshots; `train --keep N` keeps more of them")
+    found = [(iteration, cross_weights(path)) for iteration, path in snapshots]
+    blocks = list(found[0][1])
+    iterations = [iteration for iteration, _ in found]
+    figure, axes = plt.subplots(
+        1, len(blocks), figsize=(4 * len(blocks), 3), sharey=True, squeeze=False
+    )
+    for axis, block in zip(axes[0], blocks):
+        for colour, pair in zip(COLOURS, sorted(found[0][1][block])):
+            values = np.array([weights[block][pair] for _, weights in found])
+            label = f"{_title(pair[0])}-{_title(pair[1])}"
+            axis.plot(iterations, values.mean(axis=1), "o-", color=colour, ms=3, label=label)
+            low, high = np.quantile(values, [0.1, 0.9], axis=1)
+            axis.fill_between(iterations, low, high, color=colour, alpha=0.08)
+        axis.axhline(0, color="black", linewidth=0.6)
+        axis.set(title=block, xlabel="iteration")
+    axes[0][0].set_ylabel("mean weight; band: middle 80%")
+    axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def cross_statistics(weights: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Figure 5 in numbers: block -> Source-Target -> mean, deviation, extremes, share above 0.
+
+    The paper observes "mostly non-negative" weights, few near zero or one.
+    """
+    return {
+        block: {
+            f"{_title(s)}-{_title(t)}": {
+                "mean": float(v.mean()),
+                "sd": float(v.std()),
+                "min": float(v.min()),
+                "max": float(v.max()),
+                "non_negative": float((v >= 0).mean()),
+                "channels": len(v),
+            }
+            for (s, t), v in sorted(curves.items())
+        }
+        for block, curves in cross_weights(weights).items()
+    }
+
+
+def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
+    """Images beside their five best adjectives, ANPs and nouns, as in Figure 6."""
+    tasks = [task for task in ("adj", "anp", "noun") if task in predictions[0]]
+    heads = {"adj": "Adjectives", "anp": "Adj-Noun Pairs", "noun": "Nouns"}
+    n = len(predictions)
+    figure, axes = plt.subplots(
+        n,
+        1 + len(tasks),
+        figsize=(2 + 1.7 * len(tasks), 1.35 * n + 0.3),
+        squeeze=False,
+        gridspec_kw={"width_ratios": [1.3] + [1] * len(tasks)},
+    )
+    for row, prediction in zip(axes, predictions):
+        pixels = cv2.imread(prediction["image"])
+        row[0].imshow(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+        for axis, task in zip(row[1:], tasks):
+            words = [entry["class"].replace("_", " ") for entry in prediction[task]]
+            axis.text(0, 0.95, "\n".join(words), va="top", transform=axis.transAxes)
+        for axis in row:
+            axis.axis("off")
+    for axis, task in zip(axes[0][1:], tasks):
+        axis.set_title(heads[task], loc="left", fontweight="bold", fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def curves(name: str, history: History, decisions: Sequence[Decision], epoch: int) -> Figure:
+    """Losses, test accuracies and the rate's drops over a training's iterations."""
+    tops = sorted({k for test in history.tests.values() for k in test.outputs if k[:4] == "top1"})
+    figure, axes = plt.subplots(1, 1 + bool(tops), figsize=(4.5 * (1 + bool(tops)), 2.9))
+    axes = np.atleast_1d(axes)
+    steps = [history.steps[i] for i in sorted(history.steps)]
+    x = np.array([step.iteration / epoch for step in steps])
+    tasks = sorted({key for step in steps for key in step.outputs if key.startswith("loss")})
+    for colour, key in zip(COLOURS, tasks):
+        values = np.array([step.outputs.get(key, np.nan) for step in steps])
+        axes[0].plot(x, values, color=colour, linewidth=0.5, alpha=0.25)
+        axes[0].plot(*_smooth(x, values), color=colour, linewidth=1.3, label=_title(key[5:]))
+        tests = [
+            (i / epoch, t.outputs[key])
+            for i, t in sorted(history.tests.items())
+            if key in t.outputs
+        ]
+        if tests:
+            axes[0].plot(*zip(*tests), "o--", color=colour, ms=2.5, linewidth=0.8)
+    axes[0].set(title=f"{name}: loss", xlabel="epoch", ylabel="loss (dashed: test)")
+    axes[0].set_ylim(bottom=0)
+    if tasks:
+        axes[0].legend(fontsize=8)
+    for key in tops:
+        colour = (
+            COLOURS[tasks.index("loss" + key[4:]) % len(COLOURS)]
+            if "loss" + key[4:] in tasks
+            else None
+        )
+        tests = [(i / epoch, 100 * t.outputs[key]) for i, t in sorted(history.tests.items())]
+        axes[1].plot(*zip(*tests), "o-", color=colour, ms=2.5, linewidth=1.2, label=_title(key[5:]))
+    if tops:
+        axes[1].set(title="top-1 on the test images", xlabel="epoch", ylabel="%")
+        axes[1].legend(fontsize=8)
+    for axis in axes:
+        for decision in decisions:
+            if decision.action == "drop":
+                axis.axvline(
+                    decision.iteration / epoch, color="black", linewidth=0.7, linestyle=":"
+                )
+                axis.annotate(
+                    f"lr {decision.lr:g}",
+                    (decision.iteration / epoch, 1),
+                    xycoords=("data", "axes fraction"),
+                    fontsize=7,
+                    rotation=90,
+                    va="top",
+                    ha="right",
+                )
+    figure.tight_layout()
+    return figure
+
+
+def _smooth(x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of groups of points, so that at most some sixty are left."""
+    width = max(1, len(values) // 60)
+    n = len(values) // width * width
+    return x[:n].reshape(-1, width).mean(axis=1), values[:n].reshape(-1, width).mean(axis=1)
+
+
+def _title(task: str) -> str:
+    return paper()["tasks"].get(task, task)

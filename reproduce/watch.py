@@ -1,0 +1,56 @@
+"""A training's curves so far, as a picture or as a page that shows itself anew."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+
+from basics.cli import UserError
+from basics.files import read_text, write
+from reproduce import figures
+from reproduce.history import History
+from reproduce.training import read_decisions
+
+REFRESH = 30  # seconds
+
+
+def watch(run: Path, out: Path, every: float | None = None) -> Path:
+    """Write the curves of the run in folder `run` to `out`.
+
+    Raises:
+        UserError: no training there yet.
+    """
+    picture = curves(run)
+    suffix = out.suffix.lower()
+    if suffix in (".html", ".htm"):
+        return write(out, _page(run, figures.render(picture).decode(), every or REFRESH))
+    return figures.save(picture, out)
+
+
+def curves(run: Path) -> figures.Figure:
+    """The run's curves."""
+    history = History.read(run / "train.log")
+    if not history.steps:
+        raise UserError(f"{run}: no iteration in its train.log yet")
+    return figures.curves(run.name, history, read_decisions(run), epoch_of(run))
+
+
+def epoch_of(run: Path) -> int:
+    """Iterations of an epoch of the run."""
+    return json.loads(read_text(run / "run.json"))["epoch"]
+
+
+def _page(run: Path, svg: str, every: float) -> str:
+    rows = "".join(
+        f"<tr><td>{d.iteration:,}<td>{d.action}<td>{d.lr:g}<td>{html.escape(d.why)}"
+        for d in reversed(read_decisions(run))
+    )
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8">
+<meta http-equiv="refresh" content="{every:g}"><title>{html.escape(run.name)}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body{{font:15px system-ui,sans-serif;margin:1rem auto;max-width:60rem;padding:0 1rem}}
+svg{{width:100%;height:auto}}td,th{{padding:.15rem .8rem .15rem 0;text-align:left}}</style>
+<h1>{html.escape(run.name)}</h1>{svg[svg.index("<svg") :]}
+<table><tr><th>iteration<th>decision<th>rate<th>why</tr>{rows}</table></html>
+"""
