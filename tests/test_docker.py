@@ -97,7 +97,7 @@ def test_the_image_has_what_pyproject_asks_for(root) -> None:
     )
     wanted = set(re.findall(r'^ *"([\w-]+)', block[1], re.MULTILINE))
     pinned = set(re.findall(r"^([\w-]+)==", (DOCKER / "python.txt").read_text(), re.MULTILINE))
-    assert pinned == wanted
+    assert pinned >= wanted, "run docker/pin.sh"
 
 
 def test_the_image_has_every_package_of_ours(root) -> None:
