@@ -48,10 +48,11 @@ RUN /venv/bin/pip install --quiet --no-index --no-deps --find-links /fetch/wheel
 
 FROM ${DEBIAN} AS toolkit-13
 COPY docker/toolkit.sh docker/nvidia.txt /src/docker/
-RUN --network=none --mount=type=bind,from=fetch-nvidia,source=/fetch,target=/fetch \
+COPY --from=fetch-nvidia /fetch/nvidia /wheels
+RUN --network=none --mount=type=bind,from=fetch,source=/fetch,target=/fetch \
     apt-get install -y -qq --no-install-recommends /fetch/python/*.deb \
     && python3 -m venv /venv \
-    && PATH=/venv/bin:$PATH /src/docker/toolkit.sh /opt/cuda /fetch/nvidia
+    && PATH=/venv/bin:$PATH /src/docker/toolkit.sh /opt/cuda /wheels
 
 # NVIDIA's image: of CUDA 12 the wheels lack nvcc itself. cuDNN and NCCL lie outside of
 # its toolkit; its files run on Debian as well.
@@ -77,8 +78,8 @@ COPY docker/patches /src/docker/patches
 # For Maxwell and Pascal: CUDA=12, ARCHS="52 60 61 70 75 80 86 89 90", PTX=90.
 ARG ARCHS="75 80 86 89 90 100 120"
 ARG PTX=120
-RUN --network=none --mount=type=bind,from=fetch,source=/fetch,target=/fetch \
-    ARCHS="$ARCHS" PTX="$PTX" /src/docker/build.sh cuda /fetch/source/*.tar.gz /opt/caffe
+COPY --from=fetch /fetch/source /src
+RUN --network=none ARCHS="$ARCHS" PTX="$PTX" /src/docker/build.sh cuda /src/*.tar.gz /opt/caffe
 # What runs, without what compiles: 1.2 GB less.
 COPY docker/runtime.sh /src/docker/
 RUN --network=none /src/docker/runtime.sh /opt/cuda /opt/runtime/cuda
@@ -113,10 +114,10 @@ FROM ${DEBIAN} AS project
 RUN --network=none --mount=type=bind,from=fetch,source=/fetch,target=/fetch \
     apt-get install -y -qq --no-install-recommends /fetch/python/*.deb
 COPY docker/python.txt /src/docker/
-RUN --network=none --mount=type=bind,from=fetch,source=/fetch,target=/fetch \
-    python3 -m venv --without-pip /opt/venv && python3 -m venv /tmp/pip \
+COPY --from=fetch /fetch/wheels /wheels
+RUN --network=none python3 -m venv --without-pip /opt/venv && python3 -m venv /tmp/pip \
     && /tmp/pip/bin/pip --python /opt/venv/bin/python install --quiet --no-index --no-deps \
-        --require-hashes --find-links /fetch/wheels -r /src/docker/python.txt \
+        --require-hashes --find-links /wheels -r /src/docker/python.txt \
     && echo /opt/xresnet >/opt/venv/lib/python3.11/site-packages/xresnet.pth
 COPY . /opt/xresnet
 

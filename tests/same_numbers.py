@@ -46,11 +46,11 @@ for name, blobs in net.params.items():
         if kind == "Scale":
             blob.data[...] = rng.uniform(0.5, 1, shape) if i == 0 else rng.uniform(-0.2, 0.2, shape)
         else:
-            fan = max(1, int(np.prod(shape[1:])))
+            fan = max(1, int(np.prod(shape[1:])))  # no larger: a softmax must not saturate
             blob.data[...] = rng.normal(0, (2.0 / fan) ** 0.5 if i == 0 else 0.1, shape)
 for name in [n for n in net.blobs if n == "data" or n.startswith("label")]:
     shape = net.blobs[name].data.shape
-    drawn = rng.randint(0, 3, shape) if name != "data" else rng.normal(0, 60, shape)
+    drawn = rng.randint(0, 3, shape) if name != "data" else rng.normal(0, 1, shape)
     net.blobs[name].data[...] = drawn
 found = dict(("out " + k, v.copy()) for k, v in net.forward().items())
 net.backward()
@@ -100,6 +100,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     A gradient that is nought but for rounding (a bias before a BatchNorm) has no scale of
     its own: 1e-3 is it then.
     """
+    assert np.isfinite(ours).all() and np.isfinite(theirs).all()
     return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-3))
 
 
