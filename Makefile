@@ -26,6 +26,7 @@ demo: setup $(DEMO)/vso/ontology.txt
 	$(RUN) -m data_prep split --images $(DEMO)/vso --out $(DEMO)/data
 	$(RUN) -m data_prep lmdb --images $(DEMO)/vso --size 64 --out $(DEMO)/data
 	$(RUN) -m reproduce table2 --smoke --data $(DEMO)/data --out $(DEMO)
+	@echo 'open this in a browser:' && $(RUN) -m reproduce report $(DEMO)
 
 $(DEMO)/vso/ontology.txt: | setup
 	$(RUN) -m data_prep sample --out $(DEMO)/vso

@@ -67,6 +67,11 @@ examples:
   python -m reproduce watch runs/xs --every 60
 """
 
+REPORT_EXAMPLES = """\
+examples:
+  python -m reproduce report work/demo
+"""
+
 GRID_EXAMPLES = """\
 examples:
   python -m reproduce grid reproduce/grids/cifar.json --data data/cifar --out runs/study
@@ -82,6 +87,7 @@ def parser() -> cli.Parser:
     _grid_parser(commands)
     _eval_parser(commands)
     _figure_parsers(commands)
+    _report_parser(commands)
     return p
 
 
@@ -246,6 +252,18 @@ def _figure_parsers(commands: argparse._SubParsersAction) -> None:
     f.add_argument("--every", type=float, metavar="S", help="draw anew every S seconds")
 
 
+def _report_parser(commands: argparse._SubParsersAction) -> None:
+    r = commands.add_parser(
+        "report",
+        help="one self-contained page of all results",
+        description="Tables, curves, figures, example predictions, data, commands and hashes of "
+        "what `table2` or `grid` made, as one HTML page with nothing beside it.",
+        epilog=REPORT_EXAMPLES,
+    )
+    r.add_argument("results", type=Path, metavar="DIR", help="the --out of table2 or grid")
+    r.add_argument("--out", type=Path, metavar="FILE", help="default: DIR/report.html")
+
+
 def _image_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a run, or a .caffemodel in it")
     p.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders")
@@ -398,6 +416,13 @@ def _watch(args: argparse.Namespace, rest: list[str]) -> int:
         time.sleep(args.every)
 
 
+def _report(args: argparse.Namespace, rest: list[str]) -> int:
+    from reproduce import report
+
+    print(report.report(args.results, args.out))
+    return 0
+
+
 def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -411,6 +436,7 @@ COMMANDS = {
     "figure6": _figure6,
     "predict": _predict,
     "watch": _watch,
+    "report": _report,
 }
 
 
