@@ -13,7 +13,7 @@ debian() {
 
 mkdir -p "$(dirname "$1")"
 {
-    echo "X-ResNet in Caffe: BSD-2-Clause. Caffe: BSD-2-Clause, text below."
+    echo "X-ResNet in Caffe: BSD-2-Clause. Caffe: BSD-2-Clause."
     echo
     echo "== Debian packages (full texts: /usr/share/doc/PACKAGE/copyright)"
     dpkg-query -W -f '${Package} ${Version}\n' | while read -r name version; do
@@ -23,7 +23,7 @@ mkdir -p "$(dirname "$1")"
         [ -d "$prefix" ] || continue
         echo
         echo "== Debian 11 packages around Caffe ($prefix/usr/share/doc/PACKAGE/copyright)"
-        for folder in "$prefix"/usr/share/doc/*/; do
+        for folder in "$prefix"/usr/share/doc/*; do
             [ -r "$folder/copyright" ] || continue
             echo "$(basename "$folder"): $(debian "$folder/copyright")"
         done
@@ -33,7 +33,11 @@ mkdir -p "$(dirname "$1")"
         echo "== Python packages (full texts: /opt/venv, *.dist-info)"
         for file in /opt/venv/lib/python3*/site-packages/*.dist-info/METADATA; do
             name=$(sed -n 's/^Name: //p;/^Name: /q' "$file")
-            terms=$(sed -n 's/^License-Expression: //p;s/^License: //p;s/^Classifier: License :: OSI Approved :: //p' "$file" | head -n 1)
+            # The older field may hold a whole text: the classifier says it in three words.
+            terms=$(sed -n 's/^License-Expression: //p' "$file" | head -n 1)
+            [ -n "$terms" ] ||
+                terms=$(sed -n 's/^Classifier: License :: \(OSI Approved :: \)\{0,1\}//p' "$file" | paste -sd '|' | sed 's/|/, /g')
+            [ -n "$terms" ] || terms=$(sed -n 's/^License: //p' "$file" | head -n 1)
             echo "$name: ${terms:-see its *.dist-info}"
         done
     fi
