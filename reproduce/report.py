@@ -337,13 +337,13 @@ th[scope=row]{font-weight:600;white-space:nowrap}
 .numbers td{font-variant-numeric:tabular-nums;white-space:nowrap}
 tr.first td,tr.first th{border-top:1px solid var(--line)}
 .picture{display:block;width:100%;max-width:56rem;height:auto;margin:.6rem 0}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(19rem,1fr));gap:1rem}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(22rem,100%),1fr));gap:1rem}
 .card{margin:0;border:1px solid var(--line);border-radius:.5rem;padding:.8rem;display:grid;
 grid-template-columns:6rem 1fr;gap:0 .9rem}
 .card img{width:6rem;height:6rem;object-fit:cover;border-radius:.3rem;image-rendering:pixelated}
 .card figcaption{grid-column:1;font-size:.85rem;overflow-wrap:anywhere}
 .best{grid-column:2;grid-row:1/3;display:grid;grid-template-columns:auto auto auto;gap:0 .7rem;
-font-size:.8rem}
+font-size:.8rem;white-space:nowrap}
 .best h4{margin:0;font-size:.75rem;color:var(--soft)}
 .best ol{list-style:none;margin:0;padding:0}
 .right{color:var(--green);font-weight:700}

@@ -11,7 +11,18 @@ import pytest
 
 from basics.cli import UserError
 from data_prep.classes import Classes
-from reproduce.evaluate import Net, compare, confusion, evaluate, labels, net_of, ranks, records
+from reproduce.data import Data
+from reproduce.evaluate import (
+    Net,
+    compare,
+    confusion,
+    deepsentibank,
+    evaluate,
+    labels,
+    net_of,
+    ranks,
+    records,
+)
 from reproduce.forward import scores
 from reproduce.stats import bootstrap, mcnemar, paired_bootstrap
 from tests.test_reproduce_train import training
@@ -138,3 +149,33 @@ def test_confusions_go_to_the_same_noun_or_adjective_or_elsewhere():
     assert found["pairs"][0] == {
         "truth": "sad_dog", "guess": "happy_dog", "images": 2, "of": 4
     }  # fmt: skip
+
+
+def test_deepsentibank_is_scored_on_our_anps_among_its_outputs(drawn, tmp_path, monkeypatch):
+    """The scores are made up: the real net has 65 million weights."""
+    data = Data.read(drawn)
+    ours = list(data.names.anp)
+    outputs = [f"other_{i}" for i in range(2089)]
+    places = {name: 50 * i + 7 for i, name in enumerate(ours[1:])}  # it lacks our first ANP
+    for name, place in places.items():
+        outputs[place] = name
+    (tmp_path / "classes.json").write_text(json.dumps(outputs))
+    (tmp_path / "weights.caffemodel").write_bytes(b"")
+    truth = labels(drawn)["anp"]
+
+    def made_up(deploy, weights, images, *rest):
+        assert sum(1 for _ in images) == len(truth)
+        values = np.zeros((len(truth), 2089), np.float32)
+        values[:, 0] = 9  # an ANP that is none of ours
+        for row, label in zip(values, truth):
+            if ours[label] in places:
+                row[places[ours[label]]] = 1
+        return {"fc8-t": values}
+
+    monkeypatch.setattr("reproduce.evaluate.scores", made_up)
+    monkeypatch.setattr("reproduce.evaluate.generate", lambda argv: "")
+    found = deepsentibank(
+        tmp_path / "weights.caffemodel", tmp_path / "classes.json", data, tmp_path / "out"
+    )
+    assert found["missing"] == [ours[0]]
+    assert found["tasks"]["anp"]["top1"]["correct"] == int((truth != 0).sum())
