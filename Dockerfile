@@ -107,6 +107,8 @@ VOLUME /data
 HEALTHCHECK --interval=2m --timeout=10s --start-period=5m CMD ["healthcheck.sh"]
 ENTRYPOINT ["entrypoint.sh"]
 CMD ["caffe", "device_query", "-gpu", "all"]
+ARG REVISION=unknown
+LABEL org.opencontainers.image.revision="$REVISION"
 
 # ---- the project ---------------------------------------------------------------------
 
@@ -143,6 +145,8 @@ VOLUME /data
 HEALTHCHECK --interval=2m --timeout=10s --start-period=5m CMD ["healthcheck.sh"]
 ENTRYPOINT ["entrypoint.sh"]
 CMD ["table2", "--help"]
+ARG REVISION=unknown
+LABEL org.opencontainers.image.revision="$REVISION"
 
 # hadolint ignore=DL3006
 FROM caffe-cuda AS table2
