@@ -9,11 +9,15 @@
 #   4. losses, outputs and gradients against the same Caffe on the CPU, per blob
 #   5. SIGINT and resume; CAFFE_DETERMINISTIC: twice the same weights
 # OUT (work/gpu) gets every log and summary.md, rows for docs/PERFORMANCE.md.
+#
+# STEPS=N (200) iterations of 3; SECONDS_TO_STOP=N (45) until SIGINT; SIZE=N (224) and
+# OPTIONS="..." (of netgen) for a rehearsal with a small net.
 set -eu
 
 prefix=${1:?usage: bench/gpu_caffe.sh PREFIX [OUT]}
 out=${2:-work/gpu}
 steps=${STEPS:-200}
+size=${SIZE:-224}
 export PATH=$prefix/bin:$PATH OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-$(nproc)}
 nvidia-smi -L >/dev/null 2>&1 || {
     echo "gpu_caffe.sh: no NVIDIA GPU here (nvidia-smi -L finds none)" >&2
@@ -23,7 +27,8 @@ nvidia-smi -L >/dev/null 2>&1 || {
 mkdir -p "$out"
 summary=$out/summary.md
 note() { echo "$*" | tee -a "$summary"; }
-net() { python -m netgen "$@"; }
+# shellcheck disable=SC2086 # several options are meant to be several
+net() { python -m netgen "$@" --data "$out/data" --input-size "$size" ${OPTIONS:-}; }
 
 : >"$summary"
 note "$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -1)"
@@ -41,13 +46,13 @@ fi
 # ---- data: 960 images of noise at full size, in the layout of data_prep --------------------
 if [ ! -d "$out/data/train_image_lmdb" ]; then
     mkdir -p "$out/data"
-    python - "$out/data" <<'PY'
+    python - "$out/data" "$size" <<'PY'
 import sys
 from pathlib import Path
 
 from tests.caffe_nets import write_lmdbs
 
-write_lmdbs(Path(sys.argv[1]), (117, 553, 167), 960, 224)
+write_lmdbs(Path(sys.argv[1]), (117, 553, 167), 960, int(sys.argv[2]))
 PY
 fi
 
@@ -55,7 +60,7 @@ fi
 for name in xs_resnet50 "resnet50 --task noun"; do
     file=$out/${name%% *}.prototxt
     # shellcheck disable=SC2086 # a net and its options
-    net $name --data "$out/data" >"$file"
+    net $name >"$file"
     for tf32 in 0 1; do
         log=$out/time_${name%% *}_tf32_$tf32.log
         CAFFE_TF32=$tf32 caffe time -model "$file" -gpu 0 -iterations 20 >"$log" 2>&1 || true
@@ -66,20 +71,22 @@ for name in xs_resnet50 "resnet50 --task noun"; do
 done
 
 # ---- 3. training ---------------------------------------------------------------------------
-# train NAME ITERATIONS [caffe's arguments]: a solver of its own, its log in OUT/NAME.log
+# solver NAME ITERATIONS: OUT/NAME.prototxt, which snapshots to OUT/NAME
+solver() {
+    net xs_resnet50 --solver --net "$out/xs_resnet50.prototxt" --max-iter "$2" \
+        --snapshot-prefix "$out/$1" --display 20 --seed 1 --test-interval 0 >"$out/$1.prototxt"
+}
+# train NAME [caffe's arguments]: with that solver, its log in OUT/NAME.log
 train() {
-    local name=$1 iterations=$2
-    shift 2
-    net xs_resnet50 --solver --data "$out/data" --net "$out/xs_resnet50.prototxt" \
-        --max-iter "$iterations" --snapshot-prefix "$out/$name" |
-        sed '/^test_\|^display\|^random_seed/d' >"$out/$name.prototxt"
-    printf 'display: 20\nrandom_seed: 1\ntest_initialization: false\ntest_interval: 1000000\ntest_iter: 1\n' \
-        >>"$out/$name.prototxt"
+    local name=$1
+    shift
     caffe train -solver "$out/$name.prototxt" -gpu 0 "$@" >"$out/$name.log" 2>&1
 }
 for tf32 in 0 1; do
     export CAFFE_TF32=$tf32
-    train "train_tf32_$tf32" "$steps" &
+    name=train_tf32_$tf32
+    solver "$name" "$steps"
+    train "$name" &
     child=$!
     memory=0
     while kill -0 "$child" 2>/dev/null; do
@@ -87,9 +94,9 @@ for tf32 in 0 1; do
         [ "$now" -le "$memory" ] || memory=$now
         sleep 1
     done
-    wait "$child" || { note "training, TF32=$tf32: FAILED, see $out/train_tf32_$tf32.log"; continue; }
+    wait "$child" || { note "training, TF32=$tf32: FAILED, see $out/$name.log"; continue; }
     # The first interval pays for the start; "(12.3 iter/s, ...)" of the last does not.
-    speed=$(grep -oE '\([0-9.]+ iter/s' "$out/train_tf32_$tf32.log" | tail -1 | tr -dc 0-9.)
+    speed=$(grep -oE '\([0-9.]+ iter/s' "$out/$name.log" | tail -1 | tr -dc 0-9.)
     note "training XS-ResNet-50, batch 24, TF32=$tf32: $(awk "BEGIN {print 24 * $speed}") img/s, $memory MiB"
 done
 export CAFFE_TF32=0
@@ -102,21 +109,27 @@ for tf32 in 0 1; do
 done
 
 # ---- 5. stop, resume, twice the same ---------------------------------------------------------
-train stopped 100000 &
+rm -f "$out"/stopped_iter_*
+solver stopped 100000
+# Not through `train`: the signal is to reach Caffe itself.
+caffe train -solver "$out/stopped.prototxt" -gpu 0 >"$out/stopped.log" 2>&1 &
 child=$!
-sleep 45
-kill -INT "$(pgrep -P "$child" -x caffe || echo "$child")"
+sleep "${SECONDS_TO_STOP:-45}"
+kill -INT "$child"
 wait "$child" || true
 state=$(find "$out" -name 'stopped_iter_*.solverstate' | head -1)
 if [ -n "$state" ]; then
     at=${state##*_iter_} && at=${at%.*}
-    train resumed $((at + 40)) -snapshot "$state" && note "SIGINT: snapshot at iteration $at, resumed"
+    solver resumed $((at + 40))
+    train resumed -snapshot "$state" && note "SIGINT: snapshot at iteration $at, resumed"
 else
     note "SIGINT: NO SNAPSHOT, see $out/stopped.log"
 fi
 export CAFFE_DETERMINISTIC=1
-train twice_1 20
-train twice_2 20
+for i in 1 2; do
+    solver "twice_$i" 20
+    train "twice_$i"
+done
 if cmp -s "$out"/twice_1_iter_20.caffemodel "$out"/twice_2_iter_20.caffemodel; then
     note "CAFFE_DETERMINISTIC=1: two runs of 20 iterations give the same bytes"
 else
