@@ -56,7 +56,7 @@ def error(found: np.ndarray, expected: np.ndarray) -> float:
 def photograph(seed: int = 0, size: int = 61) -> np.ndarray:
     """3 x H x W, RGB, 0 to 255, with large areas as well as noise."""
     rng = np.random.default_rng(seed)
-    coarse = np.kron(rng.uniform(0, 255, (3, 8, 8)), np.ones((8, 8)))[:, :size, :size]
+    coarse = np.kron(rng.uniform(0, 255, (3, 28, 28)), np.ones((8, 8)))[:, :size, :size]
     return np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255)
 
 

@@ -129,7 +129,7 @@ def pth_zip(tensors: dict[str, np.ndarray], extra: bytes = b"") -> bytes:
         archive.writestr("archive/data.pkl", _pickled(tensors, extra))
         archive.writestr("archive/byteorder", "little")
         for i, tensor in enumerate(tensors.values()):
-            archive.writestr(f"archive/data/{i}", tensor.tobytes())
+            archive.writestr(f"archive/data/{i}", tensor.tobytes("A"))
         archive.writestr("archive/version", "3\n")
     return out.getvalue()
 

@@ -213,7 +213,8 @@ def show(path: str, as_json: bool) -> str:
         lines.append(f"{row['name']:{name}}  {row['type']:{kind}}  {blobs}")
     values = sum(blob.size for layer in layers for blob in layer.blobs)
     bad = sum(b["not_finite"] for row in rows for b in row["blobs"])
-    lines.append(f"{Path(path).name}: {len(layers)} layers, {values:,} values")
+    count = f"{len(layers)} layer{'s' * (len(layers) != 1)}"
+    lines.append(f"{Path(path).name}: {count}, {values:,} values")
     if bad:
         lines.append(f"warning: {bad:,} values are NaN or infinite")
     return "\n".join(lines) + "\n"
