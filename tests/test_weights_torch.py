@@ -77,8 +77,12 @@ def torch_net() -> ResNet50:
     return net
 
 
-@pytest.mark.parametrize("container", ["zip", "stream"])
-def test_torch_and_caffe_agree(container, torch_net, caffe_tools, tmp_path):
+@pytest.mark.parametrize(
+    ("container", "net", "last"),
+    [("stream", ["resnet50", "--task", "noun"], "res5c"), ("zip", ["x0_resnet50"], "res5c_noun")],
+)
+def test_torch_and_caffe_agree(container, net, last, torch_net, caffe_tools, tmp_path):
+    """Both of PyTorch's containers; the net itself, and a task of X0 behind the branching point."""
     path = tmp_path / "resnet50.pth"
     zipped = container == "zip"
     torch.save(torch_net.state_dict(), path, _use_new_zipfile_serialization=zipped)
@@ -87,9 +91,8 @@ def test_torch_and_caffe_agree(container, torch_net, caffe_tools, tmp_path):
     with torch.no_grad():
         expected = torch_net(torch.tensor(normal[None], dtype=torch.float32)).numpy()
     bgr = image[::-1] - channels(103.53, 116.28, 123.675)
-    options = ["--stride-in", "3x3", "--pool1", "padded"]
-    for net, name in ((["resnet50", "--task", "noun"], "res5c"), (["x0_resnet50"], "res5c_noun")):
-        weights = init(tmp_path / "w.caffemodel", [*net, *options], path)
-        found = blobs(caffe_tools, tmp_path, [*net, *options], weights, bgr[None], name)[name]
-        print(f"torch, {container}, {net[0]}: {error(found, expected):.1e}")
-        assert error(found, expected) < LIMIT
+    net = [*net, "--stride-in", "3x3", "--pool1", "padded"]
+    weights = init(tmp_path / "w.caffemodel", net, path)
+    found = blobs(caffe_tools, tmp_path, net, weights, bgr[None], last)[last]
+    print(f"torch, {container}, {net[0]}: {error(found, expected):.1e}")
+    assert error(found, expected) < LIMIT
