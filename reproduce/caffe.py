@@ -23,7 +23,7 @@ import realcaffe
 from basics.cli import UserError
 from realcaffe import train_log
 
-POLL = 0.1  # seconds between two looks at the log
+POLL = 0.2  # seconds between two looks at the log
 PATIENCE = 120  # seconds for the snapshot of a Caffe that was told to stop
 
 # Starts Caffe so that the kernel interrupts it when the thread that started it is
