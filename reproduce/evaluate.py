@@ -37,9 +37,9 @@ from realcaffe import train_log
 from reproduce.caffe import Caffe
 from reproduce.data import Data
 from reproduce.forward import Transform, image_layer, scores
-from reproduce.history import History
 from reproduce.snapshots import snapshots
 from reproduce.stats import bootstrap, mcnemar, paired_bootstrap
+from reproduce.training import read_history
 
 KS = (1, 5)
 
@@ -371,7 +371,7 @@ def net_of(folder: Path, snapshot: str = "last") -> Net:
     if snapshot == "last":
         at = max(found)
     elif snapshot == "best":
-        at = History.read(folder / "train.log").best(set(found)) or max(found)
+        at = read_history(folder).best(set(found)) or max(found)
     elif re.fullmatch(r"\d+", snapshot) and int(snapshot) in found:
         at = int(snapshot)
     else:

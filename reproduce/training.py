@@ -177,7 +177,7 @@ class Training:
         """
         with self._lock() as lock:
             self._prepare()
-            history = History.read(self.log)
+            history = read_history(self.folder)
             live = Live(
                 self.name,
                 self.schedule.end(-1, self.epoch),
@@ -455,6 +455,17 @@ class Training:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def read_history(folder: Path) -> History:
+    """What a run's log tells of the weights that were kept.
+
+    After the decision to stop, Caffe goes on for some iterations until it hears of it.
+    """
+    history, taken = History.read(folder / "train.log"), read_decisions(folder)
+    if taken and taken[-1].action == "stop":
+        history.cut(taken[-1].iteration)
+    return history
 
 
 def read_decisions(folder: Path) -> list[Decision]:

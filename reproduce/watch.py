@@ -9,8 +9,7 @@ from pathlib import Path
 from basics.cli import UserError
 from basics.files import read_text, write
 from reproduce import figures
-from reproduce.history import History
-from reproduce.training import read_decisions
+from reproduce.training import read_decisions, read_history
 
 REFRESH = 30  # seconds
 
@@ -30,7 +29,7 @@ def watch(run: Path, out: Path, every: float | None = None) -> Path:
 
 def curves(run: Path) -> figures.Figure:
     """The run's curves."""
-    history = History.read(run / "train.log")
+    history = read_history(run)
     if not history.steps:
         raise UserError(f"{run}: no iteration in its train.log yet")
     return figures.curves(run.name, history, read_decisions(run), epoch_of(run))

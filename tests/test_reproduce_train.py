@@ -16,10 +16,9 @@ import pytest
 
 from basics.cli import UserError
 from reproduce.data import Data
-from reproduce.history import History
 from reproduce.plateau import Plateau
 from reproduce.snapshots import snapshots
-from reproduce.training import Training, is_alive, read_decisions
+from reproduce.training import Training, is_alive, read_decisions, read_history
 
 NET = ("--width", "4", "--blocks", "1,1,1,2", "--batch", "8", "--bn-fraction", "0.9")
 SOLVER = ("--seed", "1", "--display", "5", "--snapshot", "10")
@@ -105,7 +104,7 @@ def test_the_rate_falls_at_epochs_and_training_ends(trained, capfd):
     assert drop.numbers["epochs_without_gain"] == 1, "the decision keeps its numbers"
     # Caffe's own words: the second call began where the first stage ended, at a tenth.
     assert resumed(trained.folder) == [0, drop.iteration]
-    history = History.read(trained.log)
+    history = read_history(trained.folder)
     for iteration, step in history.steps.items():
         assert step.lr == pytest.approx(0.01 if iteration < drop.iteration else 0.001)
     assert set(history.tests) == {d.iteration for d in taken if d.iteration}
@@ -162,7 +161,7 @@ def test_tensorboard_reads_the_event_file(trained):
         at += 16 + length
     assert events[0].file_version == "brain.Event:2"
     found = {(v.tag, e.step): v.simple_value for e in events for v in e.summary.value}
-    history = History.read(trained.log)
+    history = read_history(trained.folder)
     for iteration, step in history.steps.items():
         assert found["train/loss", iteration] == pytest.approx(step.loss)
         assert found["train/lr", iteration] == pytest.approx(step.lr)
