@@ -5,3 +5,8 @@
 
 It knows layers, not nets. docs/ENGINE.md explains the design.
 """
+
+from torchcaffe.export import load
+from torchcaffe.net import Net
+
+__all__ = ["Net", "load"]

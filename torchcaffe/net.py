@@ -93,7 +93,7 @@ class Net(nn.Module):
 
     def loss(self, tops: dict[str, Tensor]) -> Tensor | None:
         """The weighted sum of the tops that `forward` gave; None where none has a weight."""
-        terms = [w * tops[name].float().sum() for name, w in self.losses.items()]
+        terms = [w * tops[name].sum() for name, w in self.losses.items()]
         return sum(terms[1:], terms[0]) if terms else None
 
     def all_blobs(self, **fed: Tensor) -> dict[str, Tensor]:

@@ -53,7 +53,8 @@ class SoftmaxWithLoss(_Normalised):
             raise self.mistake(f"{count(shapes[1])} labels for {self.outer * self.inner} scores")
 
     def forward(self, x: Tensor, label: Tensor) -> Any:
-        scores = x.float().reshape(self.outer, x.shape[self.classes], self.inner)
+        x = x if x.dtype == torch.float64 else x.float()
+        scores = x.reshape(self.outer, x.shape[self.classes], self.inner)
         label = label.detach().reshape(self.outer, self.inner).long()
         log_p = scores.log_softmax(1)
         # The floor bounds the value; the gradient stays p - 1 below it.

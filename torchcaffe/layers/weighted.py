@@ -158,7 +158,7 @@ class BatchNorm(Layer):
             y, mean, unbiased = parallel.batch_norm(x, gamma, beta, self.eps)
         else:
             # With momentum 1 PyTorch's running statistics are this batch's own.
-            mean, unbiased = (torch.empty_like(self.blobs[i]) for i in (0, 1))
+            mean, unbiased = (torch.zeros_like(self.blobs[i]) for i in (0, 1))
             samples = x.numel() // x.shape[1]
             y = torch.batch_norm(x, gamma, beta, mean, unbiased, True, 1.0, self.eps, True)
             if samples == 1:

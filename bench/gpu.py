@@ -1,0 +1,186 @@
+"""One go on a CUDA GPU: equality with the CPU, then speed and memory, beside the hand-written net.
+
+    python -m bench.gpu [--batches 24,256] [--steps 20]
+
+Needs PyTorch and nothing else; makes its own LMDB. Prints Markdown for
+docs/PERFORMANCE.md: img/s, peak memory, and the share of the matrix-product rate
+that the same precision reaches here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import lmdb
+import numpy as np
+import torch
+
+from bench.torchcaffe_peers import HandXS, hand_step
+from caffeproto import TRAIN, Datum, NetParameter, SolverParameter, text
+from netgen.command import generate
+from torchcaffe.net import Net
+from torchcaffe.solver import Choices, Solver
+
+GMAC_FORWARD = 4.73  # XS-ResNet-50 an image; a training step is three times that
+
+
+def write_data(folder: Path, count: int = 512) -> None:
+    """Random records as data_prep lays them out."""
+    rng = np.random.default_rng(0)
+    for name in ("image", "label"):
+        base = lmdb.open(str(folder / f"train_{name}_lmdb"), map_size=1 << 31)
+        with base.begin(write=True) as out:
+            for i in range(count):
+                if name == "image":
+                    pixels = rng.integers(0, 256, 3 * 224 * 224, np.uint8).tobytes()
+                    datum = Datum(channels=3, height=224, width=224, data=pixels)
+                else:
+                    truth = [int(rng.integers(k)) for k in (117, 553, 167)]
+                    datum = Datum(channels=3, height=1, width=1, float_data=truth)
+                out.put(f"{i:08d}".encode(), datum.SerializeToString(), append=True)
+        base.close()
+
+
+def net_proto(folder: Path, batch: int) -> object:
+    words = ["xs_resnet50", "--data", str(folder), "--batch", str(batch)]
+    net = text.loads(generate(words), NetParameter)
+    for layer in [one for one in net.layer if "TEST" in text.dump(one)]:
+        net.layer.remove(layer)
+    return net
+
+
+def equality(folder: Path) -> None:
+    """Blobs and gradients of the GPU against the CPU, float32, batch 2."""
+    proto = net_proto(folder, 2)
+    torch.manual_seed(0)
+    nets = [Net(proto, TRAIN), Net(proto, TRAIN)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    nets[1].cuda()
+    x = torch.randn(2, 3, 224, 224) * 60
+    labels = torch.ones(2, 3, 1, 1)
+    found = []
+    for net, device in zip(nets, ("cpu", "cuda")):
+        fed = {"data": x.to(device), "label": labels.to(device)}
+        net.loss(net(**fed)).backward()
+        found.append([one.blob.grad.cpu() for one in net.learned if one.blob.grad is not None])
+    apart = [((a - b).norm() / a.norm().clamp(min=1e-12)).item() for a, b in zip(*found)]
+    print(f"gradients, GPU against CPU: median {statistics.median(apart):.1e} by norm\n")
+
+
+def product_rate(kind: torch.dtype) -> float:
+    """Multiply-adds a second of a large matrix product, the most one can hope for."""
+    n = 8192
+    a, b = (torch.randn(n, n, device="cuda", dtype=kind) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    torch.cuda.synchronize()
+    start = perf_counter()
+    for _ in range(10):
+        a @ b
+    torch.cuda.synchronize()
+    return 10 * n**3 / (perf_counter() - start)
+
+
+def measured(step, steps: int) -> tuple[float, float]:
+    """Seconds a step (median), and peak GiB."""
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(5):
+        step()
+    times = []
+    for _ in range(steps):
+        torch.cuda.synchronize()
+        start = perf_counter()
+        step()
+        torch.cuda.synchronize()
+        times.append(perf_counter() - start)
+    return statistics.median(times), torch.cuda.max_memory_allocated() / 2**30
+
+
+def engine(folder: Path, batch: int, bf16: bool, compiled: bool):
+    model = folder / "net.prototxt"
+    model.write_text(text.dump(net_proto(folder, batch)))
+    param = SolverParameter(
+        net=str(model), base_lr=1e-4, lr_policy="fixed", momentum=0.9, type="SGD"
+    )
+    solver = Solver(param, Choices("cuda", bf16=bf16, channels_last=True, compile=compiled))
+    return lambda: solver.step(1), solver
+
+
+def by_hand(batch: int, bf16: bool, compiled: bool):
+    net = HandXS().cuda().to(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(net.parameters(), 1e-4, 0.9)
+    x = torch.randn(batch, 3, 224, 224, device="cuda")
+    x = x.contiguous(memory_format=torch.channels_last)
+    labels = torch.ones(batch, 3, dtype=torch.long, device="cuda")
+    run = torch.compile(net, mode="reduce-overhead") if compiled else net
+    cast = torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+    def step() -> None:
+        with cast:
+            hand_step(run, optimiser, x, labels)
+
+    return step
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--batches", default="24,256")
+    p.add_argument("--steps", type=int, default=20)
+    args = p.parse_args()
+    if not torch.cuda.is_available():
+        print("bench.gpu: PyTorch sees no CUDA GPU here; nothing measured", file=sys.stderr)
+        return 1
+    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}\n")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        equality(folder)
+        print("| batch | precision | run | img/s | GiB | of the product rate | wait for data |")
+        print("|---:|---|---|---:|---:|---:|---:|")
+        for batch in map(int, args.batches.split(",")):
+            for precision in ("fp32", "tf32", "bf16"):
+                table(folder, batch, precision, args.steps)
+    return 0
+
+
+def table(folder: Path, batch: int, precision: str, steps: int) -> None:
+    """The rows of one batch size and precision: by hand and engine, eager and compiled."""
+    tf32, bf16 = precision == "tf32", precision == "bf16"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
+    limit = product_rate(torch.bfloat16 if bf16 else torch.float32)
+    for compiled in (False, True):
+        for who in ("by hand", "engine"):
+            solver = None
+            try:
+                if who == "engine":
+                    step, solver = engine(folder, batch, bf16, compiled)
+                else:
+                    step = by_hand(batch, bf16, compiled)
+                seconds, memory = measured(step, steps)
+            except torch.cuda.OutOfMemoryError:
+                print(f"| {batch} | {precision} | {who} | out of memory | | | |")
+                continue
+            finally:
+                if solver is not None:
+                    solver.close()
+            share = 3 * GMAC_FORWARD * 1e9 * batch / seconds / limit
+            waited = "" if solver is None else f"{1e3 * solver.runner.feeds[0].waited:.1f} ms"
+            how = f"{who}{', compiled' if compiled else ''}"
+            print(
+                f"| {batch} | {precision} | {how} | {batch / seconds:.0f} | {memory:.1f} "
+                f"| {share:.0%} | {waited} |",
+                flush=True,
+            )
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Records in Caffe's order and transforms as Caffe's; export; several processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
+
+import torchcaffe  # noqa: E402
+from basics.cli import UserError  # noqa: E402
+from caffeproto import TRAIN, Datum, LayerParameter, NetParameter, text  # noqa: E402
+from netgen.command import generate  # noqa: E402
+from tests.caffe_nets import run  # noqa: E402
+from tests.torchcaffe_oracle import ONE_THREAD, error  # noqa: E402
+from torchcaffe.data import Feed  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+def database(path: Path, count: int = 11, size: int = 6, encoded: bool = False) -> Path:
+    rng = np.random.default_rng(0)
+    base = lmdb.open(str(path), map_size=1 << 26)
+    with base.begin(write=True) as out:
+        for i in range(count):
+            pixels = rng.integers(0, 256, (3, size, size), np.uint8)
+            datum = Datum(channels=3, height=size, width=size, label=300 + i)
+            datum.data = pixels.tobytes()
+            if encoded:
+                datum.data = cv2.imencode(".png", pixels.transpose(1, 2, 0))[1].tobytes()
+                datum.encoded = True
+            out.put(f"{i:08d}".encode(), datum.SerializeToString())
+    base.close()
+    return path
+
+
+def layer(source: Path, batch: int = 4, **transform) -> object:
+    return LayerParameter(
+        name="data",
+        type="Data",
+        top=["data", "label"],
+        phase=TRAIN,
+        transform_param=transform,
+        data_param={"source": str(source), "batch_size": batch, "backend": "LMDB"},
+    )
+
+
+# Run by pycaffe: the batches of a Data layer.
+BATCHES = """
+import sys, numpy as np, caffe
+net = caffe.Net(sys.argv[1], caffe.TEST)
+found = {}
+for i in range(5):
+    net.forward()
+    found["data%d" % i] = net.blobs["data"].data.copy()
+    found["label%d" % i] = net.blobs["label"].data.copy()
+np.savez(sys.argv[2], **found)
+"""
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("encoded", [False, True])
+def test_batches_are_caffes(encoded, caffe_tools, tmp_path):
+    """Round and round the records, with mean, crop from the centre and scale."""
+    source = database(tmp_path / "base", encoded=encoded)
+    made = layer(source, crop_size=4, mean_value=[10, 20, 30], scale=0.5)
+    made.phase = 1
+    (tmp_path / "net.prototxt").write_text(text.dump(NetParameter(layer=[made])))
+    out = tmp_path / "o.npz"
+    run(caffe_tools["pycaffe"], "-c", BATCHES, tmp_path / "net.prototxt", out)
+    wanted = np.load(out)
+    feed = Feed(made)
+    for i in range(5):
+        tops = feed.next()
+        assert np.array_equal(tops["label"].numpy(), wanted[f"label{i}"])
+        assert error(tops["data"].numpy(), wanted[f"data{i}"]) < 1e-6
+    feed.close()
+
+
+def labels(feed: Feed, batches: int) -> list[int]:
+    found = [int(v) for _ in range(batches) for v in feed.next()["label"]]
+    feed.close()
+    return found
+
+
+def test_ranks_share_the_records_and_a_cursor_goes_on(tmp_path):
+    made = layer(database(tmp_path / "base"))
+    whole = labels(Feed(made), 6)
+    assert whole == [300 + i % 11 for i in range(24)]
+    halves = [labels(Feed(made, rank=r, world=2), 3) for r in range(2)]
+    assert [v for pair in zip(*halves) for v in pair] == whole
+    first, second = Feed(made), Feed(made)
+    begun = [int(v) for _ in range(2) for v in first.next()["label"]]
+    second.restore(first.state())
+    first.close()
+    assert begun + labels(second, 4) == whole
+
+
+def test_shuffling_sees_each_record_once_an_epoch(tmp_path):
+    made = layer(database(tmp_path / "base"), batch=11)
+    found = labels(Feed(made, shuffle=True), 2)
+    assert sorted(found[:11]) == sorted(found[11:]) == [300 + i for i in range(11)]
+    assert found[:11] != found[11:]
+
+
+def test_flips_are_whole_images_half_the_time(tmp_path):
+    source = database(tmp_path / "base")
+    plain = Feed(layer(source, batch=11)).next()["data"]
+    feed = Feed(layer(source, batch=11, mirror=True))
+    flips = 0
+    for _ in range(30):
+        for x, y in zip(plain, feed.next()["data"]):
+            flipped = torch.equal(y, x.flip(2))
+            assert flipped or torch.equal(y, x)
+            flips += flipped
+    feed.close()
+    assert 0.4 < flips / 330 < 0.6
+
+
+def test_a_missing_database_is_named(tmp_path):
+    with pytest.raises(UserError, match="layer 'data': there is no database"):
+        Feed(layer(tmp_path / "none"))
+
+
+TASKS = ["--tasks", "adj:3,anp:7,noun:5"]
+SMALL = [*TASKS, "--width", "4", "--input-size", "48", "--blocks", "1,1,1,2"]
+
+
+def with_statistics(model: Path) -> torchcaffe.Net:
+    """The net with running statistics as if it had been trained."""
+    net = torchcaffe.load(model, fold=False)
+    for name, blob in net.named_parameters():
+        if "bn" in name:
+            torch.nn.init.uniform_(blob, 0.5, 1)
+    return net
+
+
+def test_a_loaded_net_is_a_module_and_folding_changes_nothing(tmp_path):
+    model, weights = tmp_path / "d.prototxt", tmp_path / "w.caffemodel"
+    model.write_text(generate(["xs_resnet50", *SMALL, "--deploy"]))
+    net = with_statistics(model)
+    weights.write_bytes(net.to_proto().SerializeToString())
+    x = torch.randn(2, 3, 48, 48) * 50
+    plain = torchcaffe.load(model, weights, fold=False)(data=x)
+    folded = torchcaffe.load(model, weights)(data=x)
+    assert set(plain) == {"prob_adj", "prob_anp", "prob_noun"}
+    for name in plain:
+        assert error(folded[name].numpy(), plain[name].numpy()) < 1e-4
+        assert np.ptp(plain[name].numpy()) > 1e-4
+
+
+def test_onnx_and_state_dict(tmp_path):
+    pytest.importorskip("onnxruntime", reason="NO ONNXRUNTIME HERE: pip install '.[export]'")
+    model, weights = tmp_path / "d.prototxt", tmp_path / "w.caffemodel"
+    model.write_text(generate(["resnet50", "--task", "noun", *SMALL, "--deploy"]))
+    net = with_statistics(model)
+    weights.write_bytes(net.to_proto().SerializeToString())
+    words = ["export", "-model", model, "-weights", weights]
+    words += ["--onnx", tmp_path / "n.onnx", "--state-dict", tmp_path / "n.pt"]
+    run(sys.executable, "-m", "torchcaffe", *words, env=ONE_THREAD)
+    assert (tmp_path / "n.onnx").stat().st_size > 10000
+    assert len(torch.load(tmp_path / "n.pt")) == len(net.state_dict())
+
+
+# Run by torchrun, or alone: gradients of one global batch of 8 over the ranks.
+RANKS = """
+import sys, torch
+from torchcaffe import parallel
+from torchcaffe.solver import Choices, Solver
+from caffeproto import SolverParameter, text
+torch.set_num_threads(1)
+solver = Solver(text.load(sys.argv[1], SolverParameter), Choices(sync_bn=True))
+solver._gradients()
+if solver.rank == 0:
+    torch.save([one.blob.grad for one in solver.net.learned], sys.argv[2])
+solver.close()
+parallel.stop()
+"""
+
+
+def test_two_ranks_with_sync_bn_have_the_gradient_of_one(tmp_path):
+    from tests.caffe_nets import write_lmdbs
+
+    write_lmdbs(tmp_path, (3, 7, 5), count=8, size=48)
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    found = []
+    for ranks, batch in ((1, 8), (2, 4)):
+        net = text.loads(
+            generate(["xs_resnet50", *SMALL, "--batch", str(batch), "--data", str(tmp_path)]),
+            NetParameter,
+        )
+        for one in net.layer:
+            one.transform_param.mirror = False
+        (tmp_path / "net.prototxt").write_text(text.dump(net))
+        solver = f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" random_seed: 5'
+        (tmp_path / "s.prototxt").write_text(solver)
+        out = tmp_path / f"{ranks}.pt"
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        start = [*torchrun, f"--nproc-per-node={ranks}"] if ranks > 1 else [sys.executable]
+        command = [*start, script, tmp_path / "s.prototxt", out]
+        ran = subprocess.run(
+            [*map(str, command)],
+            capture_output=True,
+            text=True,
+            env={**ONE_THREAD, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        )
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        found.append(torch.load(out))
+    for alone, shared in zip(*found):
+        if alone is not None:
+            assert (alone - shared).norm() <= 1e-3 * alone.norm() + 1e-5

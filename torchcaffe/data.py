@@ -1,0 +1,389 @@
+"""Records in Caffe's order, read ahead by threads, as they lie in the file until the device.
+
+A `Feed` is one Data, ImageData or HDF5Data layer: `next()` gives its tops as
+tensors, transformed (mean, crop, flip, scale) on the device. Images travel as
+uint8. The order is Caffe's: from record 0, round and round; of several ranks
+each takes every world-th record. `cursor` counts the records consumed, so
+that a resumed run can go on where the snapshot was made.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import lmdb
+import numpy as np
+import torch
+from torch import Tensor
+
+from basics.cli import UserError
+from caffeproto import TRAIN, BlobProto, Datum
+from torchcaffe import blobs
+
+Record = tuple[np.ndarray, int]  # C x H x W, uint8 or float32, and its label
+FAR = 64  # records that a cursor walks rather than looks up
+DECODERS = 2  # threads that decode; cv2 leaves the interpreter while it works
+
+
+def shapes(param: Any) -> list[tuple[int, ...]]:
+    """The shapes of the layer's tops, from its first record.
+
+    Raises:
+        UserError: no such database or file.
+    """
+    source = open_source(param)
+    if isinstance(source, _Rows):
+        first = source.read(0)
+        return [(source.batch, *np.shape(first[top])) for top in param.top]
+    array, _ = source.read(0)
+    crop = param.transform_param.crop_size
+    size = (array.shape[0], crop, crop) if crop else array.shape
+    return [(source.batch, *size), (source.batch,)][: len(param.top)]
+
+
+def open_source(param: Any) -> Any:
+    """What a layer reads: `len(source)` records by number."""
+    kinds = {"Data": _Database, "ImageData": _Images, "HDF5Data": _Rows}
+    source = kinds[param.type](param)
+    if not source.batch:
+        raise UserError(f"layer {param.name!r}: no batch_size")
+    if not len(source):
+        raise UserError(f"layer {param.name!r}: {source.path} holds no records")
+    return source
+
+
+class Feed:
+    """The batches of one layer.
+
+    Args:
+        device: where the tops shall be.
+        rank, world: this process among those that share the records.
+        shuffle: another order in each epoch, drawn from `seed`; Caffe's Data layer has none.
+    """
+
+    def __init__(
+        self,
+        param: Any,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+        shuffle: bool = False,
+        seed: int = 1,
+    ) -> None:
+        self.param = param
+        self.source = open_source(param)
+        self.device = torch.device(device)
+        self.rank, self.world = rank, world
+        self.shuffle = shuffle or getattr(self.source, "shuffle", False)
+        self.seed = seed
+        self.train = param.phase == TRAIN
+        self.cursor = 0  # records consumed, of this rank's share
+        self.random = torch.Generator().manual_seed(seed * 1009 + rank)
+        self.transform = _Transform(param)
+        self.waited = 0.0  # seconds that `next` waited for records, in all
+        depth = param.data_param.prefetch if param.type == "Data" else 4
+        self._depth = max(1, depth)
+        self._queue: queue.Queue | None = None
+        self._stop = threading.Event()
+
+    def next(self) -> dict[str, Tensor]:
+        """The tops of the next batch by name, on the device."""
+        if self._queue is None:
+            self._start()
+        start = perf_counter()
+        made = self._queue.get()
+        self.waited += perf_counter() - start
+        if isinstance(made, BaseException):
+            raise made
+        self.cursor += self.source.batch
+        if isinstance(self.source, _Rows):
+            tensors = [torch.from_numpy(a).to(self.device, non_blocking=True) for a in made]
+            return dict(zip(self.param.top, tensors))
+        images, labels = made
+        images = self.transform(self._moved(images), self.random if self.train else None)
+        tops = [images, self._moved(labels)]
+        return dict(zip(self.param.top, tops))
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on from here."""
+        return {"cursor": self.cursor, "random": self.random.get_state(), "seed": self.seed}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.close()
+        self.cursor, self.seed = state["cursor"], state["seed"]
+        self.random.set_state(state["random"])
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._queue is not None:
+            self._stop.set()
+            while self._thread.is_alive():
+                while not self._queue.empty():
+                    self._queue.get_nowait()
+                self._thread.join(0.01)
+            self._queue = None
+
+    # ---- reading ahead ------------------------------------------------------
+
+    def _moved(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def _start(self) -> None:
+        self._stop = threading.Event()
+        self._queue = queue.Queue(self._depth)
+        self._thread = threading.Thread(target=self._read_ahead, daemon=True)
+        self._thread.start()
+
+    def _read_ahead(self) -> None:
+        stop, out = self._stop, self._queue
+        with ThreadPoolExecutor(DECODERS) as pool:
+            numbers = self._numbers()
+            while not stop.is_set():
+                try:
+                    wanted = [next(numbers) for _ in range(self.source.batch)]
+                    made = self.source.batch_of(wanted, pool)
+                except BaseException as error:  # the consumer's thread shall raise it
+                    made = error
+                while not stop.is_set():
+                    try:
+                        out.put(made, timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if isinstance(made, BaseException):
+                    return
+
+    def _numbers(self) -> Iterator[int]:
+        """The numbers of the records, from the cursor on, for ever."""
+        total = len(self.source)
+        at = self.cursor * self.world + self.rank + self.source.skip
+        orders: dict[int, np.ndarray] = {}
+        while True:
+            epoch, place = divmod(at, total)
+            if self.shuffle:
+                if epoch not in orders:
+                    rng = np.random.default_rng([self.seed, epoch])
+                    orders = {epoch: rng.permutation(total)}
+                place = int(orders[epoch][place])
+            yield place
+            at += self.world
+
+
+class _Transform:
+    """transform_param on the device: minus mean, crop, flip, times scale."""
+
+    def __init__(self, param: Any) -> None:
+        self.param = p = param.transform_param
+        self.name = param.name
+        if p.mean_file and p.mean_value:
+            raise UserError(f"layer {param.name!r}: mean_file or mean_value, not both")
+        self.mean: Tensor | None = None
+        if p.mean_file:
+            mean = blobs.from_proto(blobs.read(p.mean_file, BlobProto))
+            self.mean = torch.from_numpy(mean.reshape(mean.shape[-3:]).copy())
+        elif p.mean_value:
+            self.mean = torch.tensor(list(p.mean_value)).view(-1, 1, 1)
+
+    def __call__(self, x: Tensor, random: torch.Generator | None) -> Tensor:
+        """N x C x H x W of bytes or floats to floats; chance, where there is, from `random`."""
+        p = self.param
+        x = x.float()
+        if self.mean is not None:
+            self.mean = self.mean.to(x.device)
+            if self.mean.shape[0] not in (1, x.shape[1]):
+                raise UserError(
+                    f"layer {self.name!r}: {self.mean.shape[0]} means, {x.shape[1]} channels"
+                )
+            x = x - self.mean
+        if p.crop_size:
+            x = self._cropped(x, p.crop_size, random)
+        if p.mirror:
+            # Caffe flips in TEST too where the file says so; without `random`, as in TRAIN.
+            flip = torch.rand(len(x), generator=random) < 0.5
+            x = torch.where(flip.to(x.device).view(-1, 1, 1, 1), x.flip(3), x)
+        return x * p.scale if p.scale != 1 else x
+
+    def _cropped(self, x: Tensor, size: int, random: torch.Generator | None) -> Tensor:
+        height, width = x.shape[2] - size, x.shape[3] - size
+        if height < 0 or width < 0:
+            raise UserError(f"layer {self.name!r}: crop_size {size} of {tuple(x.shape[2:])}")
+        if random is None:
+            top, left = height // 2, width // 2
+            return x[:, :, top : top + size, left : left + size]
+        tops = torch.randint(height + 1, (len(x),), generator=random).tolist()
+        lefts = torch.randint(width + 1, (len(x),), generator=random).tolist()
+        pieces = [im[:, t : t + size, c : c + size] for im, t, c in zip(x, tops, lefts)]
+        return torch.stack(pieces)
+
+
+class _Stack:
+    """What sources of images share: a batch is stacked records and their labels."""
+
+    def batch_of(self, numbers: list[int], pool: ThreadPoolExecutor) -> tuple:
+        records = list(pool.map(self.read, numbers)) if self.decodes else map(self.read, numbers)
+        first, label = (records := iter(records)).__next__()
+        images = np.empty((len(numbers), *first.shape), first.dtype)
+        labels = np.empty(len(numbers), np.float32)
+        images[0], labels[0] = first, label
+        for i, (image, label) in enumerate(records, 1):
+            if image.shape != first.shape:
+                raise UserError(
+                    f"{self.path}: record {numbers[i]} is {image.shape}, record {numbers[0]} "
+                    f"{first.shape}: a batch needs one size"
+                )
+            images[i], labels[i] = image, label
+        return images, labels
+
+
+@cache
+def _environment(path: str) -> lmdb.Environment:
+    """A process may open a database once; several layers read the same."""
+    return lmdb.open(path, readonly=True, lock=False, readahead=True, max_readers=1024)
+
+
+class _Database(_Stack):
+    """An LMDB of Datum records, in the order of its keys."""
+
+    def __init__(self, param: Any) -> None:
+        p = param.data_param
+        self.path, self.batch, self.skip = p.source, p.batch_size, 0
+        if p.backend != p.LMDB:
+            raise UserError(f"layer {param.name!r}: backend LEVELDB; only LMDB can be read")
+        if not Path(self.path).exists():
+            raise UserError(f"layer {param.name!r}: there is no database {self.path}")
+        try:
+            self.records = _environment(str(Path(self.path).resolve()))
+        except lmdb.Error as error:
+            raise UserError(f"layer {param.name!r}: {self.path}: {error}") from error
+        with self.records.begin(buffers=True) as look:
+            self.count = look.stat()["entries"]
+            first = next(iter(look.cursor()), None)
+            self._first = bytes(first[0]) if first else b""
+            self.decodes = bool(first) and Datum.FromString(bytes(first[1])).encoded
+        self.colour = p.force_encoded_color or param.transform_param.force_color
+        self.grey = param.transform_param.force_gray
+        self._local = threading.local()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, number: int) -> Record:
+        """Record `number` in the order of keys."""
+        datum = Datum.FromString(self._value(number))
+        if datum.encoded:
+            return self._decoded(datum, number), datum.label
+        shape = (datum.channels, datum.height, datum.width)
+        if datum.data:
+            array = np.frombuffer(datum.data, np.uint8)
+        else:
+            array = np.array(datum.float_data, np.float32)
+        if array.size != np.prod(shape):
+            raise UserError(f"{self.path}: record {number} of shape {shape} holds {array.size}")
+        return array.reshape(shape), datum.label
+
+    def _value(self, number: int) -> bytes:
+        """The cursor stands where the last read left it: the next record is one step away."""
+        local = self._local
+        if not hasattr(local, "cursor"):
+            local.cursor = self.records.begin(buffers=True).cursor()
+            local.at = -1
+        if local.at < 0 or not 0 <= number - local.at <= FAR:
+            local.cursor.set_key(self.keys[number] if number else self._first)
+            local.at = number
+        while local.at < number:
+            local.cursor.next()
+            local.at += 1
+        return bytes(local.cursor.value())
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """All keys in order, for jumps; a pass over the leaves' heads, without the values."""
+        with self.records.begin() as look:
+            return list(look.cursor().iternext(values=False))
+
+    def _decoded(self, datum: Any, number: int) -> np.ndarray:
+        flag = cv2.IMREAD_UNCHANGED
+        if self.colour or self.grey:
+            flag = cv2.IMREAD_COLOR if self.colour else cv2.IMREAD_GRAYSCALE
+        image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), flag)
+        if image is None:
+            raise UserError(f"{self.path}: record {number} is no image that can be decoded")
+        return image[None] if image.ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+class _Images(_Stack):
+    """Image files named in a list: `path label` a line."""
+
+    decodes = True
+
+    def __init__(self, param: Any) -> None:
+        p = param.image_data_param
+        self.path, self.batch, self.skip = p.source, p.batch_size, 0
+        self.shuffle, self.param = p.shuffle, p
+        try:
+            lines = Path(p.source).read_text().splitlines()
+        except OSError as error:
+            raise UserError(f"layer {param.name!r}: {p.source}: {error.strerror}") from error
+        pairs = [line.rsplit(None, 1) for line in lines if line.strip()]
+        self.files = [(p.root_folder + name, int(label)) for name, label in pairs]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, number: int) -> Record:
+        path, label = self.files[number]
+        flag = cv2.IMREAD_COLOR if self.param.is_color else cv2.IMREAD_GRAYSCALE
+        image = cv2.imread(path, flag)
+        if image is None:
+            raise UserError(f"{self.path}: cannot read image {path}")
+        if self.param.new_height and self.param.new_width:
+            image = cv2.resize(image, (self.param.new_width, self.param.new_height))
+        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+        return np.ascontiguousarray(planes), label
+
+
+class _Rows:
+    """HDF5 files named in a list; each top is a data set of theirs, a row a record."""
+
+    def __init__(self, param: Any) -> None:
+        try:
+            import h5py
+        except ImportError:
+            raise UserError("HDF5Data needs h5py: pip install h5py") from None
+        p = param.hdf5_data_param
+        self.path, self.batch, self.skip, self.shuffle = p.source, p.batch_size, 0, p.shuffle
+        try:
+            names = Path(p.source).read_text().split()
+            files = [h5py.File(name, "r") for name in names]
+        except OSError as error:
+            raise UserError(f"layer {param.name!r}: {error}") from error
+        self.tops = list(param.top)
+        for name, file in zip(names, files):
+            for top in self.tops:
+                if top not in file:
+                    raise UserError(f"layer {param.name!r}: {name} has no data set {top!r}")
+        self.rows = {
+            top: np.concatenate([file[top][()].astype(np.float32) for file in files])
+            for top in self.tops
+        }
+
+    def __len__(self) -> int:
+        return min(len(rows) for rows in self.rows.values())
+
+    def read(self, number: int) -> dict[str, np.ndarray]:
+        return {top: rows[number] for top, rows in self.rows.items()}
+
+    def batch_of(self, numbers: list[int], pool: ThreadPoolExecutor) -> tuple:
+        return tuple(self.rows[top][numbers] for top in self.tops)

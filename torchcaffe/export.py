@@ -1,0 +1,148 @@
+"""Out of Caffe: a net as an nn.Module, folded for inference, or as ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from basics.cli import UserError
+from caffeproto import TEST, NetParameter, text
+from torchcaffe import blobs
+from torchcaffe.net import Net
+
+
+def load(model: str | Path, weights: str | Path | None = None, fold: bool = True) -> Net:
+    """The inference net of a prototxt as an nn.Module, `net(data=images)["prob"]`.
+
+    Args:
+        fold: multiply BatchNorm and Scale into the convolutions before them; equal
+            up to rounding, and faster. The folded net is for inference only.
+
+    Raises:
+        UserError: files that cannot be read, or that do not fit each other.
+    """
+    proto = text.load(model, NetParameter)
+    net = Net(proto, TEST)
+    if weights is not None:
+        net.copy_from(blobs.read_net(weights), str(weights))
+    if fold:
+        net = folded(net)
+    return net.requires_grad_(False)
+
+
+@torch.no_grad()
+def folded(net: Net) -> Net:
+    """`net` with every Convolution, BatchNorm, Scale in a row made one Convolution."""
+    steps = net.steps
+    readers: dict = {}
+    for step in steps:
+        for value in step.bottoms:
+            readers.setdefault(value, []).append(step)
+
+    def sole(step, kind):
+        after = readers.get(step.tops[0], []) if len(step.tops) == 1 else []
+        one = len(after) == 1 and after[0].param.type == kind and len(after[0].bottoms) == 1
+        return after[0] if one else None
+
+    proto = NetParameter()
+    proto.CopyFrom(net.proto)
+    dropped: set[str] = set()
+    renamed: dict[str, tuple[str, int]] = {}
+    arrays: dict[str, list[Tensor]] = {}
+    for step in steps:
+        if step.param.type != "Convolution":
+            continue
+        norm = sole(step, "BatchNorm")
+        scale = sole(norm, "Scale") if norm is not None else None
+        if norm is None or not net.layer_named(norm.param.name).frozen:
+            continue
+        conv = net.layer_named(step.param.name)
+        mean, var = net.layer_named(norm.param.name).running()
+        factor = (var + net.layer_named(norm.param.name).eps).rsqrt()
+        shift = -mean * factor
+        last = norm
+        if scale is not None and net.layer_named(scale.param.name).channelwise:
+            made = net.layer_named(scale.param.name)
+            factor, shift = factor * made.blobs[0], shift * made.blobs[0]
+            shift = shift + made.blobs[1] if made.bias else shift
+            last = scale
+            dropped.add(scale.param.name)
+        dropped.add(norm.param.name)
+        weight = conv.blobs[0] * factor.view(-1, *[1] * (conv.blobs[0].dim() - 1))
+        if len(conv.blobs) > 1:
+            shift = shift + conv.blobs[1] * factor
+        arrays[step.param.name] = [weight, shift]
+        renamed[step.param.name] = last.tops[0].name, 0
+    kept = NetParameter(name=proto.name)
+    for layer in proto.layer:
+        if layer.name in dropped:
+            continue
+        layer_kept = kept.layer.add()
+        layer_kept.CopyFrom(layer)
+        if layer.name in renamed:
+            layer_kept.top[0] = renamed[layer.name][0]
+            layer_kept.convolution_param.bias_term = True
+            del layer_kept.param[:]
+    small = Net(kept, TEST)
+    for name in small._keys:
+        source = arrays.get(name) or list(net.layer_named(name).blobs)
+        for mine, theirs in zip(small.layer_named(name).blobs, source):
+            mine.copy_(theirs)
+    return small
+
+
+class _Positional(nn.Module):
+    """The net with its inputs in order and its outputs as a tuple, as exporters want them."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        tops = self.net(**dict(zip(self.net.inputs, inputs)))
+        return tuple(tops[name] for name in self.net.outputs)
+
+
+def onnx(net: Net, path: str | Path) -> float:
+    """Write `net` as ONNX, run it in onnxruntime, and return the largest relative difference.
+
+    Raises:
+        UserError: a package is missing, or onnxruntime disagrees by more than 1e-4.
+    """
+    try:
+        import onnx as _  # noqa: F401
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(f"--onnx needs {error.name}: pip install '.[export]'") from None
+    torch.manual_seed(0)
+    inputs = tuple(torch.randn(shape) * 50 for shape in net.inputs.values())
+    torch.onnx.export(
+        _Positional(net),
+        inputs,
+        str(path),
+        input_names=list(net.inputs),
+        output_names=list(net.outputs),
+        dynamo=False,
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    found = session.run(None, {k: x.numpy() for k, x in zip(net.inputs, inputs)})
+    with torch.no_grad():
+        wanted = _Positional(net)(*inputs)
+    worst = 0.0
+    for name, a, b in zip(net.outputs, found, wanted):
+        difference = float(np.abs(a - b.numpy()).max() / max(float(b.abs().max()), 1e-6))
+        worst = max(worst, difference)
+        if not difference < 1e-4:
+            raise UserError(f"{path}: onnxruntime's {name!r} differs by {difference:.1e}")
+    return worst
+
+
+def ready(net: Net, **example: Tensor) -> torch.jit.ScriptModule:
+    """The net traced and frozen for one shape of input: weights laid out for the machine once."""
+    traced = torch.jit.trace(_Positional(net.eval()), tuple(example.values()), check_trace=False)
+    return torch.jit.optimize_for_inference(torch.jit.freeze(traced))

@@ -1,0 +1,122 @@
+"""Caffe's update rules: what is taken from the weights, and the history that remains.
+
+Each takes all learned arrays at once. `gradients` come clipped, divided by
+iter_size and with the decay added; they and the histories are changed in place.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable
+
+import torch
+from torch import Tensor
+
+from basics.cli import UserError, near_miss
+
+Tensors = list[Tensor]
+
+
+def sgd(
+    p: Any, gradients: Tensors, history: Tensors, rates: list[float], iteration: int
+) -> Tensors:
+    """V = momentum V + lr g; W -= V."""
+    torch._foreach_mul_(gradients, rates)
+    torch._foreach_mul_(history, p.momentum)
+    torch._foreach_add_(history, gradients)
+    return history
+
+
+def nesterov(
+    p: Any, gradients: Tensors, history: Tensors, rates: list[float], iteration: int
+) -> Tensors:
+    """V as in SGD; W -= (1 + momentum) V - momentum V_before."""
+    before = torch._foreach_mul(history, -p.momentum)
+    sgd(p, gradients, history, rates, iteration)
+    torch._foreach_add_(before, history, alpha=1 + p.momentum)
+    return before
+
+
+def adagrad(
+    p: Any, gradients: Tensors, history: Tensors, rates: list[float], iteration: int
+) -> Tensors:
+    """H += g^2; W -= lr g / (sqrt(H) + delta)."""
+    torch._foreach_addcmul_(history, gradients, gradients)
+    return _over_root(gradients, history, p.delta, rates)
+
+
+def rmsprop(
+    p: Any, gradients: Tensors, history: Tensors, rates: list[float], iteration: int
+) -> Tensors:
+    """H = decay H + (1 - decay) g^2; W -= lr g / (sqrt(H) + delta)."""
+    torch._foreach_mul_(history, p.rms_decay)
+    torch._foreach_addcmul_(history, gradients, gradients, 1 - p.rms_decay)
+    return _over_root(gradients, history, p.delta, rates)
+
+
+def adadelta(
+    p: Any, gradients: Tensors, history: Tensors, rates: list[float], iteration: int
+) -> Tensors:
+    """g times the root of the mean squared update over that of the mean squared gradient."""
+    squares, updates = history[: len(gradients)], history[len(gradients) :]
+    torch._foreach_mul_(squares, p.momentum)
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - p.momentum)
+    ratio = torch._foreach_div(
+        torch._foreach_add(updates, p.delta), torch._foreach_add(squares, p.delta)
+    )
+    torch._foreach_sqrt_(ratio)
+    torch._foreach_mul_(gradients, ratio)
+    torch._foreach_mul_(updates, p.momentum)
+    torch._foreach_addcmul_(updates, gradients, gradients, 1 - p.momentum)
+    torch._foreach_mul_(gradients, rates)
+    return gradients
+
+
+def adam(
+    p: Any, gradients: Tensors, history: Tensors, rates: list[float], iteration: int
+) -> Tensors:
+    """First and second moments, their bias corrected in the rate."""
+    means, squares = history[: len(gradients)], history[len(gradients) :]
+    torch._foreach_mul_(means, p.momentum)
+    torch._foreach_add_(means, gradients, alpha=1 - p.momentum)
+    torch._foreach_mul_(squares, p.momentum2)
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - p.momentum2)
+    t = iteration + 1
+    correction = math.sqrt(1 - p.momentum2**t) / (1 - p.momentum**t)
+    root = torch._foreach_sqrt(squares)
+    torch._foreach_add_(root, p.delta)
+    update = torch._foreach_div(means, root)
+    torch._foreach_mul_(update, [rate * correction for rate in rates])
+    return update
+
+
+def _over_root(gradients: Tensors, history: Tensors, delta: float, rates: list[float]) -> Tensors:
+    root = torch._foreach_sqrt(history)
+    torch._foreach_add_(root, delta)
+    torch._foreach_div_(gradients, root)
+    torch._foreach_mul_(gradients, rates)
+    return gradients
+
+
+Rule = Callable[[Any, Tensors, Tensors, "list[float]", int], Tensors]
+RULES: dict[str, tuple[Rule, int]] = {  # and how many histories an array has
+    "SGD": (sgd, 1),
+    "Nesterov": (nesterov, 1),
+    "AdaGrad": (adagrad, 1),
+    "RMSProp": (rmsprop, 1),
+    "AdaDelta": (adadelta, 2),
+    "Adam": (adam, 2),
+}
+OLD = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")  # enum SolverType
+
+
+def rule(param: Any) -> tuple[Rule, int]:
+    """The rule that a SolverParameter names, by `type` or the older `solver_type`."""
+    name = OLD[param.solver_type] if param.HasField("solver_type") else param.type
+    if name not in RULES:
+        raise UserError(f"unknown solver type {name!r}{near_miss(name, RULES)}")
+    if name == "AdaGrad" and param.momentum:
+        raise UserError("AdaGrad has no momentum: leave it out")
+    if name == "RMSProp" and param.momentum:
+        raise UserError("RMSProp has no momentum: leave it out")
+    return RULES[name]
