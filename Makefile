@@ -1,5 +1,6 @@
 # make demo    from nothing to a Table-2-like table, set-up included
 # make test    set-up if needed, linter, all tests; CAFFE=DIR: with the Caffe in DIR/bin
+# make test-engine  fetches PyTorch, tests torchcaffe/
 # make nets    writes prototxt/ and solvers/ anew
 # make schema  compiles caffeproto/caffe.proto
 # make caffe-cpu caffe-cuda   build Caffe from Debian's source, into work/ (docs/DOCKER.md)
@@ -17,7 +18,7 @@ endif
 RUN    := $(VENV)/bin/python
 DEMO   := work/demo
 
-.PHONY: demo test nets schema setup caffe-cpu caffe-cuda docker-pin clean distclean
+.PHONY: demo test test-engine nets schema setup caffe-cpu caffe-cuda docker-pin clean distclean
 .DELETE_ON_ERROR:
 
 demo: setup $(DEMO)/vso/ontology.txt
@@ -35,6 +36,11 @@ test: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest
+
+# With PyTorch, which `make test` does not fetch: from then on it tests the engine too.
+test-engine: setup
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,export]'
+	$(RUN) -m pytest tests/test_torchcaffe_*.py
 
 nets: setup
 	$(RUN) -m netgen.committed
