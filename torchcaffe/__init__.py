@@ -6,7 +6,21 @@
 It knows layers, not nets. docs/ENGINE.md explains the design.
 """
 
-from torchcaffe.export import load
-from torchcaffe.net import Net
+from __future__ import annotations
+
+from typing import Any
 
 __all__ = ["Net", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`Net` and `load`, imported when asked for: the package itself does without PyTorch."""
+    if name == "load":
+        from torchcaffe.export import load
+
+        return load
+    if name == "Net":
+        from torchcaffe.net import Net
+
+        return Net
+    raise AttributeError(name)

@@ -1,0 +1,310 @@
+"""`python -m torchcaffe train|test|time|export`: Caffe's commands and flags, and export."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from basics import cli
+from basics.cli import UserError
+from caffeproto import TEST, TRAIN, SolverParameter, text
+from torchcaffe import blobs, export, parallel
+from torchcaffe.glog import info, number
+from torchcaffe.net import Net
+from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs
+
+EXAMPLES = """\
+examples:
+  python -m torchcaffe train -solver solvers/xs.prototxt -gpu 0 -weights resnet50.caffemodel
+  python -m torchcaffe train -solver solvers/xs.prototxt -snapshot xs_iter_12800.solverstate
+  python -m torchcaffe test -model prototxt/xs.prototxt -weights W -iterations 3351
+  python -m torchcaffe time -model prototxt/xs_deploy.prototxt -iterations 10
+  python -m torchcaffe export -model deploy.prototxt -weights W --onnx net.onnx
+  torchrun --nproc-per-node 8 -m torchcaffe train -solver solvers/xs.prototxt -gpu all --sync-bn
+"""
+
+
+def parser() -> cli.Parser:
+    p = cli.Parser(
+        prog="torchcaffe",
+        description="Train, test and time Caffe's nets on PyTorch.",
+        epilog=EXAMPLES,
+    )
+    p.add_argument("command", choices=["train", "test", "time", "export"])
+    for flag, what in {
+        "solver": "the solver's prototxt",
+        "model": "the net's prototxt",
+        "weights": "a .caffemodel to copy by layer name; train takes several, a,b",
+        "snapshot": "a .solverstate to go on from",
+    }.items():
+        p.add_argument(f"-{flag}", f"--{flag}", metavar="FILE", help=what)
+    p.add_argument("-gpu", "--gpu", metavar="N", help="device number, or all (with torchrun)")
+    p.add_argument("-iterations", "--iterations", type=int, default=50, metavar="N")
+    p.add_argument("-phase", "--phase", choices=["TRAIN", "TEST"], help="of test and time")
+    p.add_argument("-level", "--level", type=int, default=0)
+    p.add_argument("-stage", "--stage", default="", help="stages, comma-separated")
+    effects = ["stop", "snapshot", "none"]
+    p.add_argument("-sigint_effect", "--sigint_effect", choices=effects, default="stop")
+    p.add_argument("-sighup_effect", "--sighup_effect", choices=effects, default="snapshot")
+
+    own = p.add_argument_group("not Caffe's")
+    own.add_argument("--tf32", action="store_true", help="TF32 in products and convolutions")
+    own.add_argument("--bf16", action="store_true", help="bfloat16, weights and statistics float32")
+    own.add_argument(
+        "--channels-last",
+        choices=["yes", "no", "measure"],
+        default="measure",
+        help="memory order of images; the default times both for a few iterations",
+    )
+    own.add_argument("--compile", action="store_true", help="through torch.compile")
+    own.add_argument("--shuffle", action="store_true", help="another order of records each epoch")
+    own.add_argument("--sync-bn", action="store_true", help="BatchNorm over the ranks of torchrun")
+    own.add_argument("--show-code", action="store_true", help="print what would run, and stop")
+    own.add_argument("--onnx", metavar="FILE", help="export: an ONNX file, checked in onnxruntime")
+    own.add_argument("--state-dict", metavar="FILE", help="export: the weights for torch.load")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    try:
+        return {"train": train, "test": test, "time": time, "export": write}[args.command](args)
+    finally:
+        parallel.stop()
+
+
+def train(args: Any) -> int:
+    """`caffe train`."""
+    _need(args, "solver")
+    if args.snapshot and args.weights:
+        raise UserError("give -snapshot or -weights, not both")
+    param = text.load(args.solver, SolverParameter)
+    if args.level or args.stage:
+        param.train_state.level = args.level
+        param.train_state.stage.extend(_stages(args))
+    if args.show_code:
+        print(Net(_model_of(param), TRAIN, args.level, _stages(args)).source_code())
+        return 0
+    if args.gpu is None and param.solver_mode == param.GPU and torch.cuda.is_available():
+        args.gpu = str(param.device_id)
+    solver = Solver(param, _choices(args))
+    solver.request.on(signal.SIGINT, args.sigint_effect)
+    solver.request.on(signal.SIGHUP, args.sighup_effect)
+    if args.snapshot:
+        _say(solver, f"Resuming from {args.snapshot}")
+        solver.restore(args.snapshot)
+    elif args.weights:
+        _say(solver, f"Finetuning from {args.weights}")
+        solver.copy_weights(args.weights)
+    elif param.weights:
+        solver.copy_weights(",".join(param.weights))
+    if args.channels_last == "measure":
+        _measure_order(solver)
+    _say(solver, "Starting Optimization")
+    solver.solve()
+    _say(solver, "Optimization Done.")
+    solver.close()
+    return 0
+
+
+def test(args: Any) -> int:
+    """`caffe test`: every batch's outputs, then their means."""
+    _need(args, "model", "weights")
+    phase = TRAIN if args.phase == "TRAIN" else TEST
+    net = Net(load_net(args.model), phase, args.level, _stages(args))
+    net.copy_from(blobs.read_net(args.weights), args.weights)
+    info("caffe.cpp", f"Running for {args.iterations} iterations.")
+
+    def each(i: int, pairs: list[tuple[str, float]]) -> None:
+        for name, value in pairs:
+            info("caffe.cpp", f"Batch {i}, {name} = {number(value)}")
+
+    loss, means = mean_outputs(Runner(net, _choices(args)), args.iterations, each=each)
+    info("caffe.cpp", f"Loss: {number(loss)}")
+    for name, value in means or []:
+        weight = net.losses.get(name, 0.0)
+        share = f" (* {number(weight)} = {number(weight * value)} loss)" if weight else ""
+        info("caffe.cpp", f"{name} = {number(value)}{share}")
+    return 0
+
+
+def time(args: Any) -> int:
+    """`caffe time`: forward and backward by layer, and of the whole, in milliseconds."""
+    _need(args, "model")
+    phase = TEST if args.phase == "TEST" else TRAIN
+    net = Net(load_net(args.model), phase, args.level, _stages(args))
+    if args.show_code:
+        print(net.source_code())
+        return 0
+    choices = _choices(args)
+    device = torch.device(choices.device)
+    net.to(device)
+    fed = {name: _example(name, shape, device) for name, shape in net.inputs.items()}
+    runner = _Bare(net, choices)
+    forward: dict[str, float] = {}
+    backward: dict[str, float] = {}
+    spent = [0.0, 0.0]
+    for i in range(args.iterations + 1):  # the first warms up
+        start = _now(device)
+        tops = runner.forward(fed)
+        middle = _now(device)
+        loss = net.loss(tops)
+        if loss is not None:
+            loss.backward()
+        end = _now(device)
+        if i:
+            spent[0] += middle - start
+            spent[1] += end - middle
+    for _ in range(args.iterations):
+        _time_layers(net, fed, device, forward, backward)
+    n = max(1, args.iterations)
+    info("caffe.cpp", "Average time per layer: ")
+    for step in net.steps:
+        name = step.param.name
+        for which, times in (("forward", forward), ("backward", backward)):
+            told = number(1e3 * times.get(name, 0.0) / n)
+            info("caffe.cpp", f"{name:>10}\t{which}: {told} ms.")
+    info("caffe.cpp", f"Average Forward pass: {number(1e3 * spent[0] / n)} ms.")
+    info("caffe.cpp", f"Average Backward pass: {number(1e3 * spent[1] / n)} ms.")
+    info("caffe.cpp", f"Average Forward-Backward: {number(1e3 * sum(spent) / n)} ms.")
+    info("caffe.cpp", f"Total Time: {number(1e3 * sum(spent))} ms.")
+    return 0
+
+
+def write(args: Any) -> int:
+    """Out of Caffe: ONNX, or a state dict."""
+    _need(args, "model", "weights")
+    if not (args.onnx or args.state_dict):
+        raise UserError("export what? --onnx FILE or --state-dict FILE")
+    net = export.load(args.model, args.weights, fold=False)
+    if args.state_dict:
+        torch.save(net.state_dict(), args.state_dict)
+        print(f"{args.state_dict}: {len(net.state_dict())} arrays")
+    if args.onnx:
+        worst = export.onnx(net, args.onnx)
+        print(f"{args.onnx}: onnxruntime agrees to {worst:.1e}")
+    return 0
+
+
+class _Bare(Runner):
+    """A runner without feeds."""
+
+    def __init__(self, net: Net, choices: Choices) -> None:
+        self.net, self.choices, self.feeds = net, choices, []
+        self.run = torch.compile(net) if choices.compile else net
+
+
+def _time_layers(net: Net, fed: dict, device: torch.device, forward: dict, backward: dict) -> None:
+    """One pass layer by layer, each layer's own backward right after its forward."""
+    values: dict = {}
+    for step in net.steps:
+        if step.param.name not in net._keys:
+            values.update((v, fed[v.name]) for v in step.tops)
+            continue
+        made = net.layer_named(step.param.name)
+        bottoms = [values[v].detach().requires_grad_() for v in step.bottoms]
+        start = _now(device)
+        tops = made(*bottoms)
+        middle = _now(device)
+        tops = list(tops) if isinstance(tops, tuple) else [tops]
+        reached = [top for top in tops if top.requires_grad]
+        if reached:
+            torch.autograd.backward(reached, [torch.ones_like(top) for top in reached])
+        end = _now(device)
+        name = step.param.name
+        forward[name] = forward.get(name, 0.0) + middle - start
+        backward[name] = backward.get(name, 0.0) + end - middle
+        values.update(zip(step.tops, (top.detach() for top in tops)))
+
+
+def _measure_order(solver: Solver) -> None:
+    """Choose the memory order of images by timing a few passes in both."""
+    runner = solver.runner
+    device = torch.device(solver.choices.device)
+    fed = {name: _example(name, s, device) for name, s in runner.net.inputs.items()}
+    state = torch.get_rng_state()
+    kept = [blob.detach().clone() for blob in runner.net.parameters()]
+    spent = {}
+    for order in (False, True):
+        solver.choices.channels_last = order
+        kind = torch.channels_last if order else torch.contiguous_format
+        runner.net.to(memory_format=kind)
+        for i in range(3):
+            start = _now(device)
+            loss = runner.net.loss(runner.forward(fed))
+            if loss is not None:
+                loss.backward()
+            spent[order] = min(_now(device) - start, spent.get(order, float("inf")))
+            if i == 0 and spent[order] > 2:  # slow enough to tell
+                break
+    best = spent[True] < spent[False]
+    solver.choices.channels_last = best
+    runner.net.to(memory_format=torch.channels_last if best else torch.contiguous_format)
+    with torch.no_grad():
+        for blob, old in zip(runner.net.parameters(), kept):
+            blob.copy_(old)
+            blob.grad = None
+    torch.set_rng_state(state)
+    ratio = spent[False] / spent[True]
+    _say(solver, f"channels-last: {'yes' if best else 'no'} ({ratio:.2f}x the speed)")
+
+
+def _example(name: str, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Numbers to time with: zeros are labels of every net, noise is an image."""
+    image = len(shape) == 4 and shape[2] > 1
+    return torch.randn(shape, device=device) if image else torch.zeros(shape, device=device)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()
+
+
+def _choices(args: Any) -> Choices:
+    device = "cpu"
+    if args.gpu is not None:
+        local = os.environ.get("LOCAL_RANK")
+        device = f"cuda:{args.gpu if local is None else local}"
+        if not torch.cuda.is_available():
+            raise UserError("-gpu: PyTorch sees no GPU here; leave it out for the CPU")
+        if args.gpu == "all" and local is None:
+            raise UserError("-gpu all wants torchrun: see --help")
+        torch.cuda.set_device(device)
+        torch.backends.cuda.matmul.allow_tf32 = args.tf32
+        torch.backends.cudnn.allow_tf32 = args.tf32
+        torch.backends.cudnn.benchmark = True
+    return Choices(
+        device=device,
+        bf16=args.bf16,
+        channels_last=None if args.channels_last == "measure" else args.channels_last == "yes",
+        compile=args.compile,
+        shuffle=args.shuffle,
+        sync_bn=args.sync_bn,
+    )
+
+
+def _model_of(param: Any) -> Any:
+    if param.HasField("net") or param.HasField("train_net"):
+        return load_net(param.net or param.train_net)
+    return param.net_param if param.HasField("net_param") else param.train_net_param
+
+
+def _stages(args: Any) -> list[str]:
+    return [stage for stage in args.stage.split(",") if stage]
+
+
+def _need(args: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(args, name):
+            raise UserError(f"{args.command} needs -{name}")
+
+
+def _say(solver: Solver, message: str) -> None:
+    if not solver.rank:
+        info("caffe.cpp", message)
