@@ -260,7 +260,7 @@ def _report_parser(commands: argparse._SubParsersAction) -> None:
         "what `table2` or `grid` made, as one HTML page with nothing beside it.",
         epilog=REPORT_EXAMPLES,
     )
-    r.add_argument("results", type=Path, metavar="DIR", help="the --out of table2 or grid")
+    r.add_argument("results", type=Path, metavar="DIR", help="the --out of table2, grid or train")
     r.add_argument("--out", type=Path, metavar="FILE", help="default: DIR/report.html")
 
 

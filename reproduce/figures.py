@@ -83,7 +83,7 @@ def figure5(weights: Path) -> Figure:
 
 
 def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
-    """How the cross weights moved: mean and middle 80% a layer, over (iteration, weights).
+    """How the cross weights moved: the mean a layer, over (iteration, weights).
 
     Raises:
         UserError: fewer than two snapshots.
@@ -101,11 +101,9 @@ def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
             values = np.array([weights[block][pair] for _, weights in found])
             label = f"{_title(pair[0])}-{_title(pair[1])}"
             axis.plot(iterations, values.mean(axis=1), "o-", color=colour, ms=3, label=label)
-            low, high = np.quantile(values, [0.1, 0.9], axis=1)
-            axis.fill_between(iterations, low, high, color=colour, alpha=0.08)
         axis.axhline(0, color="black", linewidth=0.6)
         axis.set(title=block, xlabel="iteration")
-    axes[0][0].set_ylabel("mean weight; band: middle 80%")
+    axes[0][0].set_ylabel("mean weight")
     axes[0][0].legend(fontsize=8)
     figure.tight_layout()
     return figure

@@ -28,18 +28,19 @@ SHOWN = 96  # pixels at least of an example's side
 
 
 def report(out: Path, page: Path | None = None) -> Path:
-    """Write the page about all that lies in `out`, the folder of `table2` or `grid`.
+    """Write the page about all that lies in `out`, the folder of `table2`, `grid` or `train`.
 
     Raises:
-        UserError: neither table there.
+        UserError: none of them there.
     """
     table = _read(out / "table2.json")
     grid = _read(out / "grid.json")
-    if not table and not grid:
+    alone = (out / "run.json").exists()
+    if not table and not grid and not alone:
         raise UserError(
             f"{out}: neither table2.json nor grid.json; run `python -m reproduce table2` first"
         )
-    runs = [path.parent for path in sorted(out.glob("runs/*/run.json"))]
+    runs = [out] if alone else [path.parent for path in sorted(out.glob("runs/*/run.json"))]
     star = _star(runs)
     facts = _read(runs[0] / "run.json")["data"] if runs else (table or {})["data"]
     sections = [
@@ -365,13 +366,13 @@ def _page(
         f"<section id=s{i}><h2>{_e(title)}</h2>{content}</section>"
         for i, (title, content) in enumerate(sections)
     )
-    what = table["setting"]["what"] if table else grid["what"]
+    what = table["setting"]["what"] if table else grid["what"] if grid else "one training"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>X-ResNet in Caffe: results</title><style>{_STYLE}</style></head>
 <body><header><h1>Deep Cross Residual Learning, in Caffe</h1>
-<p class=lead>{_e(what[:1].upper() + what[1:])}. {facts["train"]:,} training and
+<p class=lead>{_e(what[:1].upper() + what[1:].rstrip("."))}. {facts["train"]:,} training and
 {facts["test"]:,} test images, {facts["classes"]["anp"]} adjective-noun pairs. Every number on this
 page was measured by real Caffe on this machine, unless it is marked as the paper's.</p>
 <nav>{links}</nav></header><main>{body}</main>
