@@ -120,7 +120,7 @@ def onnx(net: Net, path: str | Path) -> float:
     torch.manual_seed(0)
     inputs = tuple(torch.randn(shape) * 50 for shape in net.inputs.values())
     torch.onnx.export(
-        _Positional(net),
+        _Positional(net).eval(),
         inputs,
         str(path),
         input_names=list(net.inputs),
@@ -144,5 +144,5 @@ def onnx(net: Net, path: str | Path) -> float:
 
 def ready(net: Net, **example: Tensor) -> torch.jit.ScriptModule:
     """The net traced and frozen for one shape of input: weights laid out for the machine once."""
-    traced = torch.jit.trace(_Positional(net.eval()), tuple(example.values()), check_trace=False)
+    traced = torch.jit.trace(_Positional(net).eval(), tuple(example.values()), check_trace=False)
     return torch.jit.optimize_for_inference(torch.jit.freeze(traced))
