@@ -15,6 +15,7 @@ import pytest
 
 from basics.cli import UserError
 from reproduce.__main__ import main
+from reproduce.data import Data
 from reproduce.grid import Grid
 from reproduce.table2 import table2
 from tests.test_reproduce import TINY
@@ -147,3 +148,12 @@ def test_the_studys_grid_is_one_and_mistakes_in_a_grid_are_named(root, tmp_path)
         (tmp_path / "grid.json").write_text(json.dumps(wrong))
         with pytest.raises(UserError, match=words):
             Grid.read(tmp_path / "grid.json")
+
+
+@pytest.mark.parametrize("name", ["cifar", "ablations"])
+def test_every_row_of_our_grids_is_a_net(drawn, root, tmp_path, name):
+    plan = Grid.read(root / f"reproduce/grids/{name}.json")
+    runs = plan.runs(Data.read(drawn), tmp_path)
+    assert len({run.folder for _, run in runs}) == len(runs) == sum(len(r.seeds) for r in plan.rows)
+    made = {run.training.net_texts()["net.prototxt"] for _, run in runs}
+    assert len(made) == len(plan.rows), "rows differ; seeds do not change the net"
