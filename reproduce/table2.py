@@ -257,18 +257,22 @@ def _tasks(net: str) -> list[str | None]:
     return list(paper()["tasks"]) if CATALOG[net].single_task else [None]
 
 
+def _commit() -> str | None:
+    """The commit of this code; None outside of a repository, or where there is no git."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
+
+
 def versions() -> dict[str, Any]:
     """The software and machine that made the table."""
     packages = ("numpy", "protobuf", "lmdb", "opencv-python-headless", "xresnet-caffe")
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
     return {
         "caffe": realcaffe.version(),
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "python": platform.python_version(),
         **{package: _package(package) for package in packages},
         "platform": platform.platform(),
