@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -222,3 +224,18 @@ def test_a_run_of_numbers_is_looked_at_once():
     assert not more
     assert wire.numbers(one * 1_000_000, field, "<f4").sum() == 1_000_000
     assert len(list(wire.fields((one + wire.key(6, 5) + b"....") * 50))) == 100
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
+def test_a_file_takes_less_than_twice_its_size_of_memory(tmp_path):
+    path = tmp_path / "w.caffemodel"
+    array = np.ones((1000, 1000), np.float32)
+    caffemodel.save(path, "n", [Layer(f"l{i}", "Convolution", (array,)) for i in range(16)])
+    script = (
+        "import sys; from netgen.weights import caffemodel\n"
+        "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
+        "before = peak(); net = caffemodel.load(sys.argv[1]); print((peak() - before) * 1024)"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(ran.stdout) < 1.5 * path.stat().st_size
