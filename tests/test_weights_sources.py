@@ -85,12 +85,22 @@ class Harm:
         (files.pth_zip(TENSORS, b"cos\nsystem\n(X\x04\x00\x00\x00truetR0"), "wants to call os.sys"),
         (files.pth_zip({}), "holds no tensors"),
         (b"PK\x05\x06" + bytes(18), "none of PyTorch's"),
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", "the memory 2,147,483,647 in a pickle"),
+        (b"\x80\x05\x96" + bytes(7) + b"\x7f.", "a length|protocol 5|expected|damaged"),
     ],
 )
 def test_a_bad_pth_gets_one_clear_line(data, message):
     with pytest.raises(UserError, match=message) as caught:
         pth.load(data, "f")
     assert "\n" not in str(caught.value)
+
+
+def test_a_zip_bomb_is_not_unpacked():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(10_000_000))
+    with pytest.raises(UserError, match="larger than its archive"):
+        pth.load(out.getvalue(), "f")
 
 
 def test_a_big_endian_file_is_refused():
@@ -103,11 +113,13 @@ def test_a_big_endian_file_is_refused():
 
 
 @settings(max_examples=150)
-@given(st.data(), st.sampled_from([ZIP, STREAM]))
-def test_a_damaged_pth_is_read_or_refused(data, whole):
-    changed = bytearray(whole)
+@given(st.data(), st.booleans())
+def test_a_damaged_pth_is_read_or_refused(data, zipped):
+    changed = bytearray(ZIP if zipped else STREAM)
+    # The pickle's head as often as all the numbers behind it.
+    end = data.draw(st.sampled_from([500, len(changed)]))
     for _ in range(data.draw(st.integers(1, 4))):
-        changed[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+        changed[data.draw(st.integers(0, end - 1))] = data.draw(st.integers(0, 255))
     try:
         assert pth.load(bytes(changed), "f")
     except UserError as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import io
 import pickle
+import pickletools
 import struct
 import zipfile
 from dataclasses import dataclass
@@ -91,8 +92,6 @@ def load(data: bytes, where: str) -> dict[str, np.ndarray]:
         tensors = {name: value.of(raw(value.storage)) for name, value in _state(content).items()}
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged pickle can raise anything at all
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -118,29 +117,30 @@ Raw = Callable[[Storage], bytes]
 def _zip(data: bytes) -> tuple[Any, Raw]:
     archive = zipfile.ZipFile(io.BytesIO(data))
     names = set(archive.namelist())
+    if any(info.file_size > len(data) for info in archive.infolist()):  # PyTorch only stores
+        raise ValueError("a compressed file that is larger than its archive")
     pickles = [name for name in names if name.endswith("/data.pkl")]
     if not pickles:
         raise UserError("is a zip file, but none of PyTorch's: it has no data.pkl")
     root = pickles[0][: -len("data.pkl")]
     if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
         raise UserError("was written on a big-endian machine, which we do not read")
-    content = _Unpickler(io.BytesIO(archive.read(pickles[0]))).load()
+    content = _unpickled(io.BytesIO(archive.read(pickles[0])))
     return content, lambda storage: archive.read(f"{root}data/{storage.key}")
 
 
 def _stream(data: bytes) -> tuple[Any, Raw]:
     stream = io.BytesIO(data)
-    if _Unpickler(stream).load() != MAGIC:
+    if _unpickled(stream) != MAGIC:
         raise UserError("is a pickle, but none of PyTorch's")
-    _Unpickler(stream).load()  # protocol version
-    if not _Unpickler(stream).load().get("little_endian", True):
+    _unpickled(stream)  # protocol version
+    if not _unpickled(stream).get("little_endian", True):
         raise UserError("was written on a big-endian machine, which we do not read")
-    unpickler = _Unpickler(stream)
-    content = unpickler.load()
-    keys = _Unpickler(stream).load()
+    storages: dict[str, Storage] = {}
+    content = _unpickled(stream, storages)
     found = {}
-    for key in keys:
-        storage = unpickler.storages[key]
+    for key in _unpickled(stream):
+        storage = storages[key]
         (count,) = struct.unpack("<q", stream.read(8))
         raw = stream.read(storage.count * np.dtype(STORAGES[storage.kind]).itemsize)
         if count != storage.count or len(raw) % np.dtype(STORAGES[storage.kind]).itemsize:
@@ -149,12 +149,32 @@ def _stream(data: bytes) -> tuple[Any, Raw]:
     return content, lambda storage: found[storage.key]
 
 
+PROTOCOL = 2  # PyTorch's
+MOST_MEMORIES = 1 << 20
+
+
+def _unpickled(stream: io.BytesIO, storages: dict[str, Storage] | None = None) -> Any:
+    """The next pickle in the stream; `storages` takes the storages that it names.
+
+    It is looked through first: a damaged index or length would have pickle
+    allocate gigabytes.
+    """
+    start = stream.tell()
+    for code, argument, _ in pickletools.genops(stream):
+        if code.proto > PROTOCOL:
+            raise ValueError(f"an opcode of pickle protocol {code.proto}")
+        if code.name in ("PUT", "LONG_BINPUT") and argument > MOST_MEMORIES:
+            raise ValueError(f"the memory {argument:,} in a pickle")
+    stream.seek(start)
+    return _Unpickler(stream, {} if storages is None else storages).load()
+
+
 class _Unpickler(pickle.Unpickler):
     """Knows the three functions that a state dict calls, and the storages' names; no others."""
 
-    def __init__(self, stream: io.BytesIO) -> None:
+    def __init__(self, stream: io.BytesIO, storages: dict[str, Storage]) -> None:
         super().__init__(stream, encoding="utf-8")
-        self.storages: dict[str, Storage] = {}
+        self.storages = storages
 
     def find_class(self, module: str, name: str) -> Any:
         known = {
