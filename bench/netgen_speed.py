@@ -1,6 +1,6 @@
 """How long one takes to generate XS-ResNet-50: netgen against pycaffe's NetSpec.
 
-    python bench/netgen.py [--runs 11]
+    python bench/netgen_speed.py [--runs 11]
 
 Whole processes, start-up included, in turn; the second figure is of the pair's
 ratio, so that a machine that slows down slows both. Before that the two nets
