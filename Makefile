@@ -65,12 +65,13 @@ docker-pin:
 	@echo "--build-arg DEBIAN=$(BASE)@$$(docker buildx imagetools inspect $(BASE) \
 	  --format '{{.Manifest.Digest}}')"
 
-# The stamp says for which pyproject.toml and interpreter the venv was made.
+# The stamp says for which pyproject.toml the venv was filled. A venv that works keeps its
+# Python: another one laid over it would mix two standard libraries.
 setup: $(VENV)/.ready
 	@$(RUN) -m realcaffe install --quiet
 
 $(VENV)/.ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@$(RUN) -c 'import ssl' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
