@@ -36,6 +36,7 @@ from data_prep.lists import Entry, read_list
 from data_prep.parallel import default_threads
 from data_prep.progress import Progress, Report
 from data_prep.records import Record, records
+from data_prep.write_behind import WriteBehind
 
 KINDS = ("image", "label")
 MAX_DROPPED = 0.01  # share of a list; more is a mistake in the folder, not bad luck
@@ -200,9 +201,10 @@ class _Writer:
     """Appends to one database, many records a transaction."""
 
     def __init__(self, place: Path) -> None:
-        # Nothing is synced until the end: the database has no name yet, and what is written
+        # Commits wait for no sync: the database has no name yet, and what is written
         # survives the death of a process.
         self._env = lmdb.open(os.fspath(place), map_size=MAP_SIZE, mode=0o644, sync=False)
+        self._behind = WriteBehind(place / "data.mdb")
         self._begin()
 
     def _begin(self) -> None:
@@ -232,12 +234,15 @@ class _Writer:
         self._txn.commit()
         if last:
             self._env.sync(True)
+        else:
+            self._behind.tell()
         self._begin()
 
     def __enter__(self) -> _Writer:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._behind.close()
         self._env.close()  # aborts what is not committed
 
 
