@@ -40,6 +40,7 @@ def check(made: Case, net: Net, caffe: dict[str, np.ndarray], limit: float) -> N
         learned.blob.requires_grad_(net.layer_named(learned.name).learns)
     tops = net(**bottoms)
     for name in layer.top:
+        assert net.shapes[name] == tuple(tops[name].shape), f"shape of top {name}"
         assert error(tops[name].detach().numpy(), caffe[f"top {name}"]) < limit, f"top {name}"
     for learned in net.learned:  # running statistics
         after = caffe[f"after {learned.name} {learned.index}"]

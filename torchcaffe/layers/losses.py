@@ -21,6 +21,9 @@ class _Normalised(Layer):
     loss = True
     default = "VALID"
 
+    def shapes_of_tops(self, shapes: list[Shape]) -> list[Shape]:
+        return [(), shapes[0]][: self.tops]
+
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.loss_param
         self.ignore = p.ignore_label if p.HasField("ignore_label") else None
@@ -141,6 +144,9 @@ class Accuracy(Layer):
             raise self.mistake(f"{count(shapes[1])} labels for {self.outer * self.inner} scores")
         if p.top_k > shapes[0][self.classes]:
             raise self.mistake(f"top_k {p.top_k} of {shapes[0][self.classes]} classes")
+
+    def shapes_of_tops(self, shapes: list[Shape]) -> list[Shape]:
+        return [(), (shapes[0][self.classes],)][: self.tops]
 
     @torch.no_grad()
     def forward(self, x: Tensor, label: Tensor) -> Any:

@@ -13,6 +13,8 @@ from torchcaffe.layers.base import Layer, Shape, layer
 
 @layer("ReLU")
 class ReLU(Layer):
+    same_shape = True
+
     def forward(self, x: Tensor) -> Tensor:
         slope = self.param.relu_param.negative_slope
         return F.leaky_relu(x, slope) if slope else F.relu(x)
@@ -20,24 +22,32 @@ class ReLU(Layer):
 
 @layer("ELU")
 class ELU(Layer):
+    same_shape = True
+
     def forward(self, x: Tensor) -> Tensor:
         return F.elu(x, self.param.elu_param.alpha)
 
 
 @layer("Sigmoid")
 class Sigmoid(Layer):
+    same_shape = True
+
     def forward(self, x: Tensor) -> Tensor:
         return torch.sigmoid(x)
 
 
 @layer("TanH")
 class TanH(Layer):
+    same_shape = True
+
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
 
 
 @layer("AbsVal")
 class AbsVal(Layer):
+    same_shape = True
+
     def forward(self, x: Tensor) -> Tensor:
         return x.abs()
 
@@ -46,6 +56,8 @@ class AbsVal(Layer):
 class BNLL(Layer):
     """log(1 + exp(x))."""
 
+    same_shape = True
+
     def forward(self, x: Tensor) -> Tensor:
         return F.softplus(x)
 
@@ -53,6 +65,8 @@ class BNLL(Layer):
 @layer("Power")
 class Power(Layer):
     """(shift + scale * x) ^ power."""
+
+    same_shape = True
 
     def forward(self, x: Tensor) -> Tensor:
         p = self.param.power_param
@@ -64,6 +78,8 @@ class Power(Layer):
 class Exp(Layer):
     """base ^ (shift + scale * x); base -1 is e."""
 
+    same_shape = True
+
     def forward(self, x: Tensor) -> Tensor:
         p = self.param.exp_param
         return torch.exp((x * p.scale + p.shift) * (1 if p.base == -1 else math.log(p.base)))
@@ -73,6 +89,8 @@ class Exp(Layer):
 class Log(Layer):
     """log to `base` of shift + scale * x; base -1 is e."""
 
+    same_shape = True
+
     def forward(self, x: Tensor) -> Tensor:
         p = self.param.log_param
         return torch.log(x * p.scale + p.shift) / (1 if p.base == -1 else math.log(p.base))
@@ -80,6 +98,8 @@ class Log(Layer):
 
 @layer("Threshold")
 class Threshold(Layer):
+    same_shape = True
+
     def forward(self, x: Tensor) -> Tensor:
         return (x > self.param.threshold_param.threshold).to(x.dtype)
 
@@ -88,12 +108,16 @@ class Threshold(Layer):
 class Dropout(Layer):
     """In TRAIN zeroes a share and scales the rest up; in TEST lets all through."""
 
+    same_shape = True
+
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.param.dropout_param.dropout_ratio, self.train_phase)
 
 
 @layer("Softmax")
 class Softmax(Layer):
+    same_shape = True
+
     def setup(self, shapes: list[Shape]) -> None:
         self.classes = self.axis(self.param.softmax_param.axis, len(shapes[0]))
 
@@ -104,6 +128,8 @@ class Softmax(Layer):
 @layer("MVN")
 class MVN(Layer):
     """Mean 0 (and deviation 1) of each image, or of each of its channels."""
+
+    same_shape = True
 
     def forward(self, x: Tensor) -> Tensor:
         p = self.param.mvn_param
@@ -117,6 +143,8 @@ class MVN(Layer):
 @layer("Eltwise")
 class Eltwise(Layer):
     """Product, weighted sum or maximum of two bottoms or more."""
+
+    same_shape = True
 
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.eltwise_param

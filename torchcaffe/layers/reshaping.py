@@ -17,6 +17,13 @@ class Concat(Layer):
         axis = p.concat_dim if p.HasField("concat_dim") else p.axis
         self.along = self.axis(axis, len(shapes[0]))
 
+    def shapes_of_tops(self, shapes: list[Shape]) -> list[Shape]:
+        first, along = shapes[0], self.along
+        rest = {(*shape[:along], *shape[along + 1 :]) for shape in shapes}
+        if len(rest) > 1 or any(len(shape) != len(first) for shape in shapes):
+            raise self.mistake(f"cannot join {shapes} along axis {along}")
+        return [(*first[:along], sum(shape[along] for shape in shapes), *first[along + 1 :])]
+
     def forward(self, *bottoms: Tensor) -> Tensor:
         return torch.cat(bottoms, self.along)
 
@@ -41,6 +48,10 @@ class Slice(Layer):
             self.sizes = [size // self.tops] * self.tops
         if min(self.sizes) < 1:
             raise self.mistake(f"slice_point {list(p.slice_point)} of {size}")
+
+    def shapes_of_tops(self, shapes: list[Shape]) -> list[Shape]:
+        before, after = shapes[0][: self.along], shapes[0][self.along + 1 :]
+        return [(*before, size, *after) for size in self.sizes]
 
     def forward(self, x: Tensor) -> Any:
         parts = x.split(self.sizes, self.along)

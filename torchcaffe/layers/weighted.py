@@ -32,6 +32,7 @@ class _Convolving(Layer):
             raise self.mistake(
                 f"{self.channels} channels and {p.num_output} outputs in {p.group} groups"
             )
+        self.outputs = p.num_output
         self.add_blob(self.weight_shape(p.num_output) + self.kernel, p.weight_filler)
         if p.bias_term:
             self.add_blob([p.num_output], p.bias_filler)
@@ -56,6 +57,20 @@ class _Convolving(Layer):
             raise self.mistake(f"{len(given)} values of {name} for {self.dims} axes")
         return tuple(given) * (self.dims if len(given) == 1 else 1)
 
+    def shapes_of_tops(self, shapes: list[Shape]) -> list[Shape] | None:
+        if len(set(shapes)) > 1:
+            return None
+        windows = (self.kernel, self.stride, self.pad, self.dilation)
+        sizes = tuple(map(self.size, shapes[0][2:], *windows))
+        if min(sizes) < 1:
+            raise self.mistake(f"a kernel {self.kernel} does not fit into {shapes[0][2:]}")
+        return [(shapes[0][0], self.outputs, *sizes)] * len(shapes)
+
+    @staticmethod
+    def size(n: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
+        """The top's size along one axis."""
+        raise NotImplementedError
+
     def forward(self, *bottoms: Tensor) -> Any:
         tops = tuple(self.convolve(x, *self.blobs) for x in bottoms)
         return tops[0] if len(tops) == 1 else tops
@@ -65,6 +80,10 @@ class _Convolving(Layer):
 class Convolution(_Convolving):
     def weight_shape(self, outputs: int) -> Shape:
         return (outputs, self.channels // self.group)
+
+    @staticmethod
+    def size(n: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
+        return (n + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """N x C x ... to N x num_output x ..., rounded down."""
@@ -76,6 +95,10 @@ class Convolution(_Convolving):
 class Deconvolution(_Convolving):
     def weight_shape(self, outputs: int) -> Shape:
         return (self.channels, outputs // self.group)
+
+    @staticmethod
+    def size(n: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
+        return stride * (n - 1) + dilation * (kernel - 1) + 1 - 2 * pad
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """A convolution's gradient as a layer: sizes grow by the stride."""
@@ -94,6 +117,10 @@ class InnerProduct(Layer):
         if p.bias_term:
             self.add_blob([p.num_output], p.bias_filler)
         self.transposed = p.transpose
+        self.outputs = p.num_output
+
+    def shapes_of_tops(self, shapes: list[Shape]) -> list[Shape]:
+        return [(*shapes[0][: self.first], self.outputs)]
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.blobs[0], self.blobs[1] if len(self.blobs) > 1 else None
@@ -122,6 +149,7 @@ class BatchNorm(Layer):
     """
 
     learns = False
+    same_shape = True
 
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.batch_norm_param
@@ -173,6 +201,8 @@ class BatchNorm(Layer):
 class Scale(Layer):
     """x * a (+ b), the factor learned or a second bottom, broadcast from `axis`."""
 
+    same_shape = True
+
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.scale_param
         self.first = self.axis(p.axis, len(shapes[0]))
@@ -218,6 +248,8 @@ class Bias(Layer):
 
 @layer("PReLU")
 class PReLU(Layer):
+    same_shape = True
+
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.prelu_param
         self.add_blob([] if p.channel_shared else [shapes[0][1]], p.filler)

@@ -50,6 +50,9 @@ class Pooling(Layer):
         )
         self.maximum = p.pool == p.MAX
 
+    def shapes_of_tops(self, shapes: list[Shape]) -> list[Shape] | None:
+        return [(*shapes[0][:2], *self.out)]
+
     def _pair(self, name: str, both: str, default: int | None) -> Shape:
         p = self.param.pooling_param
         if p.HasField(f"{name}_h") or p.HasField(f"{name}_w"):
@@ -94,8 +97,12 @@ def _torch_pooled(n: int, kernel: int, stride: int, pad: int) -> int:
 class LRN(Layer):
     """x / (k + alpha/n * sum of squares)^beta over n channels, or an n x n window."""
 
+    same_shape = True
+
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.lrn_param
+        if len(shapes[0]) != 4:
+            raise self.mistake(f"wants N x C x H x W, not {shapes[0]}")
         if p.local_size % 2 == 0:
             raise self.mistake(f"local_size {p.local_size} is not odd")
 
