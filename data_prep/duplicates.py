@@ -26,7 +26,15 @@ def find(root: Path, paths: Iterable[str]) -> list[list[str]]:
     """
     base = os.fspath(root)
     groups = [list(paths)]
-    for what, look in (("sizes", os.path.getsize), ("tails", _tail), ("duplicates", sha256)):
+    sizes: dict[str, int] = {}
+
+    def size(path: str) -> int:
+        return sizes.setdefault(path, os.path.getsize(path))
+
+    def tail(path: str) -> bytes:
+        return _tail(path, sizes[path])
+
+    for what, look in (("sizes", size), ("tails", tail), ("duplicates", sha256)):
         groups = _divide(base, groups, look, what)
     return sorted(sorted(group) for group in groups)
 
@@ -49,9 +57,9 @@ def _divide(
     return divided
 
 
-def _tail(path: str) -> bytes:
+def _tail(path: str, size: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return os.pread(descriptor, _TAIL, max(0, os.fstat(descriptor).st_size - _TAIL))
+        return os.pread(descriptor, _TAIL, max(0, size - _TAIL))
     finally:
         os.close(descriptor)
