@@ -36,7 +36,7 @@ def caffe_source(tmp_path_factory) -> Path:
 def test_every_patch_says_why_and_applies_exactly(caffe_source, tmp_path) -> None:
     subprocess.run(["tar", "-xzf", caffe_source, "-C", tmp_path], check=True)
     patches = sorted((DOCKER / "patches").glob("*.patch"))
-    assert len(patches) == 6
+    assert len(patches) == 7
     for patch in patches:
         reason = patch.read_text().split("\n--- a/")[0].strip()
         assert len(reason.splitlines()) > 2, f"{patch.name} gives no reason"
