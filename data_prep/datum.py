@@ -11,25 +11,24 @@ convert_imageset's.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-
-def varint(value: int) -> bytes:
-    """A non-negative integer in protobuf's base-128 encoding."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+from caffeproto import wire
 
 
 def _shape(channels: int, height: int, width: int) -> bytes:
-    return b"\x08" + varint(channels) + b"\x10" + varint(height) + b"\x18" + varint(width)
+    return (
+        b"\x08"
+        + wire.encoded(channels)
+        + b"\x10"
+        + wire.encoded(height)
+        + b"\x18"
+        + wire.encoded(width)
+    )
 
 
 def image_datum(pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,8 +44,10 @@ def image_datum(pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]
     """
     height, width, channels = pixels.shape
     plane = height * width
-    head = _shape(channels, height, width) + b"\x22" + varint(channels * plane)
-    tail = b"\x28" + varint(label) + b"\x38\x00"  # encoded: false, present as convert_imageset's
+    head = _shape(channels, height, width) + b"\x22" + wire.encoded(channels * plane)
+    tail = (
+        b"\x28" + wire.encoded(label) + b"\x38\x00"
+    )  # encoded: false, present as convert_imageset's
     record = np.empty(len(head) + channels * plane + len(tail), np.uint8)
     record[: len(head)] = np.frombuffer(head, np.uint8)
     record[len(record) - len(tail) :] = np.frombuffer(tail, np.uint8)
@@ -57,7 +58,7 @@ def image_datum(pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]
 
 def encoded_datum(jpeg: bytes, label: int) -> bytes:
     """An encoded image record, as `convert_imageset -encoded` writes it: no shape, a JPEG."""
-    return b"\x22" + varint(len(jpeg)) + jpeg + b"\x28" + varint(label) + b"\x38\x01"
+    return b"\x22" + wire.encoded(len(jpeg)) + jpeg + b"\x28" + wire.encoded(label) + b"\x38\x01"
 
 
 def label_datum(labels: Sequence[int]) -> bytes:
@@ -92,48 +93,15 @@ def parse_datum(record: bytes) -> Datum:
     datum = Datum()
     floats: list[float] = []
     names = {1: "channels", 2: "height", 3: "width", 5: "label", 7: "encoded"}
-    for field, wire, value in _fields(record):
-        if field in names and wire == 0:
-            setattr(datum, names[field], bool(value) if field == 7 else value)
-        elif field == 4 and wire == 2:
-            datum.data = value
-        elif field == 6 and wire == 5:
-            floats += struct.unpack("<f", value)
-        elif field == 6 and wire == 2 and len(value) % 4 == 0:  # packed, as newer writers may
-            floats += struct.unpack(f"<{len(value) // 4}f", value)
+    for found in wire.fields(record):
+        field, kind, first, second, _ = found
+        if field in names and kind == wire.VARINT:
+            setattr(datum, names[field], bool(first) if field == 7 else first)
+        elif field == 4 and kind == wire.LENGTH:
+            datum.data = record[first:second]
+        elif field == 6 and kind in (wire.FIXED32, wire.LENGTH):  # newer writers may pack them
+            floats += wire.numbers(record, found, "<f4").tolist()
         else:
-            raise ValueError(f"field {field} of wire type {wire} is not a Datum's")
+            raise ValueError(f"field {field} of wire type {kind} is not a Datum's")
     datum.float_data = tuple(floats)
     return datum
-
-
-def _fields(record: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    at = 0
-    while at < len(record):
-        tag, at = _read_varint(record, at)
-        wire = tag & 7
-        if wire == 0:
-            value, at = _read_varint(record, at)
-            yield tag >> 3, wire, value
-            continue
-        if wire == 2:
-            length, at = _read_varint(record, at)
-        else:
-            length = {1: 8, 5: 4}.get(wire, -1)
-        if length < 0 or at + length > len(record):
-            raise ValueError(f"cut short or damaged at byte {at}")
-        yield tag >> 3, wire, record[at : at + length]
-        at += length
-
-
-def _read_varint(record: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(record):
-            raise ValueError("cut short inside a number")
-        byte = record[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError(f"a number of more than 10 bytes at byte {at}")

@@ -14,7 +14,7 @@ import struct
 import time
 from pathlib import Path
 
-from data_prep.datum import varint
+from caffeproto.wire import encoded, length
 
 
 class Events:
@@ -34,7 +34,7 @@ class Events:
             _bytes(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
             for tag, value in values.items()
         )
-        self._write(_head() + b"\x10" + varint(step) + _bytes(5, summary))
+        self._write(_head() + b"\x10" + encoded(step) + _bytes(5, summary))
 
     def flush(self) -> None:
         self._file.flush()
@@ -52,7 +52,7 @@ def _head() -> bytes:
 
 
 def _bytes(number: int, content: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(content)) + content
+    return length(number, len(content)) + content
 
 
 def _table() -> list[int]:

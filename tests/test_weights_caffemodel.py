@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from basics.cli import UserError
-from caffeproto import NetParameter
-from netgen.weights import caffemodel, wire
+from caffeproto import NetParameter, wire
+from netgen.weights import caffemodel
 from netgen.weights.caffemodel import Layer
 
 names = st.text(max_size=8)

@@ -18,9 +18,8 @@ import numpy as np
 from basics import files
 from basics.cli import UserError
 from basics.files import Buffer
-from caffeproto import BlobProto, LayerParameter, NetParameter
-from netgen.weights import wire
-from netgen.weights.wire import Malformed, Truncated
+from caffeproto import BlobProto, LayerParameter, NetParameter, wire
+from caffeproto.wire import Malformed, Truncated
 
 Shape = tuple[int, ...]
 

@@ -1,4 +1,4 @@
-"""Protobuf's wire format, as much of it as weights need: nothing is copied on the way.
+"""Protobuf's wire format, read and written without copies on the way.
 
 A message is a sequence of fields: a varint key (field number and wire type),
 then a varint, 4 or 8 bytes, or a length and as many bytes. Protobuf's own
