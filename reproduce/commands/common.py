@@ -1,0 +1,54 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from basics.cli import UserError
+
+Commands = argparse._SubParsersAction  # what ArgumentParser.add_subparsers returns
+
+PICTURE_EXAMPLES = """\
+examples:
+  python -m reproduce figure5 runs/xs --out figure5.svg --change figure5_change.svg
+  python -m reproduce figure5 runs/xs/snapshot_iter_128000.caffemodel --json
+  python -m reproduce figure6 runs/xs dog.jpg sunset.jpg --out figure6.png
+  python -m reproduce predict runs/xs photos/ > predictions.json
+  python -m reproduce watch runs/xs --every 60
+"""
+
+# netgen's options that the driver sets itself.
+_OURS = (
+    *("--solver", "--deploy", "--params", "--list", "--draw", "--json"),
+    *("--max-iter", "--cpu", "--net", "--snapshot-prefix", "--tasks", "--test-interval"),
+    *("--train-images", "--test-images"),
+)
+
+
+def add_gpu(p: argparse.ArgumentParser, what: str = "Caffe's -gpu; default: the CPU") -> None:
+    p.add_argument("--gpu", metavar="N", help=what)
+
+
+def add_images(p: argparse.ArgumentParser) -> None:
+    """A trained net, images, and the device."""
+    p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a run, or a .caffemodel in it")
+    p.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders")
+    add_gpu(p)
+
+
+def refuse_ours(words: Sequence[str]) -> None:
+    """Hold netgen's arguments to those that are the user's to give."""
+    for word in words:
+        if word.split("=")[0] in _OURS:
+            raise UserError(f"{word.split('=')[0]} is the driver's own business: leave it out")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """`a,b` as an argument's value."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def paths(text: str) -> tuple[Path, ...]:
+    return tuple(map(Path, names(text)))

@@ -1,0 +1,59 @@
+"""`reproduce eval`: every test image once, in two ways."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from basics.cli import UserError
+from reproduce.commands import common
+from reproduce.data import Data
+from reproduce.evaluate import as_text, compare, deepsentibank, evaluate, net_of
+
+EXAMPLES = """\
+examples:
+  python -m reproduce eval runs/xs
+  python -m reproduce eval runs/xs --snapshot best --against runs/x0
+  python -m reproduce eval runs/deepsentibank --deepsentibank dsb.caffemodel \\
+      --classes deepsentibank_2089_classes.json --data data/vso
+"""
+
+
+def add(commands: common.Commands) -> None:
+    p = commands.add_parser(
+        "eval",
+        help="evaluate a trained net exactly, in two ways",
+        description="Test a run's net on every test image once, by `caffe test` and from the "
+        "scores that pycaffe writes; both must agree. Intervals are 95%, by bootstrap over images.",
+        epilog=EXAMPLES,
+    )
+    p.set_defaults(run=run)
+    p.add_argument(
+        "folder", type=Path, metavar="RUN", help="a run's folder, or a .caffemodel in it"
+    )
+    p.add_argument(
+        "--snapshot", default="last", metavar="WHICH", help="last, best, or an iteration"
+    )
+    p.add_argument("--against", type=Path, metavar="RUN", help="compare with this run: McNemar")
+    common.add_gpu(p)
+    p.add_argument("--json", action="store_true", help="print all of it as JSON")
+    d = p.add_argument_group("DeepSentiBank (RUN is then the folder for its results)")
+    d.add_argument("--deepsentibank", type=Path, metavar="FILE", help="its .caffemodel")
+    d.add_argument("--classes", type=Path, metavar="FILE", help="its published class list (JSON)")
+    d.add_argument("--data", type=Path, metavar="DIR", help="data_prep's folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.deepsentibank:
+        if not args.classes or not args.data:
+            raise UserError("--deepsentibank needs --classes and --data")
+        data = Data.read(args.data)
+        result = deepsentibank(args.deepsentibank, args.classes, data, args.folder, args.gpu)
+    else:
+        net = net_of(args.folder, args.snapshot)
+        result = evaluate(net, net.model.parent, args.gpu)
+    if args.against:
+        result["against"] = compare(args.folder, args.against)
+    print(json.dumps(result, indent=2) if args.json else as_text(result))
+    return 0

@@ -1,0 +1,30 @@
+"""`reproduce figure6`: images with their best classes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from reproduce.commands import common
+from reproduce.evaluate import net_of
+from reproduce.predict import images_of, predict
+
+
+def add(commands: common.Commands) -> None:
+    p = commands.add_parser(
+        "figure6",
+        help="draw images with their best classes, as Figure 6",
+        description="Images beside their five best adjectives, adjective-noun pairs and nouns.",
+        epilog=common.PICTURE_EXAMPLES,
+    )
+    p.set_defaults(run=run)
+    common.add_images(p)
+    p.add_argument("--out", type=Path, default=Path("figure6.png"), metavar="FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    from reproduce import figures  # matplotlib takes its time
+
+    found = predict(net_of(args.snapshot), images_of(args.images), gpu=args.gpu)
+    print(figures.save(figures.figure6(found), args.out))
+    return 0

@@ -1,0 +1,28 @@
+"""`reproduce predict`: the best classes of images, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from reproduce.commands import common
+from reproduce.evaluate import net_of
+from reproduce.predict import images_of, predict
+
+
+def add(commands: common.Commands) -> None:
+    p = commands.add_parser(
+        "predict",
+        help="the best classes of images, as JSON",
+        description="The best classes of each task, with probabilities, for images or folders.",
+        epilog=common.PICTURE_EXAMPLES,
+    )
+    p.set_defaults(run=run)
+    common.add_images(p)
+    p.add_argument("--top", type=int, default=5, metavar="K", help="classes a task: 5")
+
+
+def run(args: argparse.Namespace) -> int:
+    found = predict(net_of(args.snapshot), images_of(args.images), args.top, args.gpu)
+    print(json.dumps(found, indent=2))
+    return 0

@@ -1,0 +1,81 @@
+"""`reproduce table2`: the nets of Table 2, beside the paper's figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from basics.cli import UserError
+from reproduce.commands import common
+from reproduce.plateau import Plateau
+from reproduce.table2 import PAPER, ROWS, SMOKE, Setting, markdown, table2
+
+EXAMPLES = """\
+Without --smoke, everything else goes to netgen (`python -m netgen --help`).
+
+examples:
+  python -m reproduce table2 --smoke --data work/demo/data --out work/demo
+  python -m reproduce table2 --smoke --data DATA --out OUT --rows x0_resnet50,xs_resnet50
+  python -m reproduce table2 --data data/vso --out out --gpu 0 --weights weights/
+  python -m reproduce table2 --data data/cifar --out out --rows x0_resnet50,xs_resnet50 \\
+      --width 16 --blocks 1,1,1,3 --bn-fraction 0.99 --head-lr 1 --lr 0.02
+"""
+
+
+def add(commands: common.Commands) -> None:
+    p = commands.add_parser(
+        "table2",
+        help="train and test the nets of Table 2",
+        description="Train and test the nets of Table 2 with real Caffe, and set the table. "
+        "A run that is done is taken as it is; one that was stopped goes on.",
+        epilog=EXAMPLES,
+    )
+    p.set_defaults(run=run, netgen=())
+    p.add_argument("--smoke", action="store_true", help=SMOKE.what)
+    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="where all results go")
+    p.add_argument("--rows", type=common.names, metavar="NET,...", help=",".join(ROWS))
+    p.add_argument("--jobs", type=int, metavar="N", help="nets trained at a time: one a core")
+    common.add_gpu(p)
+    p.add_argument("--weights", type=Path, metavar="DIR", help="initial weights, by net")
+    p.add_argument("--lr", type=float, help=f"the first rate: {Plateau().lr:g}")
+    p.add_argument("--max-epochs", type=int, metavar="N", help=f"{Plateau().max_epochs}")
+    p.add_argument(
+        "--deepsentibank",
+        type=Path,
+        nargs=2,
+        metavar=("WEIGHTS", "CLASSES"),
+        help="its .caffemodel and its class list, for its row",
+    )
+    p.add_argument("--json", action="store_true", help="print the table as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    table = table2(
+        args.data,
+        args.out,
+        _setting(args),
+        args.rows,
+        args.jobs,
+        args.gpu,
+        args.weights,
+        args.deepsentibank,
+    )
+    if args.json:
+        print(json.dumps(table, indent=2))
+    else:
+        print(f"\n{markdown(table)}\nalso in {args.out}: table2.md, .csv, .json, .tex")
+    return 0
+
+
+def _setting(args: argparse.Namespace) -> Setting:
+    if args.smoke:
+        if args.netgen:
+            raise UserError(f"--smoke has its own nets: leave out {' '.join(args.netgen)}")
+        return SMOKE
+    common.refuse_ours(args.netgen)
+    rule = {"lr": args.lr, "max_epochs": args.max_epochs}
+    rule = {name: value for name, value in rule.items() if value is not None}
+    return replace(PAPER, net=tuple(args.netgen), schedule=Plateau(**rule))
