@@ -13,7 +13,7 @@ import torch
 from basics import cli
 from basics.cli import UserError
 from caffeproto import TEST, TRAIN, SolverParameter, text
-from torchcaffe import blobs, export, parallel
+from torchcaffe import blobs, export, order, parallel
 from torchcaffe.glog import info, number
 from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs
@@ -59,7 +59,7 @@ def parser() -> cli.Parser:
         "--channels-last",
         choices=["yes", "no", "measure"],
         default="measure",
-        help="memory order of images; the default times both for a few iterations",
+        help="memory order of images; the default times the convolutions in both",
     )
     own.add_argument("--compile", action="store_true", help="through torch.compile")
     own.add_argument("--shuffle", action="store_true", help="another order of records each epoch")
@@ -103,7 +103,7 @@ def train(args: Any) -> int:
         solver.copy_weights(args.weights)
     elif param.weights:
         solver.copy_weights(",".join(param.weights))
-    if args.channels_last == "measure":
+    if solver.choices.channels_last is None:
         _measure_order(solver)
     _say(solver, "Starting Optimization")
     solver.solve()
@@ -223,35 +223,13 @@ def _time_layers(net: Net, fed: dict, device: torch.device, forward: dict, backw
 
 
 def _measure_order(solver: Solver) -> None:
-    """Choose the memory order of images by timing a few passes in both."""
-    runner = solver.runner
-    device = torch.device(solver.choices.device)
-    fed = {name: _example(name, s, device) for name, s in runner.net.inputs.items()}
-    state = torch.get_rng_state()
-    kept = [blob.detach().clone() for blob in runner.net.parameters()]
-    spent = {}
-    for order in (False, True):
-        solver.choices.channels_last = order
-        kind = torch.channels_last if order else torch.contiguous_format
-        runner.net.to(memory_format=kind)
-        for i in range(3):
-            start = _now(device)
-            loss = runner.net.loss(runner.forward(fed))
-            if loss is not None:
-                loss.backward()
-            spent[order] = min(_now(device) - start, spent.get(order, float("inf")))
-            if i == 0 and spent[order] > 2:  # slow enough to tell
-                break
-    best = spent[True] < spent[False]
-    solver.choices.channels_last = best
-    runner.net.to(memory_format=torch.channels_last if best else torch.contiguous_format)
-    with torch.no_grad():
-        for blob, old in zip(runner.net.parameters(), kept):
-            blob.copy_(old)
-            blob.grad = None
-    torch.set_rng_state(state)
-    ratio = spent[False] / spent[True]
-    _say(solver, f"channels-last: {'yes' if best else 'no'} ({ratio:.2f}x the speed)")
+    """Choose the memory order of images; all ranks take the first one's choice."""
+    gain = order.gain(solver.net, torch.device(solver.choices.device), solver.runner.precision)
+    told = torch.tensor([gain], device=solver.choices.device)
+    parallel.copy_from_first([told])
+    last = told.item() > 1
+    solver.arrange(last)
+    _say(solver, f"channels-last: {'yes' if last else 'no'} ({gain:.2f}x the speed)")
 
 
 def _example(name: str, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,7 +16,7 @@ from torch import Tensor
 from basics import files
 from basics.cli import UserError
 from caffeproto import TEST, TRAIN, NetParameter, SolverState, text
-from torchcaffe import blobs, parallel
+from torchcaffe import blobs, order, parallel
 from torchcaffe.data import Feed
 from torchcaffe.glog import info, number, output
 from torchcaffe.net import Net
@@ -57,8 +57,7 @@ class Runner:
     def __init__(self, net: Net, choices: Choices, rank: int = 0, world: int = 1) -> None:
         self.net, self.choices = net, choices
         net.to(choices.device)
-        if choices.channels_last:
-            net.to(memory_format=torch.channels_last)
+        order.arrange(net, bool(choices.channels_last))
         unfed = [p.name for p in net.feeds if p.type in ("Input", "MemoryData")]
         if unfed:
             raise UserError(f"layer {unfed[0]!r}: nobody feeds it here; give a Data layer")
@@ -84,10 +83,13 @@ class Runner:
                 k: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
                 for k, x in fed.items()
             }
-        kind = torch.device(self.choices.device).type
-        autocast = torch.autocast(kind, torch.bfloat16) if self.choices.bf16 else nullcontext()
-        with autocast:
+        with self.precision():
             return self.run(**fed)
+
+    def precision(self) -> AbstractContextManager:
+        """The precision chosen, to compute in."""
+        kind = torch.device(self.choices.device).type
+        return torch.autocast(kind, torch.bfloat16) if self.choices.bf16 else nullcontext()
 
 
 class Solver:
@@ -132,6 +134,16 @@ class Solver:
             i
             for i, learned in enumerate(self.net.learned)
             if learned.blob.requires_grad and learned.lr_mult
+        ]
+
+    def arrange(self, channels_last: bool) -> None:
+        """Take this memory order of images from now on."""
+        self.choices.channels_last = channels_last
+        for runner in (self.runner, *self.tests):
+            order.arrange(runner.net, channels_last)
+        self.history = [
+            torch.zeros_like(learned.blob).copy_(old)
+            for learned, old in zip(self.net.learned * self.histories, self.history)
         ]
 
     # ---- the loop -----------------------------------------------------------
@@ -298,6 +310,7 @@ class Solver:
             "tests": [[feed.state() for feed in test.feeds] for test in self.tests],
             "losses": list(self.losses),
             "random": torch.get_rng_state(),
+            "channels_last": self.choices.channels_last,  # it rounds otherwise
         }
         torch.save(extra, f"{stem}.torchcaffe")
 
@@ -329,6 +342,8 @@ class Solver:
         if not beside.exists():  # real Caffe's: its data start over
             return
         extra = torch.load(beside, weights_only=True)
+        if self.choices.channels_last is None and extra["channels_last"] is not None:
+            self.arrange(extra["channels_last"])
         if self.world == 1:
             for feed, state in zip(self.runner.feeds, extra["feeds"]):
                 feed.restore(state)
