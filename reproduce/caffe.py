@@ -1,4 +1,4 @@
-"""Real Caffe as a child: its words in a log file, their meaning as events, no orphan left behind.
+"""Caffe as a child: its words in a log file, their meaning as events, no orphan left behind.
 
 Caffe writes into the log file itself, and we read behind it. So nothing is
 lost, and Caffe never waits for us, whatever happens to this process.
@@ -19,9 +19,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
-import realcaffe
 from basics.cli import UserError
 from realcaffe import train_log
+from reproduce.engine import CAFFE, Engine
 
 POLL = 0.2  # seconds between two looks at the log
 PATIENCE = 120  # seconds for the snapshot of a Caffe that was told to stop
@@ -59,8 +59,8 @@ class Caffe:
             ...
 
     Leaving the block early kills Caffe, but Ctrl-C waits for its snapshot;
-    `interrupt` asks it to take one and stop. `threads` are for its BLAS;
-    `keep` is a file descriptor that Caffe holds as long as it lives (a lock).
+    `interrupt` asks it to take one and stop. `keep` is a file descriptor that Caffe
+    holds as long as it lives (a lock).
     """
 
     _running: ClassVar[set[Caffe]] = set()
@@ -70,24 +70,23 @@ class Caffe:
         command: list[str],
         log: Path,
         name: str,
-        threads: int | None = None,
+        engine: Engine = CAFFE,
         keep: int | None = None,
     ) -> None:
+        self.engine = engine
         self.command = command
         self.log = log
         self.name = name
+        program = engine.program()
         self._begin()
-        environment = dict(os.environ)
-        if threads:
-            environment["OPENBLAS_NUM_THREADS"] = str(threads)
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
         with self.log.open("ab") as file:
             self.process = subprocess.Popen(
-                [*launch, str(realcaffe.find("caffe").absolute()), *command],
+                [*launch, *program, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env=environment,
+                env=engine.environment(),
                 pass_fds=() if keep is None else (keep,),
             )
         self._running.add(self)
@@ -102,7 +101,7 @@ class Caffe:
                 if file.read(1) != b"\n":  # an earlier Caffe was killed within a line
                     file.write(b"\n")
             now = datetime.now().strftime("%m%d %H:%M:%S.%f")
-            words = shlex.join(["caffe", *self.command])
+            words = shlex.join([*self.engine.typed, *self.command])
             file.write(f"I{now} {threading.get_native_id():5} reproduce.py:1] {words}\n".encode())
         self._start = self.log.stat().st_size
 
@@ -143,22 +142,23 @@ class Caffe:
         Raises:
             CaffeError: Caffe ended with an error: its own last word, and where the log is.
         """
-        reader, fatal = train_log.Reader(), ""
+        reader, fatal, last = train_log.Reader(), "", ""
         for line in self.lines():
+            last = line.strip() or last
             for event in reader.feed(line):
                 if isinstance(event, train_log.Fatal):
                     fatal = event.message
                 yield event
         yield from reader.close()
         if self.process.returncode:
-            raise self._error(fatal)
+            raise self._error(fatal, last)
 
     def interrupt(self) -> None:
         """Ask for a snapshot and the end; a second request does no harm."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
 
-    def _error(self, fatal: str) -> CaffeError:
+    def _error(self, fatal: str, last: str) -> CaffeError:
         code = self.process.returncode
         number = -code if code < 0 else code - 128 if code > 128 else 0
         if fatal:
@@ -166,8 +166,9 @@ class Caffe:
         elif number:
             reason = f"killed by {_signal_name(number)}"
         else:
-            reason = f"exit status {code}"
-        message = f"{self.name}: caffe {self.command[0]} failed: {reason}; see {self.log}"
+            reason = last or f"exit status {code}"
+        what = f"{self.engine.typed[-1]} {self.command[0]}"
+        message = f"{self.name}: {what} failed: {reason}; see {self.log}"
         return CaffeError(message, number, fatal)
 
     @classmethod

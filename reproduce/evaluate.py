@@ -36,6 +36,7 @@ from netgen.deepsentibank import index_map, read_outputs
 from realcaffe import train_log
 from reproduce.caffe import Caffe
 from reproduce.data import Data
+from reproduce.engine import CAFFE, Engine
 from reproduce.forward import Transform, image_layer, scores
 from reproduce.snapshots import snapshots
 from reproduce.stats import bootstrap, mcnemar, paired_bootstrap
@@ -63,9 +64,7 @@ class Net:
         return image_layer(self.model).data_param.batch_size
 
 
-def evaluate(
-    net: Net, folder: Path, gpu: str | None = None, threads: int | None = None
-) -> dict[str, Any]:
+def evaluate(net: Net, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
     """Evaluate both ways, hold them together, and write eval.json and eval.npz into `folder`.
 
     Raises:
@@ -75,15 +74,14 @@ def evaluate(
     names = Classes.read(root / "classes")
     truth = labels(root)
     images = len(truth["anp"])
-    tested = caffe_test(net, folder / "test.log", images, gpu, threads)
+    tested = caffe_test(net, folder / "test.log", images, engine)
     transform = Transform.of(net.model)
     found = scores(
         net.deploy,
         net.weights,
         (transform(pixels) for pixels in records(root)),
         net.batch,
-        gpu,
-        threads,
+        engine,
     )
     result = summary(found, truth, names)
     for task, values in result["tasks"].items():
@@ -92,14 +90,14 @@ def evaluate(
             theirs, ours = share * images, values[f"top{k}"]["correct"]
             if abs(theirs - ours) > 0.5:
                 raise UserError(
-                    f"{net.name}: caffe test has {theirs:.1f} of {images:,} images right "
-                    f"(top-{k} {task}), their scores {ours}: please report this"
+                    f"{net.name}: {engine.typed[-1]} test has {theirs:.1f} of {images:,} images "
+                    f"right (top-{k} {task}), their scores {ours}: please report this"
                 )
             values[f"top{k}"]["caffe_test"] = share
     result |= {
         "name": net.name,
         "weights": {"file": net.weights.name, "sha256": sha256(net.weights)},
-        "agrees": "caffe test and pycaffe's scores, to the last image",
+        "agrees": f"{engine.typed[-1]} test and {engine.scorer}'s scores, to the last image",
         "outputs": tested.outputs,
     }
     _write(folder, result, found, truth)
@@ -107,13 +105,13 @@ def evaluate(
 
 
 def deepsentibank(
-    weights: Path, classes: Path, data: Data, folder: Path, gpu: str | None = None
+    weights: Path, classes: Path, data: Data, folder: Path, engine: Engine = CAFFE
 ) -> dict[str, Any]:
     """Evaluate DeepSentiBank on our ANPs: of its 2,089 scores only theirs count (section 5.2).
 
     Its answers are those of the 553 (or however many there are) that it has; an ANP
     without an output counts as never right. There is no train/test net of it,
-    so this rests on pycaffe's scores alone.
+    so this rests on the scores alone.
     """
     size = min(data.size, 227)
     deploy = folder / "deploy.prototxt"
@@ -122,7 +120,7 @@ def deepsentibank(
     mean = np.array([104.0, 117.0, 123.0], np.float32).reshape(3, 1, 1)
     transform = Transform(mean, size if data.size > size else 0)
     pixels = (transform(image) for image in records(data.folder.root))
-    (all_scores,) = scores(deploy, weights, pixels, 24, gpu).values()
+    (all_scores,) = scores(deploy, weights, pixels, 24, engine).values()
     places = index_map(data.names.anp, read_outputs(classes))
     kept = np.full((len(all_scores), len(data.names.anp)), -np.inf, np.float32)
     for ours, theirs in enumerate(places["indices"]):
@@ -134,22 +132,20 @@ def deepsentibank(
         "name": "deepsentibank",
         "missing": places["missing"],
         "weights": {"file": weights.name, "sha256": sha256(weights)},
-        "agrees": "pycaffe's scores alone: there is no test net",
+        "agrees": f"{engine.scorer}'s scores alone: there is no test net",
     }
     _write(folder, result, {"anp": kept}, truth)
     return result
 
 
-def caffe_test(
-    net: Net, log: Path, images: int, gpu: str | None = None, threads: int | None = None
-) -> train_log.TestResult:
+def caffe_test(net: Net, log: Path, images: int, engine: Engine = CAFFE) -> train_log.TestResult:
     """Caffe's own test of every image once.
 
     Raises:
         UserError: the test batch does not divide the images, or Caffe fails.
     """
-    command = test_command(net, images, gpu)
-    with Caffe(command, log, net.name, threads) as caffe:
+    command = test_command(net, images, engine)
+    with Caffe(command, log, net.name, engine) as caffe:
         found = [e for e in caffe.events() if isinstance(e, train_log.TestResult)]
     if not found:
         raise UserError(f"{net.name}: caffe test gave no result; see {log}")
@@ -159,7 +155,7 @@ def caffe_test(
     return found[0]
 
 
-def test_command(net: Net, images: int, gpu: str | None = None) -> list[str]:
+def test_command(net: Net, images: int, engine: Engine = CAFFE) -> list[str]:
     """`caffe`'s arguments for a test that sees each image once."""
     iterations, rest = divmod(images, net.batch)
     if rest:
@@ -171,7 +167,7 @@ def test_command(net: Net, images: int, gpu: str | None = None) -> list[str]:
     return [
         *command,
         *("-iterations", str(iterations)),
-        *([] if gpu is None else ["-gpu", gpu.split(",")[0]]),
+        *([] if engine.gpu is None else ["-gpu", engine.first_gpu]),
     ]
 
 

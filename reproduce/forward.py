@@ -1,15 +1,7 @@
-"""Scores of images, from a deploy net in pycaffe: a process of its own, fed through a pipe.
-
-pycaffe lives in its own, older Python; so its script below imports nothing of
-ours. Images go in as float32 batches, scores come back in a file: memory does
-not grow with the number of images.
-"""
+"""Scores of images, from a deploy net: images in as Caffe's Data layer has them, scores out."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,39 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-import realcaffe
 from basics.cli import UserError
 from caffeproto import BlobProto, NetParameter, text
-
-# argv: deploy net, weights, file for the scores, device or "cpu", their blobs' names.
-# stdin: batches, each a line "N C H W" and N x C x H x W float32. A row of the
-# output holds the blobs' values of one image, one blob after the other.
-_SCRIPT = """
-import sys
-import numpy as np
-import caffe
-deploy, weights, out, device, *blobs = sys.argv[1:]
-if device == "cpu":
-    caffe.set_mode_cpu()
-else:
-    caffe.set_device(int(device))
-    caffe.set_mode_gpu()
-net = caffe.Net(deploy, weights, caffe.TEST)
-with open(out, "wb") as file:
-    while True:
-        head = sys.stdin.buffer.readline().split()
-        if not head:
-            break
-        shape = tuple(map(int, head))
-        batch = np.frombuffer(sys.stdin.buffer.read(4 * int(np.prod(shape))), np.float32)
-        if net.blobs["data"].data.shape != shape:
-            net.blobs["data"].reshape(*shape)
-            net.reshape()
-        net.blobs["data"].data[...] = batch.reshape(shape)
-        net.forward()
-        rows = [net.blobs[name].data.reshape(shape[0], -1) for name in blobs]
-        np.concatenate(rows, axis=1).astype(np.float32).tofile(file)
-"""
+from reproduce.engine import CAFFE, Engine
 
 
 @dataclass(frozen=True)
@@ -117,8 +79,7 @@ def scores(
     weights: Path,
     images: Iterable[np.ndarray],
     batch: int,
-    gpu: str | None = None,
-    threads: int | None = None,
+    engine: Engine = CAFFE,
 ) -> dict[str, np.ndarray]:
     """Each image's scores before softmax, task -> float32 N x K.
 
@@ -127,42 +88,11 @@ def scores(
         batch: images a pass; of the size of `caffe test`'s it gives its very numbers.
 
     Raises:
-        UserError: pycaffe fails; its last words.
+        UserError: the engine fails; its last words.
     """
     blobs = heads(deploy)
-    environment = {**os.environ, "GLOG_minloglevel": "2"}
-    if threads:
-        environment["OPENBLAS_NUM_THREADS"] = str(threads)
-    widths = _widths(deploy, blobs)
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
-        out = Path(folder) / "scores"
-        device = "cpu" if gpu is None else gpu.split(",")[0]
-        command = [realcaffe.find("pycaffe"), "-c", _SCRIPT, deploy, weights, out, device]
-        process = subprocess.Popen(
-            [*map(str, command), *blobs.values()],
-            stdin=subprocess.PIPE,
-            stdout=said,
-            stderr=said,
-            env=environment,
-        )
-        try:
-            for group in _batches(images, batch):
-                process.stdin.write(" ".join(map(str, group.shape)).encode() + b"\n")
-                process.stdin.write(np.ascontiguousarray(group, np.float32).data)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # it has failed: it will say why
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            process.wait()
-        if process.returncode:
-            said.seek(0)
-            words = said.read().decode(errors="replace").strip().splitlines() or ["no word"]
-            raise UserError(f"pycaffe failed on {deploy} with {weights}: {words[-1]}")
-        rows = np.fromfile(out, np.float32).reshape(-1, sum(widths))
-    parts = np.split(rows, np.cumsum(widths)[:-1], axis=1)
+    rows = engine.scores(deploy, weights, _batches(images, batch), list(blobs.values()))
+    parts = np.split(rows, np.cumsum(_widths(deploy, blobs))[:-1], axis=1)
     for task, part in zip(blobs, parts):
         if not np.isfinite(part).all():  # Caffe's Accuracy counts them as right
             raise UserError(f"{weights}: scores of {task} that are no numbers")

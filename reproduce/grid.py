@@ -27,6 +27,7 @@ from basics.cli import UserError, near_miss
 from basics.files import read_text, write, write_json
 from data_prep.classes import TASKS
 from reproduce.data import Data
+from reproduce.engine import CAFFE, Engine
 from reproduce.plateau import Plateau
 from reproduce.run import Run
 from reproduce.training import Training
@@ -86,21 +87,17 @@ class Grid:
             tuple(rows),
         )
 
-    def runs(
-        self, data: Data, out: Path, gpu: str | None = None, threads: int | None = None
-    ) -> list[tuple[Row, Run]]:
+    def runs(self, data: Data, out: Path, engine: Engine = CAFFE) -> list[tuple[Row, Run]]:
         """All runs, seed by seed."""
         most = max(len(row.seeds) for row in self.rows)
         return [
-            (row, Run(self._training(row, row.seeds[i], data, out, gpu, threads)))
+            (row, Run(self._training(row, row.seeds[i], data, out, engine)))
             for i in range(most)
             for row in self.rows
             if i < len(row.seeds)
         ]
 
-    def _training(
-        self, row: Row, seed: int, data: Data, out: Path, gpu: str | None, threads: int | None
-    ) -> Training:
+    def _training(self, row: Row, seed: int, data: Data, out: Path, engine: Engine) -> Training:
         name = f"{row.name}-{seed}".replace(" ", "_").replace("/", "_")
         return Training(
             name=name,
@@ -109,8 +106,7 @@ class Grid:
             folder=out / "runs" / name,
             schedule=self.plateau,
             solver=[*self.solver, "--seed", str(seed)],
-            gpu=gpu,
-            threads=threads,
+            engine=engine,
         )
 
 
@@ -118,8 +114,7 @@ def grid(
     path: Path,
     data: Path,
     out: Path,
-    gpu: str | None = None,
-    threads: int | None = None,
+    engine: Engine = CAFFE,
     train: bool = True,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
@@ -131,7 +126,7 @@ def grid(
         UserError: the grid file, the data, or a Caffe that fails.
     """
     plan = Grid.read(path)
-    runs = plan.runs(Data.read(data), out, gpu, threads)
+    runs = plan.runs(Data.read(data), out, engine)
     done: dict[str, list[dict[str, Any]]] = {row.name: [] for row in plan.rows}
     table: dict[str, Any] = {}
     for row, run in runs:

@@ -12,7 +12,7 @@ from realcaffe.train_log import TestPass, TrainStep
 from reproduce.plateau import Epoch
 
 # The line with which reproduce.caffe heads each call of Caffe.
-_CALL = re.compile(r"reproduce\.py:1\] caffe train (?:.*_iter_(\d+)\.solverstate)?")
+_CALL = re.compile(r"reproduce\.py:1\] .*?caffe train (?:.*_iter_(\d+)\.solverstate)?")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from basics.cli import UserError
 from caffeproto import NetParameter, text
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
+from reproduce.engine import CAFFE, Engine
 from reproduce.evaluate import Net
 from reproduce.forward import Transform, read_image, scores, softmax
 
@@ -40,7 +41,7 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def predict(
-    net: Net, images: Sequence[Path], top: int = 5, gpu: str | None = None
+    net: Net, images: Sequence[Path], top: int = 5, engine: Engine = CAFFE
 ) -> list[dict[str, Any]]:
     """The `top` classes of each task with their probabilities, an entry an image.
 
@@ -54,7 +55,7 @@ def predict(
     transform = Transform.of(net.model)
     whole = transform.crop and stored_size(net)
     pixels = (transform(read_image(path, whole or size)) for path in images)
-    found = scores(net.deploy, net.weights, pixels, BATCH, gpu)
+    found = scores(net.deploy, net.weights, pixels, BATCH, engine)
     return [
         {
             "image": str(path),

@@ -19,9 +19,10 @@ from data_prep.folder import DataFolder
 from data_prep.lists import read_list
 from netgen.paper import paper
 from reproduce import figures, watch
+from reproduce.engine import CAFFE, ENGINES
 from reproduce.evaluate import compare, keys, net_of, records
 from reproduce.table2 import versions
-from reproduce.training import read_decisions
+from reproduce.training import read_decisions, read_engines
 
 EXAMPLES = 12  # images shown with what the net saw in them
 SHOWN = 96  # pixels at least of an example's side
@@ -41,6 +42,7 @@ def report(out: Path, page: Path | None = None) -> Path:
             f"{out}: neither table2.json nor grid.json; run `python -m reproduce table2` first"
         )
     runs = [out] if alone else [path.parent for path in sorted(out.glob("runs/*/run.json"))]
+    engines = list(dict.fromkeys(name for run in runs for name in read_engines(run)))
     star = _star(runs)
     facts = _read(runs[0] / "run.json")["data"] if runs else (table or {})["data"]
     sections = [
@@ -53,16 +55,17 @@ def report(out: Path, page: Path | None = None) -> Path:
         ("Training", _curves(runs)),
         ("Classes", _classes(star) if star else ""),
         ("Data", _data(facts)),
-        ("How to make it again", _commands(table, grid, runs)),
+        ("How to make it again", _commands(table, grid, runs, engines)),
     ]
     sections = [(title, body) for title, body in sections if body]
-    return write(page or out / "report.html", _page(table, grid, facts, sections))
+    return write(page or out / "report.html", _page(table, grid, facts, engines, sections))
 
 
 # ---- sections -----------------------------------------------------------------
 
 
 def _table2(table: dict[str, Any]) -> str:
+    engine = ENGINES[table.get("engine", CAFFE.name)]
     rows, shown = [], None
     for row in table["table"]:
         first = row["row"] != shown
@@ -81,8 +84,9 @@ def _table2(table: dict[str, Any]) -> str:
     note = (
         f"<p>{_e(table['setting']['what'].capitalize())}. Ours first; <span class=paper>grey: the "
         "paper's</span>, for full-size nets on its own data; small: our 95% interval over the "
-        f"{table['data']['test']:,} test images. Each image was tested once, by <code>caffe "
-        "test</code> and from pycaffe's scores; both agree to the last image.</p>"
+        f"{table['data']['test']:,} test images. Each image was tested once, by <code>"
+        f"{engine.typed[-1]} test</code> and from {engine.scorer}'s scores; both agree to the "
+        "last image.</p>"
     )
     return note + _scroll(f"<table class=numbers><tr>{head}</tr>{''.join(rows)}</table>")
 
@@ -281,7 +285,7 @@ def _data(facts: dict[str, Any]) -> str:
     return body + _fold("Manifest", f"<pre>{_e(json.dumps(manifest, indent=2))}</pre>")
 
 
-def _commands(table: dict | None, grid: dict | None, runs: list[Path]) -> str:
+def _commands(table: dict | None, grid: dict | None, runs: list[Path], engines: list[str]) -> str:
     results = [
         r for t in (table, grid) if t for r in t.get("runs" if t is table else "results", [])
     ]
@@ -299,7 +303,7 @@ def _commands(table: dict | None, grid: dict | None, runs: list[Path]) -> str:
                 + _scroll(f"<table><tr><th>file<th>SHA-256</tr>{hashes}</table>"),
             )
         )
-    known = table["versions"] if table else versions()
+    known = table["versions"] if table else versions(engines)
     rows = "".join(f"<tr><td>{_e(k)}<td>{_e(v)}" for k, v in known.items())
     seeds = "".join(
         f"<tr><td>{_e(run.name)}<td>{_e(' '.join(_read(run / 'run.json')['net']))}"
@@ -308,7 +312,7 @@ def _commands(table: dict | None, grid: dict | None, runs: list[Path]) -> str:
     )
     nets = _scroll(f"<table><tr><th>run<th>net<th>solver</tr>{seeds}</table>")
     return (
-        "<p>Nets and solvers come from netgen; with the same files, seed and Caffe the commands "
+        "<p>Nets and solvers come from netgen; with the same files, seed and engine the commands "
         "below repeat each run by hand.</p>"
         + "".join(parts)
         + _fold("Nets, solvers, seeds", nets)
@@ -359,13 +363,18 @@ footer{margin:3rem auto 2rem;max-width:62rem;padding:0 1.2rem;color:var(--soft);
 
 
 def _page(
-    table: dict | None, grid: dict | None, facts: dict, sections: list[tuple[str, str]]
+    table: dict | None,
+    grid: dict | None,
+    facts: dict,
+    engines: list[str],
+    sections: list[tuple[str, str]],
 ) -> str:
     links = "".join(f"<a href='#s{i}'>{_e(t)}</a>" for i, (t, _) in enumerate(sections))
     body = "".join(
         f"<section id=s{i}><h2>{_e(title)}</h2>{content}</section>"
         for i, (title, content) in enumerate(sections)
     )
+    by = " and ".join(ENGINES[name].title for name in engines or [CAFFE.name])
     what = table["setting"]["what"] if table else grid["what"] if grid else "one training"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -374,7 +383,7 @@ def _page(
 <body><header><h1>Deep Cross Residual Learning, in Caffe</h1>
 <p class=lead>{_e(what[:1].upper() + what[1:].rstrip("."))}. {facts["train"]:,} training and
 {facts["test"]:,} test images, {facts["classes"]["anp"]} adjective-noun pairs. Every number on this
-page was measured by real Caffe on this machine, unless it is marked as the paper's.</p>
+page was measured by {by} on this machine, unless it is marked as the paper's.</p>
 <nav>{links}</nav></header><main>{body}</main>
 <footer>The paper's figures: {_e(paper()["source"])}.</footer></body></html>
 """

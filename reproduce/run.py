@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import realcaffe
 from basics.files import sha256, write_json
 from netgen.command import generate
 from reproduce.caffe import Caffe
@@ -48,10 +47,11 @@ class Run:
         """
         if done := self.finished():
             return done
+        engine = self.training.engine
         weights = self.training.run().weights
         net = Net(self.name, self.folder / "net.prototxt", self.folder / "deploy.prototxt", weights)
-        tested = evaluate(net, self.folder, self.training.gpu, self.training.threads)
-        test = test_command(net, tested["images"], self.training.gpu)
+        tested = evaluate(net, self.folder, engine)
+        test = test_command(net, tested["images"], engine)
         counted = json.loads(generate([*self.training.net_argv, "--params", "--json"]))
         commands = [*self.training.commands(), test]
         made = {
@@ -64,7 +64,9 @@ class Run:
                 for task, values in tested["tasks"].items()
             },
             "iterations": int(weights.stem.rpartition("_")[2]),
-            "commands": [shlex.join(["caffe", *command]) for command in commands],
+            "trained_by": self.training.engines(),
+            "tested_by": engine.name,
+            "commands": [shlex.join([*engine.typed, *command]) for command in commands],
             "sha256": {path.name: sha256(path) for path in [*self._files(), weights]},
         }
         write_json(self.folder / "result.json", made)
@@ -81,7 +83,7 @@ class Run:
 
     def _key(self) -> str:
         """Changes with whatever could change the result."""
-        parts = [self.training.key, repr(self.training.schedule), realcaffe.version()]
+        parts = [self.training.key, repr(self.training.schedule), self.training.engine.version()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

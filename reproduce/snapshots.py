@@ -1,7 +1,8 @@
 """Caffe's snapshots in a run's folder: which are whole, which to keep.
 
 A snapshot is two files, `snapshot_iter_N.caffemodel` (written first) and
-`snapshot_iter_N.solverstate`. Both are protobuf messages without a checksum;
+`snapshot_iter_N.solverstate`; torchcaffe adds `snapshot_iter_N.torchcaffe`, which
+it can do without. Both are protobuf messages without a checksum;
 a full disk, a kill or a power cut leaves a half of one, which Caffe would
 load without a word or die on. So whole means: its fields end where the file
 ends, and the field that Caffe writes last is there. Only tags and lengths are
@@ -23,6 +24,8 @@ from basics.files import sync_folder
 
 PREFIX = "snapshot"
 _STATE = re.compile(rf"{PREFIX}_iter_(\d+)\.solverstate")
+# The first group is the dot of a file that a killed torchcaffe had not finished writing aside.
+_FILE = re.compile(rf"(\.)?{PREFIX}_iter_(\d+)\.(?:solverstate|caffemodel|torchcaffe)(?(1)\..*)")
 _NET_LAYER, _LAYER_NAME = 100, 1  # field numbers of NetParameter, LayerParameter,
 _STATE_ITER, _STATE_STEP = 1, 4  # SolverState: `iter` comes first, `current_step` last
 
@@ -54,7 +57,7 @@ class Snapshot:
 
     def delete(self) -> None:
         # The state first: weights alone are no snapshot.
-        for path in (self.state, self.weights):
+        for path in (self.state, self.weights, self.state.with_suffix(".torchcaffe")):
             path.unlink(missing_ok=True)
 
 
@@ -72,9 +75,9 @@ def snapshots(folder: Path, last_layer: str | None = None) -> list[Snapshot]:
 def delete_except(folder: Path, keep: Iterable[int], before: float = math.inf) -> None:
     """Delete every snapshot before iteration `before`, whole or half, but those in `keep`."""
     kept = set(keep)
-    for path in folder.glob(f"{PREFIX}_iter_*"):
-        number = re.fullmatch(rf"{PREFIX}_iter_(\d+)\.(solverstate|caffemodel)", path.name)
-        if number and int(number[1]) < before and int(number[1]) not in kept:
+    for path in folder.iterdir():
+        name = _FILE.fullmatch(path.name)
+        if name and int(name[2]) < before and (name[1] or int(name[2]) not in kept):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 

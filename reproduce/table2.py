@@ -7,13 +7,12 @@ import io
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import realcaffe
 from basics.cli import UserError, near_miss
 from basics.files import write, write_json
 from data_prep.classes import TASKS
@@ -21,6 +20,7 @@ from netgen.catalog import CATALOG
 from netgen.paper import paper
 from reproduce import evaluate
 from reproduce.data import Data
+from reproduce.engine import CAFFE, ENGINES, Engine
 from reproduce.plateau import Plateau, Schedule, Stage, Stages
 from reproduce.run import Run, run_all
 from reproduce.training import Training
@@ -79,7 +79,7 @@ def table2(
     setting: Setting,
     rows: tuple[str, ...] | None = None,
     jobs: int | None = None,
-    gpu: str | None = None,
+    engine: Engine = CAFFE,
     weights: Path | None = None,
     deepsentibank: tuple[Path, Path] | None = None,
 ) -> dict[str, Any]:
@@ -101,7 +101,8 @@ def table2(
                 f"unknown row {row!r}{near_miss(row, ROWS)}; there are {', '.join(ROWS)}"
             )
     found = Data.read(data)
-    jobs = jobs or (1 if gpu is not None else os.cpu_count() or 1)
+    jobs = jobs or (1 if engine.gpu is not None else os.cpu_count() or 1)
+    shared = replace(engine, threads=max(1, (os.cpu_count() or 1) // jobs))
     runs = {}
     for net, task in ((row, task) for row in rows for task in _tasks(row)):
         name = f"{net}_{task}" if task else net
@@ -114,21 +115,22 @@ def table2(
             schedule=setting.schedule,
             solver=list(setting.solver),
             weights=_initial(weights, net),
-            gpu=gpu,
-            threads=max(1, (os.cpu_count() or 1) // jobs),
+            engine=shared,
             fresh=setting is SMOKE,
         )
         runs[net, task] = Run(training)
     results = run_all(runs, jobs)
     if deepsentibank:
         folder = out / "runs" / "deepsentibank"
-        results["deepsentibank", "anp"] = evaluate.deepsentibank(*deepsentibank, found, folder, gpu)
+        scored = evaluate.deepsentibank(*deepsentibank, found, folder, engine)
+        results["deepsentibank", "anp"] = scored
     table = {
         "table": _rows(found.classes, results),
         "setting": {"name": setting.name, "what": setting.what, "net": list(setting.net)},
         "data": found.facts(),
         "runs": [results[key] for key in runs],
-        "versions": versions(),
+        "engine": engine.name,
+        "versions": versions([engine.name]),
         "source": paper()["source"],
     }
     write_json(out / "table2.json", table)
@@ -267,17 +269,24 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def versions() -> dict[str, Any]:
+def versions(engines: Iterable[str]) -> dict[str, Any]:
     """The software and machine that made the table."""
     packages = ("numpy", "protobuf", "lmdb", "opencv-python-headless", "xresnet-caffe")
     return {
-        "caffe": realcaffe.version(),
+        **{name: _engine(name) for name in engines},
         "commit": _commit(),
         "python": platform.python_version(),
         **{package: _package(package) for package in packages},
         "platform": platform.platform(),
         "cores": os.cpu_count(),
     }
+
+
+def _engine(name: str) -> str | None:
+    try:
+        return ENGINES[name]().version()
+    except UserError:  # it was there when it trained
+        return None
 
 
 def _package(name: str) -> str | None:

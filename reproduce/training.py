@@ -1,4 +1,4 @@
-"""The driver: real Caffe trained by a schedule, stopped and taken up again at will.
+"""The driver: Caffe trained by a schedule, stopped and taken up again at will.
 
 BVLC Caffe has no plateau policy, so a drop of the rate is: stop with a
 snapshot (SIGINT), write the solver anew with a tenth of base_lr, resume.
@@ -46,6 +46,7 @@ from netgen.options import Options
 from realcaffe import train_log
 from reproduce.caffe import PATIENCE, Caffe, CaffeError
 from reproduce.data import Data
+from reproduce.engine import CAFFE, Engine
 from reproduce.history import History
 from reproduce.live import Live
 from reproduce.plateau import Decision, Plateau, Schedule
@@ -61,9 +62,10 @@ class Training:
 
     `argv` makes the net, the data's arguments apart: `["xs_resnet50", "--width", "16"]`;
     `solver` are netgen's arguments for the solver, without rate and iterations. `weights`
-    are copied before the first iteration. `gpu` is Caffe's `-gpu`; without
-    one the solver says CPU. `threads` are for Caffe's BLAS. `fresh` begins
-    anew where the folder holds another training, instead of an error.
+    are copied before the first iteration. `fresh` begins anew where the folder holds
+    another training, instead of an error.
+
+    Which engine trains is not part of what is trained: one goes on from the other's files.
     """
 
     name: str
@@ -73,8 +75,7 @@ class Training:
     schedule: Schedule
     solver: list[str]
     weights: tuple[Path, ...] = ()
-    gpu: str | None = None
-    threads: int | None = None
+    engine: Engine = CAFFE
     fresh: bool = False
     keep: int = KEPT
 
@@ -125,7 +126,7 @@ class Training:
         options = ["--lr", f"{lr:g}", "--max-iter", str(end), "--snapshot", str(snapshot)]
         if isinstance(self.schedule, Plateau) and self.tests:
             options += ["--test-interval", str(epoch)]
-        if self.gpu is None:
+        if self.engine.gpu is None:
             options.append("--cpu")
         paths = ["--net", str(self.folder.resolve() / "net.prototxt")]
         paths += ["--snapshot-prefix", str(self.folder.resolve() / PREFIX)]
@@ -159,11 +160,12 @@ class Training:
         taken = self.decisions()
         return bool(taken) and taken[-1].action == "stop" and self._recorded() == self.key
 
+    def engines(self) -> list[str]:
+        """The names of the engines that trained here, the last one last."""
+        return read_engines(self.folder)
+
     def _recorded(self) -> str | None:
-        try:
-            return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))["key"]
-        except (OSError, ValueError, KeyError):
-            return None
+        return read_record(self.folder).get("key")
 
     # ---- training -------------------------------------------------------------------
 
@@ -213,7 +215,7 @@ class Training:
         turn: Decision | None = None
         writing: Snapshot | None = None
         stopped = False
-        caffe = Caffe(self._command(solver, state), self.log, self.name, self.threads, lock)
+        caffe = Caffe(self._command(solver, state), self.log, self.name, self.engine, lock)
         try:
             with caffe:
                 for event in caffe.events():
@@ -353,8 +355,8 @@ class Training:
 
     def _command(self, solver: Path, state: Snapshot | None) -> list[str]:
         command = ["train", "-solver", str(solver)]
-        if self.gpu is not None:
-            command += ["-gpu", self.gpu]
+        if self.engine.gpu is not None:
+            command += ["-gpu", self.engine.gpu]
         if state:
             return [*command, "-snapshot", str(state.state.resolve())]
         if self.weights:
@@ -396,8 +398,11 @@ class Training:
                     "choose another --out, or take it away"
                 )
             delete_except(self.folder, ())
-            for old in [*self.folder.glob("*.log"), *self.folder.glob("*.jsonl")]:
+            for old in [*self.folder.glob("*.log"), *self.folder.glob("*.json*")]:
                 old.unlink()
+        engines = self.engines()
+        if not self.is_done():
+            engines = [*(e for e in engines if e != self.engine.name), self.engine.name]
         for path in self.weights:
             if not is_whole_weights(path):
                 raise UserError(f"--weights {path}: no such file, or not a whole .caffemodel")
@@ -414,6 +419,7 @@ class Training:
                 "solver": self.solver,
                 "epoch": self.epoch,
                 "batch": self.options.batch,
+                "engines": engines,
                 "data": self.data.facts(),
             },
         )
@@ -455,6 +461,20 @@ class Training:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """A run's run.json; empty where there is none, or a half of one from elsewhere."""
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def read_engines(folder: Path) -> list[str]:
+    """The names of the engines that trained a run, the last one last; none without a run."""
+    record = read_record(folder)
+    return record.get("engines", [CAFFE.name] if record else [])  # older records knew but Caffe
 
 
 def read_history(folder: Path) -> History:

@@ -113,6 +113,8 @@ def test_halves_are_no_snapshots_and_are_taken_away(tmp_path):
     (tmp_path / "snapshot_iter_30.caffemodel").write_bytes(b"half")
     (tmp_path / "snapshot_iter_40.caffemodel").write_bytes(b"half")
     (tmp_path / "snapshot_iter_x.caffemodel").write_bytes(b"the user's own")
+    (tmp_path / "snapshot_iter_10.torchcaffe").write_bytes(b"of ours")
+    (tmp_path / ".snapshot_iter_20.caffemodel.a1").write_bytes(b"half")
     assert [s.iteration for s in snapshots(tmp_path)] == [10, 20]
     delete_except(tmp_path, [20])
     assert sorted(p.name for p in tmp_path.iterdir()) == [

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from basics.cli import UserError
+from reproduce.engine import CAFFE, ENGINES, Engine
 
 Commands = argparse._SubParsersAction  # what ArgumentParser.add_subparsers returns
 
@@ -27,15 +28,33 @@ _OURS = (
 )
 
 
-def add_gpu(p: argparse.ArgumentParser, what: str = "Caffe's -gpu; default: the CPU") -> None:
-    p.add_argument("--gpu", metavar="N", help=what)
+def add_engine(p: argparse.ArgumentParser, gpu: str = "Caffe's -gpu; default: the CPU") -> None:
+    """What computes, and on which device."""
+    what = "what computes: real Caffe, the default, or torchcaffe on PyTorch"
+    p.add_argument("--engine", choices=ENGINES, default=CAFFE.name, help=what)
+    p.add_argument("--gpu", metavar="N", help=gpu)
+
+
+def add_threads(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--threads", type=int, metavar="N", help="of the engine's arithmetic on the CPU")
+
+
+def engine(args: argparse.Namespace) -> Engine:
+    """What `add_engine` and `add_threads` were given.
+
+    Raises:
+        UserError: it is not installed here.
+    """
+    chosen = ENGINES[args.engine](args.gpu, getattr(args, "threads", None))
+    chosen.program()
+    return chosen
 
 
 def add_images(p: argparse.ArgumentParser) -> None:
     """A trained net, images, and the device."""
     p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a run, or a .caffemodel in it")
     p.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders")
-    add_gpu(p)
+    add_engine(p)
 
 
 def refuse_ours(words: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ def add(commands: common.Commands) -> None:
         "eval",
         help="evaluate a trained net exactly, in two ways",
         description="Test a run's net on every test image once, by `caffe test` and from the "
-        "scores that pycaffe writes; both must agree. Intervals are 95%, by bootstrap over images.",
+        "net's scores themselves; both must agree. Intervals are 95%, by bootstrap over images.",
         epilog=EXAMPLES,
     )
     p.set_defaults(run=run)
@@ -36,7 +36,7 @@ def add(commands: common.Commands) -> None:
         "--snapshot", default="last", metavar="WHICH", help="last, best, or an iteration"
     )
     p.add_argument("--against", type=Path, metavar="RUN", help="compare with this run: McNemar")
-    common.add_gpu(p)
+    common.add_engine(p)
     p.add_argument("--json", action="store_true", help="print all of it as JSON")
     d = p.add_argument_group("DeepSentiBank (RUN is then the folder for its results)")
     d.add_argument("--deepsentibank", type=Path, metavar="FILE", help="its .caffemodel")
@@ -45,14 +45,15 @@ def add(commands: common.Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    engine = common.engine(args)
     if args.deepsentibank:
         if not args.classes or not args.data:
             raise UserError("--deepsentibank needs --classes and --data")
         data = Data.read(args.data)
-        result = deepsentibank(args.deepsentibank, args.classes, data, args.folder, args.gpu)
+        result = deepsentibank(args.deepsentibank, args.classes, data, args.folder, engine)
     else:
         net = net_of(args.folder, args.snapshot)
-        result = evaluate(net, net.model.parent, args.gpu)
+        result = evaluate(net, net.model.parent, engine)
     if args.against:
         result["against"] = compare(args.folder, args.against)
     print(json.dumps(result, indent=2) if args.json else as_text(result))

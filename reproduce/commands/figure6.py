@@ -25,6 +25,6 @@ def add(commands: common.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from reproduce import figures  # matplotlib takes its time
 
-    found = predict(net_of(args.snapshot), images_of(args.images), gpu=args.gpu)
+    found = predict(net_of(args.snapshot), images_of(args.images), engine=common.engine(args))
     print(figures.save(figures.figure6(found), args.out))
     return 0

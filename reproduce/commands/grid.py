@@ -29,14 +29,15 @@ def add(commands: common.Commands) -> None:
     p.add_argument("file", type=Path, metavar="FILE", help="a grid file (reproduce/grids/)")
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="where all results go")
-    common.add_gpu(p)
-    p.add_argument("--threads", type=int, metavar="N", help="of Caffe's BLAS on the CPU")
+    common.add_engine(p)
+    common.add_threads(p)
     p.add_argument("--table", action="store_true", help="train nothing: tabulate what is done")
     p.add_argument("--json", action="store_true", help="print the table as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    table = grid(args.file, args.data, args.out, args.gpu, args.threads, not args.table, say=_tell)
+    engine = common.engine(args)
+    table = grid(args.file, args.data, args.out, engine, not args.table, say=_tell)
     print(json.dumps(table, indent=2) if args.json else markdown(table))
     return 0
 

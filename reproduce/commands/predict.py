@@ -23,6 +23,6 @@ def add(commands: common.Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    found = predict(net_of(args.snapshot), images_of(args.images), args.top, args.gpu)
+    found = predict(net_of(args.snapshot), images_of(args.images), args.top, common.engine(args))
     print(json.dumps(found, indent=2))
     return 0

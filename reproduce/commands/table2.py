@@ -28,7 +28,7 @@ def add(commands: common.Commands) -> None:
     p = commands.add_parser(
         "table2",
         help="train and test the nets of Table 2",
-        description="Train and test the nets of Table 2 with real Caffe, and set the table. "
+        description="Train and test the nets of Table 2, and set the table. "
         "A run that is done is taken as it is; one that was stopped goes on.",
         epilog=EXAMPLES,
     )
@@ -38,7 +38,7 @@ def add(commands: common.Commands) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="where all results go")
     p.add_argument("--rows", type=common.names, metavar="NET,...", help=",".join(ROWS))
     p.add_argument("--jobs", type=int, metavar="N", help="nets trained at a time: one a core")
-    common.add_gpu(p)
+    common.add_engine(p)
     p.add_argument("--weights", type=Path, metavar="DIR", help="initial weights, by net")
     p.add_argument("--lr", type=float, help=f"the first rate: {Plateau().lr:g}")
     p.add_argument("--max-epochs", type=int, metavar="N", help=f"{Plateau().max_epochs}")
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         _setting(args),
         args.rows,
         args.jobs,
-        args.gpu,
+        common.engine(args),
         args.weights,
         args.deepsentibank,
     )

@@ -30,7 +30,7 @@ def add(commands: common.Commands) -> None:
     p = commands.add_parser(
         "train",
         help="train a net as the paper did, unattended",
-        description="Train a net with real Caffe: a fixed rate, lowered when the loss plateaus, "
+        description="Train a net with Caffe: a fixed rate, lowered when the loss plateaus, "
         "until convergence. The same command takes up a training that was stopped or killed.",
         epilog=EXAMPLES,
     )
@@ -38,11 +38,11 @@ def add(commands: common.Commands) -> None:
     p.add_argument("net", metavar="NET", help="a name from `python -m netgen --list`")
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="this run's folder")
-    common.add_gpu(p, "Caffe's -gpu: 0, or 0,1, or all; default: the CPU")
+    common.add_engine(p, "Caffe's -gpu: 0, or 0,1, or all; default: the CPU")
     p.add_argument(
         "--weights", type=common.paths, default=(), metavar="FILE,...", help="initial .caffemodels"
     )
-    p.add_argument("--threads", type=int, metavar="N", help="of Caffe's BLAS on the CPU")
+    common.add_threads(p)
     p.add_argument(
         "--keep", type=int, default=KEPT, metavar="N", help=f"recent snapshots kept: {KEPT}"
     )
@@ -93,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
         ),
         solver=[] if args.snapshot is None else ["--snapshot", str(args.snapshot)],
         weights=args.weights,
-        gpu=args.gpu,
-        threads=args.threads,
+        engine=common.engine(args),
         keep=args.keep,
     )
     print(training.run().weights)

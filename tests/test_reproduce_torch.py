@@ -1,0 +1,135 @@
+"""`--engine torch`: the driver, evaluation and prediction with torchcaffe, beside real Caffe."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from basics.cli import UserError
+from reproduce.__main__ import main
+from reproduce.engine import Engine, RealCaffe, Torch
+from reproduce.evaluate import evaluate, net_of
+from reproduce.snapshots import snapshots
+from reproduce.training import Training, is_alive, read_engines
+from tests.test_reproduce_train import ENDLESS, Driver, resumed, training
+
+torch = pytest.importorskip("torch", reason="SKIPPED FOR LACK OF PYTORCH: pip install '.[torch]'")
+
+
+def made_by(engine: Engine, drawn: Path, folder: Path, epochs: int = 1) -> Training:
+    made = replace(training(drawn, folder, max_epochs=epochs), engine=engine)
+    made.run()
+    return made
+
+
+@pytest.fixture(scope="module")
+def ours(drawn, tmp_path_factory) -> Training:
+    """An epoch on torchcaffe."""
+    return made_by(Torch(threads=1), drawn, tmp_path_factory.mktemp("torch"))
+
+
+@pytest.fixture(scope="module")
+def caffes(caffe_tools, drawn, tmp_path_factory) -> Training:
+    """An epoch in real Caffe."""
+    return made_by(RealCaffe(), drawn, tmp_path_factory.mktemp("caffe"))
+
+
+def ranks_of(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "eval.npz") as found:
+        return {name: found[name] for name in found.files if name.startswith("rank_")}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("made", ["ours", "caffes"])
+def test_both_engines_give_each_image_the_same_rank(made, request, tmp_path):
+    net = net_of(request.getfixturevalue(made).folder)
+    found = {}
+    for engine in (RealCaffe(), Torch(threads=1)):
+        # Each holds its test to its scores, to the last image.
+        result = evaluate(net, tmp_path / engine.name, engine)
+        assert result["agrees"].startswith(f"{engine.typed[-1]} test and {engine.scorer}")
+        found[engine.name] = ranks_of(tmp_path / engine.name)
+    for name, ranks in found["caffe"].items():
+        assert np.array_equal(ranks, found["torch"][name]), name
+
+
+@pytest.mark.caffe
+def test_killed_and_stopped_it_goes_on_from_the_last_snapshot_in_either_engine(
+    caffe_tools, drawn, tmp_path
+):
+    with Driver(drawn, tmp_path, "--engine", "torch", "--threads", "1", *ENDLESS) as driver:
+        driver.wait_for(r"Snapshotting solver state(.*\n)*.*Iteration \d+ \(")
+        os.kill(driver.caffe(), signal.SIGKILL)
+        driver.wait_for(r"Resuming from(.*\n)*.*Iteration \d+ \(", 2)
+        assert resumed(tmp_path)[1] >= 9
+        engine = driver.caffe()
+        os.kill(driver.process.pid, signal.SIGINT)
+        stderr = driver.end(130)
+    assert "torchcaffe train failed: killed by SIGKILL" in stderr
+    assert not is_alive(engine)
+    last = snapshots(tmp_path)[-1].iteration
+    assert last > resumed(tmp_path)[1], "stopping took a snapshot"
+    assert not list(tmp_path.glob(".snapshot_*")), "what the kill left half is gone"
+    assert read_engines(tmp_path) == ["torch"]
+    with Driver(drawn, tmp_path, *ENDLESS) as driver:
+        driver.wait_for(r"Snapshotting solver state(.*\n)*.*Iteration \d+ \(", 3)
+        driver.process.send_signal(signal.SIGINT)
+        driver.end(130)
+    assert resumed(tmp_path)[2] == last
+    assert read_engines(tmp_path) == ["torch", "caffe"]
+    # Old snapshots go with all their files.
+    kept = {s.iteration for s in snapshots(tmp_path)}
+    assert {int(p.stem.rpartition("_")[2]) for p in tmp_path.glob("*.torchcaffe")} <= kept
+
+
+def test_the_same_commands_take_the_engine(ours, drawn, tmp_path, capsys):
+    image = min((drawn.parent / "vso").rglob("*.jpg"))
+    found = {}
+    for engine in ("caffe", "torch"):
+        assert main(["predict", str(ours.folder), str(image), "--engine", engine]) == 0
+        (found[engine],) = json.loads(capsys.readouterr().out)
+    for task in ("adj", "noun", "anp"):
+        first, second = ([c["probability"] for c in found[e][task]] for e in ("caffe", "torch"))
+        assert first == pytest.approx(second, abs=2e-5)
+    plan = {
+        "name": "a test",
+        "net": [*ours.argv[1:]],
+        "plateau": {"lr": 0.01, "max_epochs": 1},
+        "solver": ["--display", "5"],
+        "rows": [{"name": "XS", "net": ["xs_resnet50"]}],
+    }
+    (tmp_path / "grid.json").write_text(json.dumps(plan))
+    command = ["grid", str(tmp_path / "grid.json"), "--data", str(drawn), "--out", str(tmp_path)]
+    assert main([*command, "--engine", "torch", "--threads", "1"]) == 0
+    assert re.search(r"\| XS \| 0\.\d+ \| 1 \| \d", capsys.readouterr().out)
+    (result,) = json.loads((tmp_path / "grid.json").read_text())["results"]
+    assert result["trained_by"] == ["torch"] and result["tested_by"] == "torch"
+    assert result["commands"][0].startswith("python -m torchcaffe train")
+
+
+def test_what_the_engine_says_last_is_quoted(drawn, tmp_path):
+    broken = replace(training(drawn, tmp_path), engine=Torch())
+    broken.argv.extend(["--mean-file", "missing.binaryproto"])
+    with pytest.raises(UserError, match=r"torchcaffe train failed: .*missing.binaryproto"):
+        broken.run()
+    assert resumed(tmp_path) == [0]
+
+
+def test_several_gpus_are_torchruns():
+    with pytest.raises(UserError, match="takes one GPU"):
+        Torch(gpu="0,1").program()
+
+
+def test_without_pytorch_one_line_says_what_to_install(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    command = ["train", "xs_resnet50", "--data", str(drawn), "--out", str(tmp_path)]
+    with pytest.raises(UserError, match=r"PyTorch is not installed here: pip install '.\[torch\]'"):
+        main([*command, "--engine", "torch"])
+    assert not list(tmp_path.iterdir())
