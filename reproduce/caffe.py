@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from basics.cli import UserError
 from realcaffe import train_log
@@ -120,7 +120,7 @@ class Caffe:
 
     def lines(self) -> Iterator[str]:
         """The log's lines as they come, until Caffe has ended."""
-        with self.log.open("rb") as file:
+        with self.log.open("r+b") as file:
             file.seek(self._start)
             held = b""
             while True:
@@ -128,6 +128,7 @@ class Caffe:
                 while line := file.readline():
                     held += line
                     if held.endswith(b"\n"):
+                        _fill(file, held)
                         yield held.decode(errors="replace")
                         held = b""
                 if ended:
@@ -176,6 +177,16 @@ class Caffe:
         """Ask every Caffe of this process for a snapshot and the end."""
         for caffe in tuple(cls._running):
             caffe.interrupt()
+
+
+def _fill(file: BinaryIO, line: bytes) -> None:
+    """Put a dot on a blank line that was read last.
+
+    glog cuts a message after 30,000 characters (a large net's text), may be within an
+    indentation; Caffe's parse_log.py dies on the blank line that this leaves.
+    """
+    if not line.strip() and len(line) > 1:
+        os.pwrite(file.fileno(), b".", file.tell() - len(line))
 
 
 def _signal_name(number: int) -> str:
