@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def solver_file(folder, name: str, **fields):
     param = SolverParameter(
         net=str(folder / "net.prototxt"),
         # Gentle: random labels and few samples a BatchNorm make large steps chaotic, and
-        # then real Caffe with another number of threads does not agree with itself.
+        # then real Caffe does not agree with itself.
         base_lr=0.00005,
         lr_policy="fixed",
         momentum=0.9,
@@ -134,9 +135,41 @@ def test_twenty_lines_and_fifty_iterations_agree(folder, start, caffe_tools):
     largest = max(np.abs(w).max() for w in wanted)
     assert len(found) == len(wanted)
     for a, b in zip(found, wanted):
-        # A momentum is a sum of gradients, and those of the first layers magnify what the
-        # weights differ by: 0.6% of the largest was measured, so 1e-3 cannot be asked here.
+        # Where rounding tips a ReLU, gradients jump: real Caffe, started from weights that
+        # differ in the last bit, ended at momenta 1.1% of the largest apart. The net
+        # without such choices is held to 1e-3 below.
         assert np.abs(a - b).max() < 2e-2 * largest
+
+
+def test_fifty_iterations_agree_where_no_rounding_can_tip(folder, start, caffe_tools):
+    """XS without kinks, ELU for ReLU and means for maxima, at a rate that trains it.
+
+    With the kinks real Caffe does not agree with itself: of five starts that differed from
+    another by the last bit, four ended with weights 18 to 47% apart at a tenth of this rate.
+    """
+    net = text.load(folder / "net.prototxt", NetParameter)
+    for layer in net.layer:
+        if layer.type == "ReLU":
+            layer.type = "ELU"
+        if layer.type == "Pooling":
+            layer.pooling_param.pool = layer.pooling_param.AVE
+    (folder / "smooth.prototxt").write_text(text.dump(net))
+    ends = []
+    for name, train in (("ours_smooth", ours), ("theirs_smooth", partial(caffe, caffe_tools))):
+        fields = {"net": str(folder / "smooth.prototxt"), "max_iter": 50, "base_lr": 0.01}
+        losses = steps(train("train", "-solver", solver_file(folder, name, **fields),
+                             "-weights", start))  # fmt: skip
+        assert losses[-1].loss < losses[0].loss / 2
+        state = momenta(folder / f"{name}_iter_50.solverstate")
+        ends.append([*arrays(folder / f"{name}_iter_50.caffemodel").values(), *state])
+    assert len(ends[0]) == len(ends[1])
+    weights = len(ends[1]) // 2
+    largest = max(np.abs(w).max() for w in ends[1][weights:])
+    for i, (found, wanted) in enumerate(zip(*ends)):
+        # A shift that started at zero is added to values of order one; a bias before a
+        # BatchNorm has a momentum of nothing but rounding.
+        least = 0.01 if i < weights else 1e-3 * largest
+        assert np.abs(found - wanted).max() < 1e-3 * max(np.abs(wanted).max(), least)
 
 
 RULES = [
