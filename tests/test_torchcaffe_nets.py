@@ -111,13 +111,20 @@ def check(argv: list[str], made: Case, net: Net, caffe: dict) -> None:
     exact, worst = None, {}
     for blob, tensor in blobs.items():
         limit = 1e-5 if blob.startswith("loss") else 1e-4
-        found = error(tensor.numpy(), caffe[f"top {blob}"])
-        if found >= limit:  # is Caffe itself that far off?
-            exact = exact or exact_blobs(made)
-            limit = max(limit, 2 * error(exact[blob], caffe[f"top {blob}"]))
+        theirs = caffe[f"top {blob}"]
+        found = error(tensor.numpy(), theirs)
         kind = "loss" if blob.startswith("loss") else "blob"
-        worst[kind] = max(worst.get(kind, (0.0,)), (found, blob, f"limit {limit:.1e}"))
-        assert found < limit, f"{name}: blob {blob} differs by {found:.1e}"
+        worst[kind] = max(worst.get(kind, (0.0,)), (found, blob))
+        if found < limit:
+            continue
+        # Deep nets magnify rounding, Caffe's too: then be no further than Caffe from the truth.
+        exact = exact or exact_blobs(made)
+        off = [np.linalg.norm(x - exact[blob]) for x in (tensor.numpy(), theirs)]
+        told = (
+            f"{name}: blob {blob} differs by {found:.1e}, off by {off[0]:.2e}, Caffe {off[1]:.2e}"
+        )
+        worst["off"] = max(worst.get("off", (0.0,)), (off[0] / off[1], blob))
+        assert kind == "blob" and found < 3 * limit and off[0] < 1.25 * off[1], told
     del blobs, exact
     if not made.backward:
         print(name, worst)
