@@ -133,3 +133,25 @@ def test_without_pytorch_one_line_says_what_to_install(drawn, tmp_path, monkeypa
     with pytest.raises(UserError, match=r"PyTorch is not installed here: pip install '.\[torch\]'"):
         main([*command, "--engine", "torch"])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_solverstate_comes_last_and_proves_the_rest_whole(ours, tmp_path, monkeypatch):
+    """A kill within a snapshot must leave nothing that a later run trips over."""
+    from basics import files
+    from caffeproto import SolverParameter, text
+    from torchcaffe.solver import Solver
+
+    param = text.load(ours.folder / "solver.prototxt", SolverParameter)
+    param.snapshot_prefix = str(tmp_path / "s")
+    solver, write, seen = Solver(param), files.write, []
+
+    def watched(path, content):
+        assert not Path(path).exists()
+        seen.append(Path(path).suffix)
+        return write(path, content)
+
+    monkeypatch.setattr("torchcaffe.solver.files.write", watched)
+    solver.snapshot()
+    solver.close()
+    assert sorted(seen) == [".caffemodel", ".solverstate", ".torchcaffe"], "whole files, or none"
+    assert seen[-1] == ".solverstate"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
@@ -298,13 +299,6 @@ class Solver:
         model, state = f"{stem}.caffemodel", f"{stem}.solverstate"
         self.log(f"Snapshotting to binary proto file {model}")
         files.write(model, self.net.to_proto().SerializeToString())
-        self.log(f"Snapshotting solver state to binary proto file {state}")
-        saved = SolverState(iter=self.iteration, learned_net=model, current_step=self.schedule.step)
-        saved.history.extend(map(blobs.to_proto, self.history))
-        if self.param.lr_policy == "plateau":
-            saved.minimum_loss = min(self.schedule.minimum_loss, 1e38)
-            saved.iter_last_event = self.schedule.last_event
-        files.write(state, saved.SerializeToString())
         extra = {
             "feeds": [feed.state() for feed in self.runner.feeds],
             "tests": [[feed.state() for feed in test.feeds] for test in self.tests],
@@ -312,7 +306,16 @@ class Solver:
             "random": torch.get_rng_state(),
             "channels_last": self.choices.channels_last,  # it rounds otherwise
         }
-        torch.save(extra, f"{stem}.torchcaffe")
+        held = io.BytesIO()
+        torch.save(extra, held)
+        files.write(f"{stem}.torchcaffe", held.getvalue())
+        self.log(f"Snapshotting solver state to binary proto file {state}")
+        saved = SolverState(iter=self.iteration, learned_net=model, current_step=self.schedule.step)
+        saved.history.extend(map(blobs.to_proto, self.history))
+        if self.param.lr_policy == "plateau":
+            saved.minimum_loss = min(self.schedule.minimum_loss, 1e38)
+            saved.iter_last_event = self.schedule.last_event
+        files.write(state, saved.SerializeToString())  # last: with it all three are whole
 
     def restore(self, path: str) -> None:
         """Go on from a .solverstate, Caffe's or ours; the data too where ours lies beside it.
