@@ -17,9 +17,10 @@ from data_prep.__main__ import main as data_prep
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
-# A shell starts what it puts in the background with Ctrl-C ignored, and children
-# inherit that: the tests that interrupt Caffe would wait for ever.
+# A shell starts what it puts in the background with Ctrl-C ignored, `nohup` with the
+# hang-up, and children inherit that: the tests that signal Caffe would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
 
