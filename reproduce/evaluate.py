@@ -13,6 +13,7 @@ with no more than k scores as high as its own, itself counted.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import re
@@ -43,6 +44,7 @@ from reproduce.stats import bootstrap, mcnemar, paired_bootstrap
 from reproduce.training import read_history
 
 KS = (1, 5)
+DEEPSENTIBANK_INPUT = (224, 227)  # from and to where its fc6 has the published shape
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,21 @@ def deepsentibank(
     Its answers are those of the 553 (or however many there are) that it has; an ANP
     without an output counts as never right. There is no train/test net of it,
     so this rests on the scores alone.
+
+    Raises:
+        UserError: images too small for it, or the engine fails.
     """
-    size = min(data.size, 227)
+    least, most = DEEPSENTIBANK_INPUT
+    if data.size < least:
+        raise UserError(
+            f"DeepSentiBank wants images of {least} x {least} or more, {data.folder.root} has "
+            f"{data.size} x {data.size}: python -m data_prep lmdb --size {least}"
+        )
+    size = min(data.size, most)
     deploy = folder / "deploy.prototxt"
     folder.mkdir(parents=True, exist_ok=True)
-    deploy.write_text(generate(["deepsentibank", "--deploy", "--input-size", str(size)]))
+    net = ["deepsentibank", "--input-size", str(size)]
+    deploy.write_text(generate([*net, "--deploy"]))
     mean = np.array([104.0, 117.0, 123.0], np.float32).reshape(3, 1, 1)
     transform = Transform(mean, size if data.size > size else 0)
     pixels = (transform(image) for image in records(data.folder.root))
@@ -130,6 +142,7 @@ def deepsentibank(
     result = summary({"anp": kept}, truth, data.names)
     result |= {
         "name": "deepsentibank",
+        "params": json.loads(generate([*net, "--params", "--json"]))["total"],
         "missing": places["missing"],
         "weights": {"file": weights.name, "sha256": sha256(weights)},
         "agrees": f"{engine.scorer}'s scores alone: there is no test net",

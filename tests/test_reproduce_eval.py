@@ -173,7 +173,10 @@ def test_deepsentibank_is_scored_on_our_anps_among_its_outputs(drawn, tmp_path, 
         return {"fc8-t": values}
 
     monkeypatch.setattr("reproduce.evaluate.scores", made_up)
-    monkeypatch.setattr("reproduce.evaluate.generate", lambda argv: "")
+    with pytest.raises(UserError, match="wants images of 224 x 224 or more"):
+        deepsentibank(tmp_path / "w.caffemodel", tmp_path / "classes.json", data, tmp_path / "out")
+    monkeypatch.setattr("reproduce.evaluate.DEEPSENTIBANK_INPUT", (32, 227))
+    monkeypatch.setattr("reproduce.evaluate.generate", lambda argv: '{"total": 1}')
     found = deepsentibank(
         tmp_path / "weights.caffemodel", tmp_path / "classes.json", data, tmp_path / "out"
     )
