@@ -37,13 +37,17 @@ class TrainStep:
 
 @dataclass(frozen=True)
 class TestPass:
-    """One pass over a test net during training: the means of its outputs."""
+    """One pass over a test net during training: the means of its outputs.
+
+    `loss` is the sum of those that are losses, each times its weight; None where none is.
+    """
 
     __test__ = False  # for pytest: no test of ours
 
     iteration: int
     net: int
     outputs: dict[str, float]
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,9 @@ _STEP = re.compile(
 )
 _RATE = re.compile(rf"Iteration \d+, lr = {_NUMBER}")
 _TESTING = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)")
-_OUTPUT = re.compile(rf"\s+(?:Train|Test) net output #\d+: (\S+) = {_NUMBER}")
+_OUTPUT = re.compile(
+    rf"\s+(?:Train|Test) net output #\d+: (\S+) = {_NUMBER}(?: \(\* .* = {_NUMBER} loss\))?"
+)
 _SNAPSHOT = re.compile(r"Snapshotting (?:.* )?to (?:binary proto|HDF5) file (.*)")
 _TOTAL = re.compile(rf"Loss: {_NUMBER}")
 _MEAN = re.compile(rf"(\S+) = {_NUMBER}(?: \(\* .* loss\))?")
@@ -127,7 +133,7 @@ class Reader:
             elif total := _TOTAL.fullmatch(message):
                 self._total = (float(total[1]),)
         elif output := _OUTPUT.match(message):
-            self._outputs.put(output[1], output[2])
+            self._outputs.put(output[1], output[2], output[3])
         elif rate := _RATE.match(message):
             if self._step:
                 return [self._take_step(float(rate[1]))]
@@ -152,9 +158,9 @@ class Reader:
     def close(self) -> list[Event]:
         """What the end of the log completes."""
         events: list[Event] = []
-        outputs = self._outputs.take()
+        loss, outputs = self._outputs.loss, self._outputs.take()
         if self._testing and outputs:  # none: stopped within the pass
-            events.append(TestPass(*self._testing, outputs))
+            events.append(TestPass(*self._testing, outputs, loss))
         elif self._total:
             events.append(TestResult(*self._total, outputs))
         self._step = self._testing = self._total = ()
@@ -182,14 +188,17 @@ class _Outputs:
     def __init__(self) -> None:
         self._values: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
+        self.loss: float | None = None  # the sum of the losses among them, weighted
 
-    def put(self, name: str, value: str) -> None:
+    def put(self, name: str, value: str, share: str | None = None) -> None:
+        if share is not None:
+            self.loss = (self.loss or 0.0) + float(share)
         count = self._counts[name]
         self._values[f"{name}[{count}]" if count else name] = float(value)
         self._counts[name] += 1
 
     def take(self) -> dict[str, float]:
         """The numbers, forgetting them."""
-        values, self._values = self._values, {}
+        values, self._values, self.loss = self._values, {}, None
         self._counts.clear()
         return values

@@ -65,7 +65,7 @@ class History:
                 Epoch(
                     end,
                     sum(losses) / len(losses) if losses else None,
-                    test_loss(test) if test else None,
+                    test.loss if test else None,
                 )
             )
         return found
@@ -76,14 +76,6 @@ class History:
 
     def best(self, among: set[int]) -> int | None:
         """The iteration in `among` with the lowest test loss; None where none was tested."""
-        tested = {i: loss for i in among & self.tests.keys() if (loss := test_loss(self.tests[i]))}
+        losses = {i: self.tests[i].loss for i in among & self.tests.keys()}
+        tested = {i: loss for i, loss in losses.items() if loss is not None}
         return min(tested, key=tested.__getitem__, default=None)
-
-
-def test_loss(test: TestPass) -> float | None:
-    """The sum of a test pass's losses."""
-    losses = [value for name, value in test.outputs.items() if name.startswith("loss")]
-    return sum(losses) if losses else None
-
-
-test_loss.__test__ = False  # for pytest: no test of ours

@@ -34,6 +34,13 @@ I1120 20:32:39.253849  5704 solver.cpp:332] Optimization Done.
 I1120 20:32:39.253850  5704 caffe.cpp:250] Optimization Done.
 """  # noqa: E501, W291
 
+WEIGHTED = """\
+I1120 20:32:32.252270  5704 solver.cpp:347] Iteration 5, Testing net (#0)
+I1120 20:32:32.253288  5704 solver.cpp:414]     Test net output #0: loss1/loss_anp = 2.5 (* 0.3 = 0.75 loss)
+I1120 20:32:32.253293  5704 solver.cpp:414]     Test net output #1: loss_anp = 1e-05 (* 1 = 1e-05 loss)
+I1120 20:32:32.253294  5704 solver.cpp:414]     Test net output #2: loss2/loss_anp = 2 (* 0.3 = 0.6 loss)
+"""  # noqa: E501
+
 TEST = """\
 I1120 20:32:32.407054  5721 caffe.cpp:275] Use CPU.
 I1120 20:32:32.411947  5721 caffe.cpp:281] Running for 3 iterations.
@@ -49,7 +56,7 @@ def test_a_training_log() -> None:
     events = list(train_log.read(TRAIN.splitlines(keepends=True)))
     prob = {"prob": 0.464717, "prob[1]": 0.535283}
     assert events[:2] == [
-        TestPass(0, 0, {"loss_noun": 0.898401, **prob, "top1_noun": 0.5}),
+        TestPass(0, 0, {"loss_noun": 0.898401, **prob, "top1_noun": 0.5}, 0.898401),
         TrainStep(0, 0.552057, 0.01, {"loss_noun": 0.552057}, 5, 0.001),
     ]
     step = events[2]
@@ -99,3 +106,9 @@ def test_a_fatal_line() -> None:
     assert list(train_log.read([line, "*** Check failure stack trace: ***"])) == [
         Fatal("Cannot use GPU in CPU-only Caffe: check mode.")
     ]
+
+
+def test_a_test_passs_loss_is_weighted() -> None:
+    (test,) = train_log.read(WEIGHTED.splitlines(keepends=True))
+    assert test.outputs["loss1/loss_anp"] == 2.5
+    assert test.loss == 0.75 + 1e-05 + 0.6
