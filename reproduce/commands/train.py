@@ -16,7 +16,7 @@ Everything else goes to netgen: `python -m netgen --help` has the net's and solv
 
 examples:
   python -m reproduce train xs_resnet50 --data data/vso --out runs/xs --gpu 0 --weights xs.caffemodel
-  python -m reproduce train resnet50 --task noun --data data/vso --out runs/noun
+  python -m reproduce train resnet50 --task noun --data data/vso --out runs/noun --engine torch
   python -m reproduce train xs_resnet50 --width 16 --blocks 1,2,2,3 --batch 32 --bn-fraction 0.99 \\
       --head-lr 1 --lr 0.02 --data data/cifar --out runs/small
 
