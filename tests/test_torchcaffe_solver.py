@@ -203,6 +203,32 @@ def test_every_rule_moves_weights_as_caffe_does(fields, folder, start, caffe_too
     assert len(history) == len(solver.history)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_the_fused_step_is_the_plain_one(last):
+    """Also where a gradient lies in another order than its weight: then it is not fused."""
+    from torchcaffe import updates
+
+    order = torch.channels_last if last else torch.contiguous_format
+    p = SolverParameter(momentum=0.9)
+    torch.manual_seed(0)
+    drawn = [[torch.randn(8, 4, 3, 3), torch.randn(5)] for _ in range(3)]
+    weights, gradients, history = (
+        [x.clone(memory_format=order if x.dim() == 4 else torch.contiguous_format) for x in xs]
+        for xs in drawn
+    )
+    rates, decays = [1e-4, 0.3], [0.01, 0.0]
+    assert updates.fused_sgd(p, weights, gradients, history, rates, decays)
+    for i, (w, g, v) in enumerate(zip(*drawn)):
+        momentum = 0.9 * v + rates[i] * (g + decays[i] * w)
+        assert torch.allclose(history[i], momentum, rtol=1e-5, atol=1e-8)
+        assert torch.allclose(weights[i], w - momentum, rtol=1e-5, atol=1e-7)
+    other = torch.contiguous_format if last else torch.channels_last
+    gradients[0] = gradients[0].contiguous(memory_format=other)
+    before = weights[0].clone()
+    assert not updates.fused_sgd(p, weights, gradients, history, rates, decays)
+    assert torch.equal(weights[0], before)
+
+
 def test_snapshots_pass_there_and_back(folder, start, caffe_tools):
     """20 iterations in Caffe, 20 here, 20 there: each starts where the other stopped."""
     first = solver_file(folder, "relay", max_iter=20)

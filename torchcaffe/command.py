@@ -13,7 +13,7 @@ import torch
 from basics import cli
 from basics.cli import UserError
 from caffeproto import TEST, TRAIN, SolverParameter, text
-from torchcaffe import blobs, export, order, parallel
+from torchcaffe import blobs, export, memory, order, parallel
 from torchcaffe.glog import info, number
 from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs
@@ -92,6 +92,7 @@ def train(args: Any) -> int:
         return 0
     if args.gpu is None and param.solver_mode == param.GPU and torch.cuda.is_available():
         args.gpu = str(param.device_id)
+    memory.keep()
     solver = Solver(param, _choices(args))
     solver.request.on(signal.SIGINT, args.sigint_effect)
     solver.request.on(signal.SIGHUP, args.sighup_effect)

@@ -17,12 +17,11 @@ from torch import Tensor
 from basics import files
 from basics.cli import UserError
 from caffeproto import TEST, TRAIN, NetParameter, SolverState, text
-from torchcaffe import blobs, order, parallel
+from torchcaffe import blobs, order, parallel, updates
 from torchcaffe.data import Feed
 from torchcaffe.glog import info, number, output
 from torchcaffe.net import Net
 from torchcaffe.rates import Schedule
-from torchcaffe.updates import rule
 
 SEED = 1  # of flips and fillers where the solver file names none: runs repeat
 
@@ -110,7 +109,7 @@ class Solver:
         torch.manual_seed(seed)
         _check_format(param)
         self.schedule = Schedule(param)
-        self.update, self.histories = rule(param)
+        self.update, self.histories = updates.rule(param)
         self.iteration = 0
         self.losses: deque[float] = deque(maxlen=max(1, param.average_loss))
         self.request = Request()
@@ -255,15 +254,21 @@ class Solver:
         if p.iter_size > 1:
             torch._foreach_mul_(gradients, 1 / p.iter_size)
         decays = [p.weight_decay * one.decay_mult for one in learned]
-        if any(decays):
-            if p.regularization_type not in ("L1", "L2"):
-                raise UserError(f"regularization_type {p.regularization_type!r}: L1 or L2")
-            l2 = p.regularization_type == "L2"
-            pull = weights if l2 else torch._foreach_sign(weights)
-            torch._foreach_add_(gradients, torch._foreach_mul(pull, decays))
+        rates = [rate * one.lr_mult for one in learned]
         count = len(self.net.learned)
         history = [self.history[i + n * count] for n in range(self.histories) for i in self.moving]
-        rates = [rate * one.lr_mult for one in learned]
+        if any(decays) and p.regularization_type not in ("L1", "L2"):
+            raise UserError(f"regularization_type {p.regularization_type!r}: L1 or L2")
+        l2 = p.regularization_type == "L2" or not any(decays)
+        if (
+            self.update is updates.sgd
+            and l2
+            and updates.fused_sgd(p, weights, gradients, history, rates, decays)
+        ):
+            return
+        if any(decays):
+            pull = weights if l2 else torch._foreach_sign(weights)
+            torch._foreach_add_(gradients, torch._foreach_mul(pull, decays))
         steps = self.update(p, gradients, history, rates, self.iteration)
         torch._foreach_sub_(weights, steps)
 
