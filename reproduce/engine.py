@@ -200,6 +200,8 @@ class Torch(Engine):
 
         if self.threads:
             torch.set_num_threads(self.threads)
+        # In full single precision, as `torchcaffe test` is.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         device = "cpu" if self.gpu is None else f"cuda:{self.first_gpu}"
         net = text.load(deploy, NetParameter)
         kept = [layer for layer in net.layer if layer.type != "Softmax"]  # their bottoms come out
