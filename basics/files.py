@@ -75,6 +75,14 @@ def read_text(path: PathLike) -> str:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def read_json(path: PathLike) -> Any:
+    """The file's JSON; None where there is none, or a half of one from elsewhere."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def sha256(path: PathLike) -> str:
     """The file's SHA-256 in hex, read in pieces."""
     digest = hashlib.sha256()

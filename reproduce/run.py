@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basics.files import sha256, write_json
+from basics.files import read_json, sha256, write_json
 from netgen.command import generate
 from reproduce.caffe import Caffe
 from reproduce.evaluate import KS, Net, evaluate, test_command
@@ -74,7 +74,7 @@ class Run:
 
     def finished(self) -> dict[str, Any] | None:
         """The result of an earlier call; None where this very run is not done."""
-        done = _read_json(self.folder / "result.json")
+        done = read_json(self.folder / "result.json")
         return done if done and done["key"] == self._key() else None
 
     def _files(self) -> list[Path]:
@@ -100,11 +100,3 @@ def run_all(runs: dict[Hashable, Run], jobs: int) -> dict[Hashable, dict[str, An
                 Caffe.interrupt_all()  # a Ctrl-C at the terminal has reached them, a kill has not
             raise
     return dict(zip(runs, (future.result() for future in futures)))
-
-
-def _read_json(path: Path) -> Any:
-    """The file's JSON; None where there is none, or a half of one from elsewhere."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

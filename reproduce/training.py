@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from basics.cli import UserError
-from basics.files import read_text, write, write_json
+from basics.files import read_json, read_text, write, write_json
 from caffeproto import NetParameter, text
 from netgen import command as netgen
 from netgen.catalog import find
@@ -165,7 +165,7 @@ class Training:
         return read_engines(self.folder)
 
     def _recorded(self) -> str | None:
-        return read_record(self.folder).get("key")
+        return (read_json(self.folder / "run.json") or {}).get("key")
 
     # ---- training -------------------------------------------------------------------
 
@@ -463,18 +463,10 @@ class Training:
             os.close(descriptor)
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """A run's run.json; empty where there is none, or a half of one from elsewhere."""
-    try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
 def read_engines(folder: Path) -> list[str]:
     """The names of the engines that trained a run, the last one last; none without a run."""
-    record = read_record(folder)
-    return record.get("engines", [CAFFE.name] if record else [])  # older records knew but Caffe
+    record = read_json(folder / "run.json")
+    return record.get("engines", [CAFFE.name]) if record else []  # older records knew but Caffe
 
 
 def read_history(folder: Path) -> History:

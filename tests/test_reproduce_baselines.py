@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from basics.cli import UserError
 from data_prep.__main__ import main as data_prep
 from netgen.command import generate
 from reproduce.plateau import Plateau
@@ -73,3 +74,14 @@ def test_published_baselines_are_trained_and_tabulated(
     assert "loss1/loss_anp" in log and "(* 0.3 =" in log
     with (tmp_path / "table2.csv").open() as file:
         assert [row["row"] for row in csv.DictReader(file)][2:] == named
+
+    # Any subset, from what is there.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.*")}
+    again = table2(data, tmp_path, setting, ("deepsentibank",), deepsentibank=deepsentibank)
+    assert again["table"] == table["table"][:4]  # chance, a row a task, and DeepSentiBank
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(UserError, match="give its files"):
+        table2(data, tmp_path, setting, ("deepsentibank",))
+    with pytest.raises(UserError, match="none is not there"):
+        files = (tmp_path / "none", deepsentibank[1])
+        table2(data, tmp_path, setting, ("deepsentibank",), deepsentibank=files)

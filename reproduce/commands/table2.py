@@ -10,7 +10,7 @@ from pathlib import Path
 from basics.cli import UserError
 from reproduce.commands import common
 from reproduce.plateau import Plateau
-from reproduce.table2 import PAPER, ROWS, SMOKE, Setting, markdown, table2
+from reproduce.table2 import DEEPSENTIBANK, PAPER, ROWS, SMOKE, Setting, markdown, table2
 
 EXAMPLES = """\
 Without --smoke, everything else goes to netgen (`python -m netgen --help`).
@@ -36,7 +36,9 @@ def add(commands: common.Commands) -> None:
     p.add_argument("--smoke", action="store_true", help=SMOKE.what)
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="where all results go")
-    p.add_argument("--rows", type=common.names, metavar="NET,...", help=",".join(ROWS))
+    p.add_argument(
+        "--rows", type=common.names, metavar="NET,...", help=",".join((DEEPSENTIBANK, *ROWS))
+    )
     p.add_argument("--jobs", type=int, metavar="N", help="nets trained at a time: one a core")
     common.add_engine(p)
     p.add_argument("--weights", type=Path, metavar="DIR", help="initial weights, by net")
