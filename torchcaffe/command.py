@@ -247,6 +247,8 @@ def _now(device: torch.device) -> float:
 
 def _choices(args: Any) -> Choices:
     device = "cpu"
+    if args.tf32 and args.gpu is None:
+        raise UserError("--tf32 is for GPUs: give -gpu")
     if args.gpu is not None:
         local = os.environ.get("LOCAL_RANK")
         device = f"cuda:{args.gpu if local is None else local}"
