@@ -1,206 +1,174 @@
 """Training step and inference of XS-ResNet-50 beside its peers, in one interleaved run.
 
     python -m bench.torchcaffe_step              # train: Caffe, by hand, engine; fp32 and bf16
+    python -m bench.torchcaffe_step --compiled   # the same through torch.compile, without Caffe
     python -m bench.torchcaffe_step --infer      # deploy: Caffe, OpenCV, onnxruntime, engine
 
-Prints the median seconds of each over the rounds and the ratios of medians. Every
-round runs all of them once, in turn, so that what else the machine does hits all alike.
+Prints the median seconds of each over the rounds, the ratios of medians and the peak memory.
+Every round asks each for one pass, in turn, so that what else the machine does hits all
+alike; each is a process of its own that waits meanwhile. OMP_NUM_THREADS says how many
+threads they take, 2 by default.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import os
 import statistics
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter
-
-import numpy as np
-import torch
 
 import realcaffe
-from bench.torchcaffe_peers import HandXS, hand_step
-from caffeproto import TRAIN, NetParameter, SolverParameter, text
+from caffeproto import TEST, NetParameter, text
 from netgen.command import generate
-from torchcaffe import blobs, export
-from torchcaffe.net import Net
-from torchcaffe.solver import Choices, Solver
+
+# Run by pycaffe: forward, and backward with the update's arithmetic left out, as `caffe time`.
+CAFFE = """
+import sys, time, numpy as np, caffe
+model, weights, train = sys.argv[1:]
+if train == "yes":
+    net = caffe.Net(model, caffe.TRAIN)
+else:
+    net = caffe.Net(model, weights, caffe.TEST)
+    net.blobs["data"].data[...] = np.random.RandomState(0).normal(0, 50, net.blobs["data"].data.shape)
+def go():
+    net.forward()
+    if train == "yes": net.backward()
+go()
+print("ready"); sys.stdout.flush()
+for line in sys.stdin:
+    start = time.time(); go(); seconds = time.time() - start
+    peak = [s for s in open("/proc/self/status") if s.startswith("VmHWM")][0].split()[1]
+    print(seconds, float(peak) / 1024); sys.stdout.flush()
+"""  # noqa: E501
 
 
-def train_net(batch: int) -> object:
-    net = text.loads(generate(["xs_resnet50"]), NetParameter)
-    for layer in net.layer:
-        if layer.type == "Data":
-            layer.type = "DummyData"
-            shape = [batch, 3, 224, 224] if layer.top[0] == "data" else [batch, 3, 1, 1]
-            layer.ClearField("data_param")
-            layer.ClearField("transform_param")
-            layer.dummy_data_param.shape.add(dim=shape)
-            kind = (
-                {"type": "constant", "value": 1} if shape[1:] == [3, 1, 1] else {"type": "gaussian"}
-            )
-            layer.dummy_data_param.data_filler.add(**kind)
-    return net
+class Worker:
+    """A process that makes a pass when asked."""
+
+    def __init__(self, command: list[object]) -> None:
+        threads = os.environ.get("OMP_NUM_THREADS", "2")
+        quiet = {
+            "OMP_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "GLOG_minloglevel": "2",
+        }
+        self.process = subprocess.Popen(
+            [*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, env={**os.environ, **quiet},
+        )  # fmt: skip
+        told = self.process.stdout.readline()
+        if told.strip() != "ready":
+            raise SystemExit(f"{' '.join(map(str, command))}: did not start")
+        self.seconds: list[float] = []
+        self.peak = 0.0
+
+    def ask(self) -> None:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        seconds, self.peak = map(float, self.process.stdout.readline().split())
+        self.seconds.append(seconds)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def engine(folder: Path, batch: int, **choices) -> object:
-    """One solver step of ours."""
-    param = SolverParameter(
-        net=str(folder / "train.prototxt"), base_lr=1e-4, lr_policy="fixed", momentum=0.9,
-        weight_decay=1e-4, type="SGD", snapshot_after_train=False,
-    )  # fmt: skip
-    solver = Solver(param, Choices(channels_last=True, **choices))
-    solver.net.to(memory_format=torch.channels_last)
-    return lambda: solver.step(1)
+def ours(kind: str, folder: Path, batch: int, *flags: str) -> Worker:
+    return Worker([sys.executable, "-m", "bench.torchcaffe_worker", kind, folder, batch, *flags])
 
 
-def by_hand(batch: int, bf16: bool, compiled: bool) -> object:
-    net = HandXS().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(net.parameters(), 1e-4, 0.9, weight_decay=1e-4)
-    x = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
-    labels = torch.ones(batch, 3, dtype=torch.long)
-    run = torch.compile(net) if compiled else net
-
-    def step() -> None:
-        x.normal_()  # the engine's DummyData draws anew as well
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            hand_step(run, optimiser, x, labels)
-
-    return step
+def caffe(model: Path, weights: Path | None = None) -> Worker:
+    train = "no" if weights else "yes"
+    return Worker([realcaffe.find("pycaffe"), "-c", CAFFE, model, weights or "-", train])
 
 
-def caffe_step(model: Path) -> float:
-    """Seconds of a forward-backward in real Caffe, 2 iterations; the update is not in it."""
-    ran = subprocess.run(
-        [realcaffe.find("caffe"), "time", "-model", model, "-iterations", "2"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return float(re.search(r"Average Forward-Backward: (\S+) ms", ran.stderr)[1]) / 1e3
-
-
-def interleaved(runs: dict, rounds: int) -> dict[str, float]:
-    """Median seconds of each; a run that returns a number has timed itself."""
-    for name, run in runs.items():
-        if not name.startswith("caffe"):
-            run()
-            run()
-    spent: dict[str, list[float]] = {name: [] for name in runs}
+def race(workers: dict[str, Worker], rounds: int, batch: int) -> None:
+    """The rounds, then a line each: median, images a second, times the first, peak memory."""
     for _ in range(rounds):
-        for name, run in runs.items():
-            start = perf_counter()
-            told = run()
-            spent[name].append(told if isinstance(told, float) else perf_counter() - start)
-    return {name: statistics.median(times) for name, times in spent.items()}
-
-
-def show(medians: dict[str, float], batch: int) -> None:
+        for worker in workers.values():
+            worker.ask()
+    medians = {name: statistics.median(worker.seconds) for name, worker in workers.items()}
     first = next(iter(medians.values()))
     for name, seconds in medians.items():
         print(
-            f"{name:28} {1e3 * seconds:9.1f} ms  {batch / seconds:8.2f} img/s  "
-            f"{first / seconds:6.2f}x",
+            f"{name:24} {1e3 * seconds:9.1f} ms {batch / seconds:8.2f} img/s "
+            f"{first / seconds:6.2f}x {workers[name].peak:7.0f} MiB",
             flush=True,
         )
+        workers[name].close()
+
+
+def train_net(batch: int) -> object:
+    """XS for training, its databases replaced by numbers drawn in memory."""
+    net = text.loads(generate(["xs_resnet50"]), NetParameter)
+    for layer in net.layer:
+        if layer.type == "Data":
+            images = layer.top[0] == "data"
+            shape = [batch, 3, 224, 224] if images else [batch, 3, 1, 1]
+            layer.type = "DummyData"
+            layer.ClearField("data_param")
+            layer.ClearField("transform_param")
+            layer.dummy_data_param.shape.add(dim=shape)
+            filler = {"type": "gaussian"} if images else {"type": "constant", "value": 1}
+            layer.dummy_data_param.data_filler.add(**filler)
+    return net
 
 
 def training(folder: Path, batch: int, rounds: int, compiled: bool) -> None:
     model = folder / "train.prototxt"
     model.write_text(text.dump(train_net(batch)))
-    runs = {"caffe": lambda: caffe_step(model)}
-    for bf16 in (False, True):
-        for how in (False, True) if compiled else (False,):
-            label = ("bf16" if bf16 else "fp32") + (" compiled" if how else "")
-            runs[f"by hand {label}"] = by_hand(batch, bf16, how)
-            runs[f"engine {label}"] = engine(folder, batch, bf16=bf16, compile=how)
-    show(interleaved(runs, rounds), batch)
+    how = ["compiled"] if compiled else []
+    workers = {} if compiled else {"caffe": caffe(model)}
+    for precision in ("fp32", "bf16"):
+        flags = [*how, "bf16"] if precision == "bf16" else how
+        for who in ("by_hand", "engine"):
+            workers[" ".join([who, precision, *how])] = ours(who, folder, batch, *flags)
+    race(workers, rounds, batch)
 
 
-CAFFE_FORWARD = """
-import sys, time, numpy as np, caffe
-net = caffe.Net(sys.argv[1], sys.argv[2], caffe.TEST)
-net.blobs["data"].data[...] = np.random.RandomState(0).normal(0, 50, net.blobs["data"].data.shape)
-net.forward()
-for line in sys.stdin:
-    start = time.time(); net.forward(); print(time.time() - start, flush=True)
-"""
+def write_deploy(folder: Path, batch: int) -> None:
+    """The deploy net, weights for it, and both as ONNX."""
+    import torch
 
-
-def inference(folder: Path, batch: int, rounds: int) -> None:
-    import cv2
-    import onnxruntime
+    from torchcaffe import export
+    from torchcaffe.net import Net
 
     proto = text.loads(generate(["xs_resnet50", "--deploy"]), NetParameter)
     proto.layer[0].input_param.shape[0].dim[0] = batch
-    model, weights = folder / "deploy.prototxt", folder / "w.caffemodel"
-    model.write_text(text.dump(proto))
-    seeded = Net(proto, 1)
-    for learned in seeded.learned:
-        if seeded.layer_named(learned.name).param.type == "BatchNorm":
+    (folder / "deploy.prototxt").write_text(text.dump(proto))
+    net = Net(proto, TEST)
+    for learned in net.learned:
+        if net.layer_named(learned.name).param.type == "BatchNorm":
             torch.nn.init.ones_(learned.blob)
-    weights.write_bytes(seeded.to_proto().SerializeToString())
-    assert blobs.read_net(weights).layer
-    net = export.load(model, weights).to(memory_format=torch.channels_last)
-    x = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
-    ready = export.ready(net, data=x)
-    export.onnx(export.load(model, weights), folder / "xs.onnx")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(
-        str(folder / "xs.onnx"), options, providers=["CPUExecutionProvider"]
-    )
-    array = np.ascontiguousarray(x.numpy())
-    reader = cv2.dnn.readNetFromCaffe(str(model), str(weights))
-    cv2.setNumThreads(torch.get_num_threads())
+    (folder / "w.caffemodel").write_bytes(net.to_proto().SerializeToString())
+    loaded = export.load(folder / "deploy.prototxt", folder / "w.caffemodel")
+    export.onnx(loaded, folder / "xs.onnx")
 
-    def opencv() -> None:
-        reader.setInput(array)
-        reader.forward(list(net.outputs))
 
-    def run() -> None:
-        with torch.inference_mode():
-            net(data=x)
-
-    def run_ready() -> None:
-        with torch.inference_mode():
-            ready(x)
-
-    caffe = subprocess.Popen(
-        [realcaffe.find("pycaffe"), "-c", CAFFE_FORWARD, model, weights],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-
-    def ask() -> float:
-        caffe.stdin.write("\n")
-        caffe.stdin.flush()
-        return float(caffe.stdout.readline())
-
-    runs = {
-        "caffe": ask,
-        "opencv dnn": opencv,
-        "onnxruntime": lambda: session.run(None, {"data": array}) and None,
-        "engine folded": run,
-        "engine ready": run_ready,
-    }
-    show(interleaved(runs, rounds), batch)
-    caffe.stdin.close()
+def inference(folder: Path, batch: int, rounds: int) -> None:
+    write_deploy(folder, batch)
+    workers = {"caffe": caffe(folder / "deploy.prototxt", folder / "w.caffemodel")}
+    for kind in ("opencv", "onnxruntime", "folded", "packed"):
+        workers[kind] = ours(kind, folder, batch)
+    race(workers, rounds, batch)
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--infer", action="store_true")
     p.add_argument("--batch", type=int, default=8)
-    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--rounds", type=int, default=7)
     p.add_argument("--compiled", action="store_true")
     args = p.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
         if args.infer:
-            inference(Path(folder), args.batch, args.rounds)
+            inference(Path(name), args.batch, args.rounds)
         else:
-            training(Path(folder), args.batch, args.rounds, args.compiled)
+            training(Path(name), args.batch, args.rounds, args.compiled)
 
 
 if __name__ == "__main__":
-    assert TRAIN == 0
     main()

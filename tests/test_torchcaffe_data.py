@@ -155,6 +155,33 @@ def test_a_loaded_net_is_a_module_and_folding_changes_nothing(tmp_path):
         assert np.ptp(plain[name].numpy()) > 1e-4
 
 
+PACKED = [
+    ["xs_resnet50", *SMALL],
+    ["xg_resnet50", *SMALL],
+    ["rock_resnet50", *SMALL],
+    ["inception_v1", "--task", "noun", *TASKS],
+]
+
+
+@pytest.mark.parametrize("argv", PACKED, ids=lambda argv: argv[0])
+def test_a_packed_net_is_the_folded_one(argv, tmp_path):
+    """For several batch sizes, and twice, as it keeps weights laid out for a size."""
+    model, weights = tmp_path / "d.prototxt", tmp_path / "w.caffemodel"
+    model.write_text(generate([*argv, "--deploy"]))
+    weights.write_bytes(with_statistics(model).to_proto().SerializeToString())
+    size = 48 if "--input-size" in argv else 224
+    folded = torchcaffe.load(model, weights)
+    packed = torchcaffe.load(model, weights, pack=True)
+    for batch in (1, 2, 1):
+        x = torch.randn(batch, 3, size, size) * 50
+        plain = folded(data=x)
+        found = packed(data=x)
+        assert set(found) == set(plain)
+        for name in plain:
+            assert error(found[name].numpy(), plain[name].numpy()) < 1e-4
+            assert np.ptp(plain[name].numpy()) > 1e-4
+
+
 def test_onnx_and_state_dict(tmp_path):
     pytest.importorskip("onnxruntime", reason="NO ONNXRUNTIME HERE: pip install '.[export]'")
     model, weights = tmp_path / "d.prototxt", tmp_path / "w.caffemodel"

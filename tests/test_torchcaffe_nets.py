@@ -58,7 +58,7 @@ def case(argv: list[str], phase: int, batch: int = 3) -> Case:
     rng = np.random.default_rng(len(argv[0]) + phase)
     labels = np.stack([rng.integers(0, k, batch) for k in tasks], 1)
     # Without a BatchNorm scores grow with the image, until the loss is nothing but its bound.
-    spread = 60 if any(layer.type == "BatchNorm" for layer in proto.layer) else 5
+    spread = 60 if any(layer.type == "BatchNorm" for layer in proto.layer) else 1
     bottoms = {"data": rng.normal(0, spread, (batch, 3, size, size)).astype(np.float32)}
     if "--deploy" in argv:
         proto.layer[0].input_param.shape[0].dim[0] = batch

@@ -10,16 +10,21 @@ from torch import Tensor, nn
 
 from basics.cli import UserError
 from caffeproto import TEST, NetParameter, text
-from torchcaffe import blobs
+from torchcaffe import blobs, packed
 from torchcaffe.net import Net
 
 
-def load(model: str | Path, weights: str | Path | None = None, fold: bool = True) -> Net:
+def load(
+    model: str | Path, weights: str | Path | None = None, fold: bool = True, pack: bool = False
+) -> nn.Module:
     """The inference net of a prototxt as an nn.Module, `net(data=images)["prob"]`.
 
     Args:
         fold: multiply BatchNorm and Scale into the convolutions before them; equal
             up to rounding, and faster. The folded net is for inference only.
+        pack: lay the convolutions' weights out for this CPU as well: fastest here, but
+            the net can be neither moved nor saved. Where PyTorch lacks what it takes,
+            the net is only folded.
 
     Raises:
         UserError: files that cannot be read, or that do not fit each other.
@@ -28,9 +33,10 @@ def load(model: str | Path, weights: str | Path | None = None, fold: bool = True
     net = Net(proto, TEST)
     if weights is not None:
         net.copy_from(blobs.read_net(weights), str(weights))
-    if fold:
+    if fold or pack:
         net = folded(net)
-    return net.requires_grad_(False)
+    net.requires_grad_(False)
+    return packed.Packed(net) if pack and packed.available() else net
 
 
 @torch.no_grad()
@@ -140,9 +146,3 @@ def onnx(net: Net, path: str | Path) -> float:
         if not difference < 1e-4:
             raise UserError(f"{path}: onnxruntime's {name!r} differs by {difference:.1e}")
     return worst
-
-
-def ready(net: Net, **example: Tensor) -> torch.jit.ScriptModule:
-    """The net traced and frozen for one shape of input: weights laid out for the machine once."""
-    traced = torch.jit.trace(_Positional(net).eval(), tuple(example.values()), check_trace=False)
-    return torch.jit.optimize_for_inference(torch.jit.freeze(traced))

@@ -1,0 +1,142 @@
+"""One runner of bench.torchcaffe_step in a process of its own: a pass for each line on stdin.
+
+    python -m bench.torchcaffe_worker KIND FOLDER BATCH
+
+Says `ready` when warm, then the seconds and the peak memory (MiB) of each pass. A process
+each, so that peak memory is its own, as are the memory allocator's habits.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Callable
+
+import numpy as np
+
+Pass = Callable[[], object]
+
+
+def by_hand(folder: Path, batch: int, bf16: bool = False, compiled: bool = False) -> Pass:
+    """A training step of the hand-written net, channels last."""
+    import torch
+
+    from bench.torchcaffe_peers import HandXS, hand_step
+
+    net = HandXS().to(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(net.parameters(), 1e-4, 0.9, weight_decay=1e-4)
+    x = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    labels = torch.ones(batch, 3, dtype=torch.long)
+    run = torch.compile(net) if compiled else net
+
+    def step() -> None:
+        x.normal_()  # the engine's DummyData draws anew as well
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            hand_step(run, optimiser, x, labels)
+
+    return step
+
+
+def engine(folder: Path, batch: int, bf16: bool = False, compiled: bool = False) -> Pass:
+    """A solver step of ours, as `python -m torchcaffe train` takes it."""
+    from caffeproto import SolverParameter
+    from torchcaffe import memory
+    from torchcaffe.solver import Choices, Solver
+
+    memory.keep()
+    param = SolverParameter(
+        net=str(folder / "train.prototxt"), base_lr=1e-4, lr_policy="fixed", momentum=0.9,
+        weight_decay=1e-4, type="SGD", snapshot_after_train=False,
+    )  # fmt: skip
+    solver = Solver(param, Choices(channels_last=True, bf16=bf16, compile=compiled))
+    return lambda: solver.step(1)
+
+
+def packed(folder: Path, batch: int) -> Pass:
+    """The deploy net as `torchcaffe.load(..., pack=True)` gives it."""
+    import torch
+
+    from torchcaffe import export
+
+    net = export.load(folder / "deploy.prototxt", folder / "w.caffemodel", pack=True)
+    x = torch.from_numpy(images(batch))
+    return lambda: net(data=x)
+
+
+def folded(folder: Path, batch: int) -> Pass:
+    """The deploy net as `torchcaffe.load(...)` alone gives it."""
+    import torch
+
+    from torchcaffe import export
+
+    net = export.load(folder / "deploy.prototxt", folder / "w.caffemodel")
+    x = torch.from_numpy(images(batch))
+
+    def run() -> None:
+        with torch.inference_mode():
+            net(data=x)
+
+    return run
+
+
+def onnxruntime(folder: Path, batch: int) -> Pass:
+    """What `torchcaffe export --onnx` wrote."""
+    import os
+
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "2"))
+    providers = ["CPUExecutionProvider"]
+    session = ort.InferenceSession(str(folder / "xs.onnx"), options, providers=providers)
+    array = images(batch)
+    return lambda: session.run(None, {"data": array})
+
+
+def opencv(folder: Path, batch: int) -> Pass:
+    """OpenCV's own reader of the deploy net."""
+    import os
+
+    import cv2
+
+    cv2.setNumThreads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    reader = cv2.dnn.readNetFromCaffe(str(folder / "deploy.prototxt"), str(folder / "w.caffemodel"))
+    outputs = reader.getUnconnectedOutLayersNames()
+    array = images(batch)
+
+    def run() -> None:
+        reader.setInput(array)
+        reader.forward(outputs)
+
+    return run
+
+
+def images(batch: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 50, (batch, 3, 224, 224)).astype(np.float32)
+
+
+def peak() -> float:
+    """Peak resident memory, MiB. (getrusage's counts the parent before exec.)"""
+    return float(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+KINDS = {f.__name__: f for f in (by_hand, engine, packed, folded, onnxruntime, opencv)}
+
+
+def main() -> None:
+    kind, folder, batch, *flags = sys.argv[1:]
+    run = KINDS[kind](Path(folder), int(batch), **dict.fromkeys(flags, True))
+    run()
+    run()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = perf_counter()
+        run()
+        seconds = perf_counter() - start
+        print(seconds, peak(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

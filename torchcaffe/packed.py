@@ -1,0 +1,124 @@
+"""A net for inference on a CPU: convolutions packed for the machine, what follows done in them.
+
+oneDNN, which PyTorch brings, lays a convolution's weights out for the machine once and adds
+a shortcut and a ReLU while it writes the result. The plan below is that of the net's layers,
+with a Convolution, the Eltwise sum that alone reads it and the ReLU behind as one step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import torch
+from torch import Tensor, nn
+
+from torchcaffe import graph
+from torchcaffe.graph import Step, Value
+from torchcaffe.net import Net
+
+
+def available() -> bool:
+    """Whether this PyTorch has oneDNN's fused convolution, which is no public function."""
+    return torch.backends.mkldnn.is_available() and hasattr(
+        torch.ops.mkldnn, "_convolution_pointwise"
+    )
+
+
+class Packed(nn.Module):
+    """A folded net, `net(data=images)["prob"]` as before; for inference on a CPU only."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net = net
+        self.inputs, self.outputs = net.inputs, net.outputs
+        self.readers: dict[Value, list[Step]] = {}
+        for step in net.steps:
+            for value in step.bottoms:
+                self.readers.setdefault(value, []).append(step)
+        self.plan: list[tuple[Callable[..., Any], list[Value], list[Value]]] = []
+        done: set[int] = set()
+        made: set[Value] = set()
+        for step in net.steps:
+            if step.param.type not in graph.FED and id(step) not in done:
+                self._add(step, made, done)
+            made.update(step.tops)
+        last = {value: i for i, (_, reads, _) in enumerate(self.plan) for value in reads}
+        kept = {step.tops[i] for step in net.steps for i, v in enumerate(step.tops)
+                if v.name in self.outputs}  # fmt: skip
+        self.dead = [[v for v, at in last.items() if at == i and v not in kept]
+                     for i in range(len(self.plan))]  # fmt: skip
+
+    @torch.inference_mode()
+    def forward(self, **fed: Tensor) -> dict[str, Tensor]:
+        """The outputs by name."""
+        values = {
+            Value(name, 0): x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+            for name, x in fed.items()
+        }
+        for (run, reads, writes), dead in zip(self.plan, self.dead):
+            tops = run(*[values[value] for value in reads])
+            values.update(zip(writes, tops if isinstance(tops, tuple) else (tops,)))
+            for value in dead:
+                del values[value]
+        return {value.name: x for value, x in values.items() if value.name in self.outputs}
+
+    def _add(self, step: Step, made: set[Value], done: set[int]) -> None:
+        layer = self.net.layer_named(step.param.name)
+        packs = step.param.type == "Convolution" and len(step.tops) == 1 and layer.dims == 2
+        if not packs:
+            follower = self._sole(step) if step.param.type == "Eltwise" else None
+            self.plan.append((layer, step.bottoms, step.tops))
+            if follower is not None and _plain_relu(follower):
+                done.add(id(follower))
+                self.plan[-1] = (lambda *x: torch.relu_(layer(*x)), step.bottoms, follower.tops)
+            return
+        reads, end, relu = list(step.bottoms), step, False
+        sum_ = self._sole(step)
+        if sum_ is not None and self._adds(sum_, step, made):
+            other = [value for value in sum_.bottoms if value != step.tops[0]]
+            reads += other
+            end = sum_
+            done.add(id(sum_))
+        follower = self._sole(end)
+        if follower is not None and _plain_relu(follower):
+            end, relu = follower, True
+            done.add(id(follower))
+        self.plan.append((self._convolution(layer, relu), reads, end.tops))
+
+    def _sole(self, step: Step) -> Step | None:
+        """The one layer that reads the one top of `step`."""
+        readers = self.readers.get(step.tops[0], []) if len(step.tops) == 1 else []
+        return readers[0] if len(readers) == 1 else None
+
+    def _adds(self, step: Step, conv: Step, made: set[Value]) -> bool:
+        """Whether it adds to the convolution one thing that is there already."""
+        if step.param.type != "Eltwise" or len(step.bottoms) != 2:
+            return False
+        layer = self.net.layer_named(step.param.name)
+        other = [value for value in step.bottoms if value != conv.tops[0]]
+        plain = layer.operation == layer.param.eltwise_param.SUM and not layer.coeff
+        return plain and len(other) == 1 and other[0] in made
+
+    def _convolution(self, layer: Any, relu: bool) -> Callable[..., Tensor]:
+        sizes = (layer.pad, layer.stride, layer.dilation, layer.group)
+        weight = layer.blobs[0].detach().to_mkldnn()
+        bias = layer.blobs[1].detach() if len(layer.blobs) > 1 else None
+        after = "relu" if relu else "none"
+        packed: dict[tuple[int, ...], Tensor] = {}
+
+        def run(x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+            shape = tuple(x.shape)
+            if shape not in packed:
+                packed[shape] = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *sizes, shape)
+            mine = packed[shape]
+            if shortcut is None:
+                return torch.ops.mkldnn._convolution_pointwise(x, mine, bias, *sizes, after, [], "")
+            return torch.ops.mkldnn._convolution_pointwise.binary(
+                x, shortcut, mine, bias, *sizes, "add", 1.0, "relu" if relu else None, [], None
+            )
+
+        return run
+
+
+def _plain_relu(step: Step) -> bool:
+    return step.param.type == "ReLU" and not step.param.relu_param.negative_slope
