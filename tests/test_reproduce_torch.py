@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,8 @@ from tests.test_reproduce_train import ENDLESS, Driver, resumed, training
 torch = pytest.importorskip("torch", reason="SKIPPED FOR LACK OF PYTORCH: pip install '.[torch]'")
 
 
-def made_by(engine: Engine, drawn: Path, folder: Path, epochs: int = 1) -> Training:
-    made = replace(training(drawn, folder, max_epochs=epochs), engine=engine)
+def made_by(engine: Engine, drawn: Path, folder: Path) -> Training:
+    made = training(drawn, folder, engine, max_epochs=1)
     made.run()
     return made
 
@@ -115,7 +114,7 @@ def test_the_same_commands_take_the_engine(ours, drawn, tmp_path, capsys):
 
 
 def test_what_the_engine_says_last_is_quoted(drawn, tmp_path):
-    broken = replace(training(drawn, tmp_path), engine=Torch())
+    broken = training(drawn, tmp_path, Torch())
     broken.argv.extend(["--mean-file", "missing.binaryproto"])
     with pytest.raises(UserError, match=r"torchcaffe train failed: .*missing.binaryproto"):
         broken.run()

@@ -16,6 +16,7 @@ import pytest
 
 from basics.cli import UserError
 from reproduce.data import Data
+from reproduce.engine import CAFFE, ENGINES, Engine
 from reproduce.plateau import Plateau
 from reproduce.snapshots import snapshots
 from reproduce.training import Training, is_alive, read_decisions, read_history
@@ -25,7 +26,7 @@ SOLVER = ("--seed", "1", "--display", "5", "--snapshot", "10")
 ENDLESS = ("--patience", "50", "--lr", "0.01")
 
 
-def training(drawn: Path, folder: Path, **rule) -> Training:
+def training(drawn: Path, folder: Path, engine: Engine = CAFFE, **rule) -> Training:
     return Training(
         name="xs",
         argv=["xs_resnet50", *NET, "--head-lr", "1"],
@@ -33,7 +34,16 @@ def training(drawn: Path, folder: Path, **rule) -> Training:
         folder=folder,
         schedule=Plateau(**{"lr": 0.01, "patience": 1, "min_gain": 0.5, "drops": 1, **rule}),
         solver=list(SOLVER),
+        engine=engine,
     )
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request, caffe_tools) -> Engine:
+    """Each engine in turn."""
+    if request.param == "torch":
+        pytest.importorskip("torch", reason="SKIPPED FOR LACK OF PYTORCH: pip install '.[torch]'")
+    return ENGINES[request.param](threads=1)
 
 
 def resumed(folder: Path) -> list[int]:
@@ -226,33 +236,33 @@ def test_a_killed_driver_leaves_no_orphan_and_loses_no_more_than_a_snapshot_inte
 
 
 @pytest.mark.caffe
-def test_a_loss_that_is_no_number_stops_and_says_what_to_try(caffe_tools, drawn, tmp_path):
-    good = training(drawn, tmp_path, max_epochs=1)
+def test_a_loss_that_is_no_number_stops_and_says_what_to_try(engine, drawn, tmp_path):
+    good = training(drawn, tmp_path, engine, max_epochs=1)
     at = good.run().iteration
     taken = read_decisions(tmp_path)
     (tmp_path / "decisions.jsonl").write_text(json.dumps(taken[0].as_json()) + "\n")
     with pytest.raises(UserError, match=rf"no number .*{at}.*--lr 1e\+08 .*--weights"):
-        training(drawn, tmp_path, lr=1e9, max_epochs=3).run()
+        training(drawn, tmp_path, engine, lr=1e9, max_epochs=3).run()
     assert snapshots(tmp_path)[-1].iteration == at
     # What the message says works.
-    assert training(drawn, tmp_path, max_epochs=2).run().iteration == 2 * at
+    assert training(drawn, tmp_path, engine, max_epochs=2).run().iteration == 2 * at
 
 
 @pytest.mark.caffe
-def test_a_full_disk_keeps_the_last_whole_snapshot(caffe_tools, drawn, tmp_path):
+def test_a_full_disk_keeps_the_last_whole_snapshot(engine, drawn, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1600k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("SKIPPED FOR LACK OF RIGHTS: a small disk needs root (mount -t tmpfs)")
     try:
-        run = training(drawn, disk / "run", lr=0.01, patience=50)
+        run = training(drawn, disk / "run", engine, lr=0.01, patience=50)
         with pytest.raises(UserError, match=r"could not be written whole|only half|cannot write"):
             run.run()
         kept = run.snapshots()
         assert kept, "the last whole one is there"
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
-        go_on = training(drawn, disk / "run", lr=0.01, max_epochs=1)
+        go_on = training(drawn, disk / "run", engine, lr=0.01, max_epochs=1)
         assert go_on.run().iteration == go_on.epoch
         assert resumed(disk / "run")[-1] == kept[-1].iteration
     finally:
