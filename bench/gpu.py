@@ -1,6 +1,7 @@
 """One go on a CUDA GPU: equality with the CPU, then speed and memory, beside the hand-written net.
 
     python -m bench.gpu [--batches 24,256] [--steps 20]
+    python -m bench.gpu --rehearse       # on a CPU, all but torch.compile: figures of no use
 
 Needs PyTorch and nothing else; makes its own LMDB. Prints Markdown for
 docs/PERFORMANCE.md: img/s, peak memory, and the share of the matrix-product rate
@@ -27,6 +28,8 @@ from netgen.command import generate
 from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Solver
 
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
 GMAC_FORWARD = 4.73  # XS-ResNet-50 an image; a training step is three times that
 
 
@@ -61,45 +64,52 @@ def equality(folder: Path) -> None:
     torch.manual_seed(0)
     nets = [Net(proto, TRAIN), Net(proto, TRAIN)]
     nets[1].load_state_dict(nets[0].state_dict())
-    nets[1].cuda()
+    nets[1].to(DEVICE)
     x = torch.randn(2, 3, 224, 224) * 60
     labels = torch.ones(2, 3, 1, 1)
     found = []
-    for net, device in zip(nets, ("cpu", "cuda")):
+    for net, device in zip(nets, ("cpu", DEVICE)):
         fed = {"data": x.to(device), "label": labels.to(device)}
         net.loss(net(**fed)).backward()
         found.append([one.blob.grad.cpu() for one in net.learned if one.blob.grad is not None])
     apart = [((a - b).norm() / a.norm().clamp(min=1e-12)).item() for a, b in zip(*found)]
-    print(f"gradients, GPU against CPU: median {statistics.median(apart):.1e} by norm\n")
+    told = f"median {statistics.median(apart):.1e}, largest {max(apart):.1e}"
+    print(f"gradients, {DEVICE} against cpu, float32: {told} by norm\n")
 
 
 def product_rate(kind: torch.dtype) -> float:
     """Multiply-adds a second of a large matrix product, the most one can hope for."""
-    n = 8192
-    a, b = (torch.randn(n, n, device="cuda", dtype=kind) for _ in range(2))
+    n = 8192 if CUDA else 512
+    a, b = (torch.randn(n, n, device=DEVICE, dtype=kind) for _ in range(2))
     for _ in range(3):
         a @ b
-    torch.cuda.synchronize()
+    synchronize()
     start = perf_counter()
     for _ in range(10):
         a @ b
-    torch.cuda.synchronize()
+    synchronize()
     return 10 * n**3 / (perf_counter() - start)
 
 
 def measured(step, steps: int) -> tuple[float, float]:
     """Seconds a step (median), and peak GiB."""
-    torch.cuda.reset_peak_memory_stats()
-    for _ in range(5):
+    if CUDA:
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(5 if CUDA else 1):
         step()
     times = []
     for _ in range(steps):
-        torch.cuda.synchronize()
+        synchronize()
         start = perf_counter()
         step()
-        torch.cuda.synchronize()
+        synchronize()
         times.append(perf_counter() - start)
-    return statistics.median(times), torch.cuda.max_memory_allocated() / 2**30
+    return statistics.median(times), torch.cuda.max_memory_allocated() / 2**30 if CUDA else 0.0
+
+
+def synchronize() -> None:
+    if CUDA:
+        torch.cuda.synchronize()
 
 
 def engine(folder: Path, batch: int, bf16: bool, compiled: bool):
@@ -108,18 +118,18 @@ def engine(folder: Path, batch: int, bf16: bool, compiled: bool):
     param = SolverParameter(
         net=str(model), base_lr=1e-4, lr_policy="fixed", momentum=0.9, type="SGD"
     )
-    solver = Solver(param, Choices("cuda", bf16=bf16, channels_last=True, compile=compiled))
+    solver = Solver(param, Choices(DEVICE, bf16=bf16, channels_last=True, compile=compiled))
     return lambda: solver.step(1), solver
 
 
 def by_hand(batch: int, bf16: bool, compiled: bool):
-    net = HandXS().cuda().to(memory_format=torch.channels_last)
+    net = HandXS().to(DEVICE).to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(net.parameters(), 1e-4, 0.9)
-    x = torch.randn(batch, 3, 224, 224, device="cuda")
+    x = torch.randn(batch, 3, 224, 224, device=DEVICE)
     x = x.contiguous(memory_format=torch.channels_last)
-    labels = torch.ones(batch, 3, dtype=torch.long, device="cuda")
+    labels = torch.ones(batch, 3, dtype=torch.long, device=DEVICE)
     run = torch.compile(net, mode="reduce-overhead") if compiled else net
-    cast = torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext()
+    cast = torch.autocast(DEVICE, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
     def step() -> None:
         with cast:
@@ -132,11 +142,15 @@ def main() -> int:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--batches", default="24,256")
     p.add_argument("--steps", type=int, default=20)
+    p.add_argument("--rehearse", action="store_true", help="without a GPU, batch 2, one step")
     args = p.parse_args()
-    if not torch.cuda.is_available():
+    if args.rehearse:
+        args.batches, args.steps = "2", 1
+    if not CUDA and not args.rehearse:
         print("bench.gpu: PyTorch sees no CUDA GPU here; nothing measured", file=sys.stderr)
         return 1
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}\n")
+    name = torch.cuda.get_device_name() if CUDA else "a rehearsal on a CPU"
+    print(f"{name}, PyTorch {torch.__version__}\n")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder)
@@ -146,39 +160,40 @@ def main() -> int:
         print("|---:|---|---|---:|---:|---:|---:|")
         for batch in map(int, args.batches.split(",")):
             for precision in ("fp32", "tf32", "bf16"):
-                table(folder, batch, precision, args.steps)
+                for compiled in (False,) if args.rehearse else (False, True):
+                    table(folder, batch, precision, args.steps, compiled)
     return 0
 
 
-def table(folder: Path, batch: int, precision: str, steps: int) -> None:
-    """The rows of one batch size and precision: by hand and engine, eager and compiled."""
+def table(folder: Path, batch: int, precision: str, steps: int, compiled: bool) -> None:
+    """The rows of one batch size and precision: by hand and engine."""
     tf32, bf16 = precision == "tf32", precision == "bf16"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True
     limit = product_rate(torch.bfloat16 if bf16 else torch.float32)
-    for compiled in (False, True):
-        for who in ("by hand", "engine"):
-            solver = None
-            try:
-                if who == "engine":
-                    step, solver = engine(folder, batch, bf16, compiled)
-                else:
-                    step = by_hand(batch, bf16, compiled)
-                seconds, memory = measured(step, steps)
-            except torch.cuda.OutOfMemoryError:
-                print(f"| {batch} | {precision} | {who} | out of memory | | | |")
-                continue
-            finally:
-                if solver is not None:
-                    solver.close()
-            share = 3 * GMAC_FORWARD * 1e9 * batch / seconds / limit
-            waited = "" if solver is None else f"{1e3 * solver.runner.feeds[0].waited:.1f} ms"
-            how = f"{who}{', compiled' if compiled else ''}"
-            print(
-                f"| {batch} | {precision} | {how} | {batch / seconds:.0f} | {memory:.1f} "
-                f"| {share:.0%} | {waited} |",
-                flush=True,
-            )
+    for who in ("by hand", "engine"):
+        solver = None
+        try:
+            if who == "engine":
+                step, solver = engine(folder, batch, bf16, compiled)
+            else:
+                step = by_hand(batch, bf16, compiled)
+            seconds, memory = measured(step, steps)
+        except torch.cuda.OutOfMemoryError:
+            print(f"| {batch} | {precision} | {who} | out of memory | | | |")
+            continue
+        finally:
+            if solver is not None:
+                solver.close()
+        share = 3 * GMAC_FORWARD * 1e9 * batch / seconds / limit
+        waited = "" if solver is None else f"{1e3 * solver.runner.feeds[0].waited:.1f} ms"
+        how = f"{who}{', compiled' if compiled else ''}"
+        print(
+            f"| {batch} | {precision} | {how} | {batch / seconds:.0f} | {memory:.1f} "
+            f"| {share:.0%} | {waited} |",
+            flush=True,
+        )
+        if CUDA:
             torch.cuda.empty_cache()
 
 

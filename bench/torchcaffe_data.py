@@ -1,0 +1,83 @@
+"""The data path alone: images a second from an LMDB to float tensors, as XS trains on them.
+
+    python -m bench.torchcaffe_data [--batches 40] [--encoded]
+
+Raw 224 x 224 records of random pixels (or JPEG with --encoded) are written first, then read
+by the engine's two Data layers, flipped and freed of their mean, and thrown away. Best and
+median over five stretches of so many batches of 24.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import lmdb
+import numpy as np
+import torch
+
+from caffeproto import TRAIN, Datum, NetParameter, text
+from netgen.command import generate
+from torchcaffe import memory
+from torchcaffe.data import Feed
+
+BATCH, RECORDS, STRETCHES = 24, 480, 5
+
+
+def write(folder: Path, encoded: bool) -> None:
+    """Databases as data_prep lays them out; JPEGs of blurred noise, about 20 KB each."""
+    rng = np.random.default_rng(0)
+    for name in ("image", "label"):
+        base = lmdb.open(str(folder / f"train_{name}_lmdb"), map_size=1 << 30)
+        with base.begin(write=True) as out:
+            for i in range(RECORDS):
+                datum = Datum(channels=3, height=1, width=1, float_data=[1, 2, 3])
+                if name == "image":
+                    pixels = rng.integers(0, 256, (224, 224, 3), np.uint8)
+                    datum = Datum(channels=3, height=224, width=224, encoded=encoded)
+                    if encoded:
+                        pixels = cv2.GaussianBlur(pixels, (5, 5), 0)
+                        datum.data = cv2.imencode(".jpg", pixels)[1].tobytes()
+                    else:
+                        datum.data = pixels.tobytes()
+                out.put(f"{i:08d}".encode(), datum.SerializeToString(), append=True)
+        base.close()
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--batches", type=int, default=40)
+    p.add_argument("--encoded", action="store_true")
+    args = p.parse_args()
+    memory.keep()
+    torch.set_num_threads(2)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as name:
+        write(Path(name), args.encoded)
+        words = ["xs_resnet50", "--data", name, "--batch", str(BATCH)]
+        net = text.loads(generate(words), NetParameter)
+        train = [
+            one for one in net.layer if one.type == "Data" and "train_" in one.data_param.source
+        ]
+        for layer in train:
+            layer.phase = TRAIN
+        feeds = [Feed(layer) for layer in train]
+        rates = []
+        for _ in range(STRETCHES):
+            start = perf_counter()
+            for _ in range(args.batches):
+                for feed in feeds:
+                    feed.next()
+            rates.append(args.batches * BATCH / (perf_counter() - start))
+        for feed in feeds:
+            feed.close()
+    kind = "JPEG" if args.encoded else "raw"
+    print(f"{kind}: {statistics.median(rates):.0f} images/s, best {max(rates):.0f}")
+
+
+if __name__ == "__main__":
+    main()
