@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from basics.cli import UserError
 from caffeproto import TEST, NetParameter, text
-from torchcaffe import blobs, packed
+from torchcaffe import blobs, memory, packed
 from torchcaffe.net import Net
 
 
@@ -23,8 +23,8 @@ def load(
         fold: multiply BatchNorm and Scale into the convolutions before them; equal
             up to rounding, and faster. The folded net is for inference only.
         pack: lay the convolutions' weights out for this CPU as well: fastest here, but
-            the net can be neither moved nor saved. Where PyTorch lacks what it takes,
-            the net is only folded.
+            the net can be neither moved nor saved, and the process keeps the memory it
+            frees. Where PyTorch lacks what it takes, the net is only folded.
 
     Raises:
         UserError: files that cannot be read, or that do not fit each other.
@@ -36,7 +36,10 @@ def load(
     if fold or pack:
         net = folded(net)
     net.requires_grad_(False)
-    return packed.Packed(net) if pack and packed.available() else net
+    if not (pack and packed.available()):
+        return net
+    memory.keep()
+    return packed.Packed(net)
 
 
 @torch.no_grad()

@@ -16,6 +16,9 @@ from torchcaffe import graph
 from torchcaffe.graph import Step, Value
 from torchcaffe.net import Net
 
+# Layers whose top is memory of its own, no view of a bottom.
+FRESH = ("Convolution", "Pooling", "Eltwise", "Scale", "BatchNorm", "ReLU", "InnerProduct")
+
 
 def available() -> bool:
     """Whether this PyTorch has oneDNN's fused convolution, which is no public function."""
@@ -83,7 +86,8 @@ class Packed(nn.Module):
         if follower is not None and _plain_relu(follower):
             end, relu = follower, True
             done.add(id(follower))
-        self.plan.append((self._convolution(layer, relu), reads, end.tops))
+        into = len(reads) > 1 and self._free(reads[1], step, sum_)
+        self.plan.append((self._convolution(layer, relu, into), reads, end.tops))
 
     def _sole(self, step: Step) -> Step | None:
         """The one layer that reads the one top of `step`."""
@@ -99,7 +103,19 @@ class Packed(nn.Module):
         plain = layer.operation == layer.param.eltwise_param.SUM and not layer.coeff
         return plain and len(other) == 1 and other[0] in made
 
-    def _convolution(self, layer: Any, relu: bool) -> Callable[..., Tensor]:
+    def _free(self, value: Value, conv: Step, sum_: Step) -> bool:
+        """Whether the sum may overwrite `value`: fresh memory that nobody reads again."""
+        place = {id(step): i for i, step in enumerate(self.net.steps)}
+        maker = next(step for step in self.net.steps if value in step.tops)
+        others = [step for step in self.readers[value] if step is not sum_]
+        return (
+            maker.param.type in FRESH
+            and all(step.param.type in FRESH for step in others)
+            and all(place[id(step)] < place[id(conv)] for step in others)
+        )
+
+    def _convolution(self, layer: Any, relu: bool, into: bool) -> Callable[..., Tensor]:
+        """Its step: of the bottom, and of a shortcut that is added, `into` its own memory."""
         sizes = (layer.pad, layer.stride, layer.dilation, layer.group)
         weight = layer.blobs[0].detach().to_mkldnn()
         bias = layer.blobs[1].detach() if len(layer.blobs) > 1 else None
@@ -113,6 +129,10 @@ class Packed(nn.Module):
             mine = packed[shape]
             if shortcut is None:
                 return torch.ops.mkldnn._convolution_pointwise(x, mine, bias, *sizes, after, [], "")
+            if into:
+                return torch.ops.mkldnn._convolution_pointwise_.binary(
+                    shortcut, x, mine, bias, *sizes, "add", 1.0, "relu" if relu else None, [], None
+                )
             return torch.ops.mkldnn._convolution_pointwise.binary(
                 x, shortcut, mine, bias, *sizes, "add", 1.0, "relu" if relu else None, [], None
             )
