@@ -5,9 +5,9 @@
     python -m bench.torchcaffe_step --infer      # deploy: Caffe, OpenCV, onnxruntime, engine
 
 Prints the median seconds of each over the rounds, the ratios of medians and the peak memory.
-Every round asks each for one pass, in turn, so that what else the machine does hits all
-alike; each is a process of its own that waits meanwhile. OMP_NUM_THREADS says how many
-threads they take, 2 by default.
+Every round asks each for a pass (eight of one image), in turn, so that what else the machine
+does hits all alike; each is a process of its own that waits meanwhile. OMP_NUM_THREADS says
+how many threads they take, 2 by default.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def go():
 go()
 print("ready"); sys.stdout.flush()
 for line in sys.stdin:
-    start = time.time(); go(); seconds = time.time() - start
+    count = int(line); start = time.time()
+    for i in range(count): go()
+    seconds = (time.time() - start) / count
     peak = [s for s in open("/proc/self/status") if s.startswith("VmHWM")][0].split()[1]
     print(seconds, float(peak) / 1024); sys.stdout.flush()
 """  # noqa: E501
@@ -65,8 +67,8 @@ class Worker:
         self.seconds: list[float] = []
         self.peak = 0.0
 
-    def ask(self) -> None:
-        self.process.stdin.write("\n")
+    def ask(self, passes: int) -> None:
+        self.process.stdin.write(f"{passes}\n")
         self.process.stdin.flush()
         seconds, self.peak = map(float, self.process.stdout.readline().split())
         self.seconds.append(seconds)
@@ -87,9 +89,10 @@ def caffe(model: Path, weights: Path | None = None) -> Worker:
 
 def race(workers: dict[str, Worker], rounds: int, batch: int) -> None:
     """The rounds, then a line each: median, images a second, times the first, peak memory."""
+    passes = max(1, 8 // batch)  # short ones several times: a turn is not all about waking up
     for _ in range(rounds):
         for worker in workers.values():
-            worker.ask()
+            worker.ask(passes)
     medians = {name: statistics.median(worker.seconds) for name, worker in workers.items()}
     first = next(iter(medians.values()))
     for name, seconds in medians.items():

@@ -1,8 +1,8 @@
-"""One runner of bench.torchcaffe_step in a process of its own: a pass for each line on stdin.
+"""One runner of bench.torchcaffe_step in a process of its own: passes, as stdin asks for.
 
     python -m bench.torchcaffe_worker KIND FOLDER BATCH
 
-Says `ready` when warm, then the seconds and the peak memory (MiB) of each pass. A process
+Says `ready` when warm, then the seconds of a pass and the peak memory (MiB). A process
 each, so that peak memory is its own, as are the memory allocator's habits.
 """
 
@@ -131,10 +131,11 @@ def main() -> None:
     run()
     run()
     print("ready", flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         start = perf_counter()
-        run()
-        seconds = perf_counter() - start
+        for _ in range(int(line)):
+            run()
+        seconds = (perf_counter() - start) / int(line)
         print(seconds, peak(), flush=True)
 
 

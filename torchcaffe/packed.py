@@ -39,6 +39,7 @@ class Packed(nn.Module):
             for value in step.bottoms:
                 self.readers.setdefault(value, []).append(step)
         self.plan: list[tuple[Callable[..., Any], list[Value], list[Value]]] = []
+        self.scaled: dict[Value, tuple[Value, Tensor]] = {}  # tops that the sums work out
         done: set[int] = set()
         made: set[Value] = set()
         for step in net.steps:
@@ -67,13 +68,15 @@ class Packed(nn.Module):
 
     def _add(self, step: Step, made: set[Value], done: set[int]) -> None:
         layer = self.net.layer_named(step.param.name)
-        packs = step.param.type == "Convolution" and len(step.tops) == 1 and layer.dims == 2
-        if not packs:
-            follower = self._sole(step) if step.param.type == "Eltwise" else None
+        if step.param.type == "Eltwise" and _plain_sum(layer):
+            self._add_sum(step, done)
+            return
+        if step.param.type == "Scale" and self._scales_into_sum(step, layer):
+            factor = layer.blobs[0].detach().view(1, -1, *[1] * (self._dims(step) - 2))
+            self.scaled[step.tops[0]] = (step.bottoms[0], factor)
+            return
+        if step.param.type != "Convolution" or len(step.tops) > 1 or layer.dims != 2:
             self.plan.append((layer, step.bottoms, step.tops))
-            if follower is not None and _plain_relu(follower):
-                done.add(id(follower))
-                self.plan[-1] = (lambda *x: torch.relu_(layer(*x)), step.bottoms, follower.tops)
             return
         reads, end, relu = list(step.bottoms), step, False
         sum_ = self._sole(step)
@@ -89,6 +92,39 @@ class Packed(nn.Module):
         into = len(reads) > 1 and self._free(reads[1], step, sum_)
         self.plan.append((self._convolution(layer, relu, into), reads, end.tops))
 
+    def _add_sum(self, step: Step, done: set[int]) -> None:
+        """An Eltwise sum, the factors of the scaled bottoms and the ReLU behind."""
+        follower = self._sole(step)
+        relu = follower is not None and _plain_relu(follower)
+        if relu:
+            done.add(id(follower))
+        # Unscaled bottoms first: the sum of two of them is where the others are added.
+        bottoms = sorted(step.bottoms, key=lambda value: value in self.scaled)
+        pairs = [self.scaled.get(value, (value, None)) for value in bottoms]
+        factors = [factor for _, factor in pairs]
+
+        def run(*xs: Tensor) -> Tensor:
+            y = xs[0] if factors[0] is None else xs[0] * factors[0]
+            for i, (x, factor) in enumerate(zip(xs[1:], factors[1:])):
+                if factor is not None:
+                    y = y.addcmul_(x, factor) if i else torch.addcmul(y, x, factor)
+                else:
+                    y = y.add_(x) if i else y + x
+            return y.relu_() if relu else y
+
+        self.plan.append((run, [value for value, _ in pairs], (follower if relu else step).tops))
+
+    def _scales_into_sum(self, step: Step, layer: Any) -> bool:
+        """Whether a Scale is a factor a channel, without bias, of a bottom of a sum."""
+        reader = self._sole(step)
+        if reader is None or reader.param.type != "Eltwise" or self._dims(step) < 3:
+            return False
+        sums = _plain_sum(self.net.layer_named(reader.param.name))
+        return sums and layer.channelwise and not layer.bias and len(set(reader.bottoms)) > 1
+
+    def _dims(self, step: Step) -> int:
+        return len(self.net.shapes[step.tops[0].name])
+
     def _sole(self, step: Step) -> Step | None:
         """The one layer that reads the one top of `step`."""
         readers = self.readers.get(step.tops[0], []) if len(step.tops) == 1 else []
@@ -98,10 +134,9 @@ class Packed(nn.Module):
         """Whether it adds to the convolution one thing that is there already."""
         if step.param.type != "Eltwise" or len(step.bottoms) != 2:
             return False
-        layer = self.net.layer_named(step.param.name)
         other = [value for value in step.bottoms if value != conv.tops[0]]
-        plain = layer.operation == layer.param.eltwise_param.SUM and not layer.coeff
-        return plain and len(other) == 1 and other[0] in made
+        plain = _plain_sum(self.net.layer_named(step.param.name))
+        return plain and len(other) == 1 and other[0] in made and other[0] not in self.scaled
 
     def _free(self, value: Value, conv: Step, sum_: Step) -> bool:
         """Whether the sum may overwrite `value`: fresh memory that nobody reads again."""
@@ -138,6 +173,10 @@ class Packed(nn.Module):
             )
 
         return run
+
+
+def _plain_sum(layer: Any) -> bool:
+    return layer.operation == layer.param.eltwise_param.SUM and not layer.coeff
 
 
 def _plain_relu(step: Step) -> bool:
