@@ -75,7 +75,7 @@ class Driver:
 
     def wait_for(self, pattern: str, calls: int = 1) -> None:
         """Until the log of the call number `calls` holds the pattern."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             text = self.log.read_text(errors="replace") if self.log.exists() else ""
             parts = re.split(r"reproduce\.py:1\] .*?caffe train ", text)
@@ -91,7 +91,7 @@ class Driver:
         return int(children.split()[0])
 
     def end(self, status: int) -> str:
-        _, stderr = self.process.communicate(timeout=90)
+        _, stderr = self.process.communicate(timeout=120)
         assert self.process.returncode == status, stderr
         assert "Traceback" not in stderr
         return stderr
