@@ -70,12 +70,14 @@ def case(argv: list[str], phase: int, batch: int = 3) -> Case:
 def draw(made: Case, net: Net, seed: int) -> None:
     """Weights that keep signals of every depth alive, the same in both."""
     rng = np.random.default_rng(seed)
+    types = {step.param.type for step in net.steps}
+    gain = 0.7 if "BatchNorm" in types else 0.3  # of three towers that are added up
     for learned in net.learned:
         blob, kind = learned.blob, net.layer_named(learned.name).param.type
         if kind == "BatchNorm":
             values = np.abs(rng.normal(1, 0.1, blob.shape))
         elif kind == "Scale":
-            values = rng.normal(0.7 if learned.index == 0 else 0, 0.2, blob.shape)
+            values = rng.normal(gain if learned.index == 0 else 0, 0.2, blob.shape)
         else:
             fan_in = max(1, blob.numel() // blob.shape[0])
             values = rng.normal(0, np.sqrt(2 / fan_in) if blob.dim() > 1 else 0.1, blob.shape)
