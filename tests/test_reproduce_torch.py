@@ -28,6 +28,14 @@ def made_by(engine: Engine, drawn: Path, folder: Path) -> Training:
     return made
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """The process's own number again, for the tests that follow."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def ours(drawn, tmp_path_factory) -> Training:
     """An epoch on torchcaffe."""
@@ -134,14 +142,23 @@ def test_without_pytorch_one_line_says_what_to_install(drawn, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_the_solverstate_comes_last_and_proves_the_rest_whole(ours, tmp_path, monkeypatch):
+TINY = """
+layer { name: "x" type: "DummyData" top: "x" top: "y" dummy_data_param {
+  shape { dim: [2, 3] } shape { dim: [2, 1] } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "ip"
+  inner_product_param { num_output: 1 } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "y" top: "loss" }
+"""
+
+
+def test_the_solverstate_comes_last_and_proves_the_rest_whole(tmp_path, monkeypatch):
     """A kill within a snapshot must leave nothing that a later run trips over."""
     from basics import files
-    from caffeproto import SolverParameter, text
+    from caffeproto import NetParameter, SolverParameter, text
     from torchcaffe.solver import Solver
 
-    param = text.load(ours.folder / "solver.prototxt", SolverParameter)
-    param.snapshot_prefix = str(tmp_path / "s")
+    param = SolverParameter(base_lr=0.1, lr_policy="fixed", snapshot_prefix=str(tmp_path / "s"))
+    param.net_param.CopyFrom(text.loads(TINY, NetParameter))
     solver, write, seen = Solver(param), files.write, []
 
     def watched(path, content):
