@@ -120,12 +120,14 @@ def train_net(batch: int) -> object:
     return net
 
 
-def training(folder: Path, batch: int, rounds: int, compiled: bool) -> None:
+def training(
+    folder: Path, batch: int, rounds: int, compiled: bool, precisions: tuple[str, ...]
+) -> None:
     model = folder / "train.prototxt"
     model.write_text(text.dump(train_net(batch)))
     how = ["compiled"] if compiled else []
     workers = {} if compiled else {"caffe": caffe(model)}
-    for precision in ("fp32", "bf16"):
+    for precision in precisions:
         flags = [*how, "bf16"] if precision == "bf16" else how
         for who in ("by_hand", "engine"):
             workers[" ".join([who, precision, *how])] = ours(who, folder, batch, *flags)
@@ -165,12 +167,14 @@ def main() -> None:
     p.add_argument("--batch", type=int, default=8)
     p.add_argument("--rounds", type=int, default=7)
     p.add_argument("--compiled", action="store_true")
+    p.add_argument("--precision", choices=["fp32", "bf16"], help="the default is both")
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if args.infer:
             inference(Path(name), args.batch, args.rounds)
         else:
-            training(Path(name), args.batch, args.rounds, args.compiled)
+            precisions = (args.precision,) if args.precision else ("fp32", "bf16")
+            training(Path(name), args.batch, args.rounds, args.compiled, precisions)
 
 
 if __name__ == "__main__":
