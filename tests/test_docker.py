@@ -151,10 +151,17 @@ def inside(tmp_path, caffe_tools):
         started.append(process)
         return process
 
+    # nohup leaves SIGHUP ignored, and no shell can trap what it was born to ignore.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield start
+    signal.signal(signal.SIGHUP, before)
     for process in started:
-        process.kill()
-        process.wait()
+        process.terminate()  # the entry point ends Caffe, which a kill would leave behind
+        try:
+            process.communicate(timeout=60)  # reads on: Caffe may be waiting to be read
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _until(process: subprocess.Popen, words: str) -> list[str]:
