@@ -10,7 +10,7 @@
 #   5. SIGINT and resume; CAFFE_DETERMINISTIC: twice the same weights
 # OUT (work/gpu) gets every log and summary.md, rows for docs/PERFORMANCE.md.
 #
-# STEPS=N (200) iterations of 3; SECONDS_TO_STOP=N (45) until SIGINT; SIZE=N (224) and
+# STEPS=N (200; 60 or more) iterations of 3; SECONDS_TO_STOP=N (45) until SIGINT; SIZE=N (224) and
 # OPTIONS="..." (of netgen) for a rehearsal with a small net.
 set -eu
 
