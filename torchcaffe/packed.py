@@ -71,6 +71,9 @@ class Packed(nn.Module):
         if step.param.type == "Eltwise" and _plain_sum(layer):
             self._add_sum(step, done)
             return
+        if step.param.type == "BatchNorm" and layer.frozen and self._dims(step) == 4:
+            self._add_affine(step, layer, done)
+            return
         if step.param.type == "Scale" and self._scales_into_sum(step, layer):
             factor = layer.blobs[0].detach().view(1, -1, *[1] * (self._dims(step) - 2))
             self.scaled[step.tops[0]] = (step.bottoms[0], factor)
@@ -113,6 +116,33 @@ class Packed(nn.Module):
             return y.relu_() if relu else y
 
         self.plan.append((run, [value for value, _ in pairs], (follower if relu else step).tops))
+
+    @torch.no_grad()
+    def _add_affine(self, step: Step, norm: Any, done: set[int]) -> None:
+        """A BatchNorm, the Scale and the ReLU behind: a factor and a term a channel."""
+        mean, var = norm.running()
+        factor = (var + norm.eps).rsqrt()
+        term, end = -mean * factor, step
+        follower = self._sole(end)
+        if follower is not None and follower.param.type == "Scale":
+            scale = self.net.layer_named(follower.param.name)
+            if scale.channelwise:
+                factor, term = factor * scale.blobs[0], term * scale.blobs[0]
+                term = term + scale.blobs[1] if scale.bias else term
+                end = follower
+                done.add(id(end))
+                follower = self._sole(end)
+        relu = follower is not None and _plain_relu(follower)
+        if relu:
+            end = follower
+            done.add(id(end))
+        factor, term = factor.view(1, -1, 1, 1), term.view(1, -1, 1, 1)
+
+        def run(x: Tensor) -> Tensor:
+            y = torch.addcmul(term, x, factor)
+            return y.relu_() if relu else y
+
+        self.plan.append((run, step.bottoms, end.tops))
 
     def _scales_into_sum(self, step: Step, layer: Any) -> bool:
         """Whether a Scale is a factor a channel, without bias, of a bottom of a sum."""
