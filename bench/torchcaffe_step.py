@@ -24,18 +24,18 @@ import realcaffe
 from caffeproto import TEST, NetParameter, text
 from netgen.command import generate
 
-# Run by pycaffe: forward, and backward with the update's arithmetic left out, as `caffe time`.
+# Run by pycaffe: a solver's step, or a pass forward.
 CAFFE = """
 import sys, time, numpy as np, caffe
 model, weights, train = sys.argv[1:]
 if train == "yes":
-    net = caffe.Net(model, caffe.TRAIN)
+    solver = caffe.get_solver(model)
 else:
     net = caffe.Net(model, weights, caffe.TEST)
     net.blobs["data"].data[...] = np.random.RandomState(0).normal(0, 50, net.blobs["data"].data.shape)
 def go():
-    net.forward()
-    if train == "yes": net.backward()
+    if train == "yes": solver.step(1)
+    else: net.forward()
 go()
 print("ready"); sys.stdout.flush()
 for line in sys.stdin:
@@ -125,8 +125,13 @@ def training(
 ) -> None:
     model = folder / "train.prototxt"
     model.write_text(text.dump(train_net(batch)))
+    solver = folder / "solver.prototxt"
+    solver.write_text(
+        f'net: "{model}" base_lr: 0.0001 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0001\n'
+        'type: "SGD" solver_mode: CPU snapshot_after_train: false'
+    )
     how = ["compiled"] if compiled else []
-    workers = {} if compiled else {"caffe": caffe(model)}
+    workers = {} if compiled else {"caffe": caffe(solver)}
     for precision in precisions:
         flags = [*how, "bf16"] if precision == "bf16" else how
         for who in ("by_hand", "engine"):

@@ -41,15 +41,12 @@ def by_hand(folder: Path, batch: int, bf16: bool = False, compiled: bool = False
 
 def engine(folder: Path, batch: int, bf16: bool = False, compiled: bool = False) -> Pass:
     """A solver step of ours, as `python -m torchcaffe train` takes it."""
-    from caffeproto import SolverParameter
+    from caffeproto import SolverParameter, text
     from torchcaffe import memory
     from torchcaffe.solver import Choices, Solver
 
     memory.keep()
-    param = SolverParameter(
-        net=str(folder / "train.prototxt"), base_lr=1e-4, lr_policy="fixed", momentum=0.9,
-        weight_decay=1e-4, type="SGD", snapshot_after_train=False,
-    )  # fmt: skip
+    param = text.load(folder / "solver.prototxt", SolverParameter)
     solver = Solver(param, Choices(channels_last=True, bf16=bf16, compile=compiled))
     return lambda: solver.step(1)
 
