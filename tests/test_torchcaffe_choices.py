@@ -110,3 +110,14 @@ def test_without_a_gpu_its_flags_say_so(solver_file):
         main(["train", "-solver", str(solver_file), "-gpu", "0"])
     with pytest.raises(UserError, match="--tf32 is for GPUs: give -gpu"):
         main(["train", "-solver", str(solver_file), "--tf32"])
+
+
+def test_a_torn_file_beside_the_snapshot_is_one_line(solver_file):
+    solver = Solver(text.load(solver_file, SolverParameter), Choices(channels_last=False))
+    solver.step(1)
+    solver.snapshot()
+    (beside,) = solver_file.parent.glob("s_iter_1.torchcaffe")
+    beside.write_bytes(beside.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"s_iter_1\.torchcaffe: damaged"):
+        solver.restore(str(beside.with_suffix(".solverstate")))
+    solver.close()

@@ -349,7 +349,12 @@ class Solver:
         beside = Path(path).with_suffix(".torchcaffe")
         if not beside.exists():  # real Caffe's: its data start over
             return
-        extra = torch.load(beside, weights_only=True)
+        try:
+            extra = torch.load(beside, weights_only=True)
+        except Exception as error:  # of many kinds, by where it was cut
+            raise UserError(
+                f"{beside}: damaged or not ours; without it the data start over: move it away"
+            ) from error
         if self.choices.channels_last is None and extra["channels_last"] is not None:
             self.arrange(extra["channels_last"])
         if self.world == 1:
