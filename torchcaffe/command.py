@@ -125,7 +125,10 @@ def test(args: Any) -> int:
         for name, value in pairs:
             info("caffe.cpp", f"Batch {i}, {name} = {number(value)}")
 
-    loss, means = mean_outputs(Runner(net, _choices(args)), args.iterations, each=each)
+    choices = _choices(args)
+    # Algorithms picked by a stopwatch differ from run to run, and so would a near tie.
+    torch.backends.cudnn.benchmark = False
+    loss, means = mean_outputs(Runner(net, choices), args.iterations, each=each)
     info("caffe.cpp", f"Loss: {number(loss)}")
     for name, value in means or []:
         weight = net.losses.get(name, 0.0)
