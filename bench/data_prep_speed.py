@@ -28,11 +28,12 @@ import cv2
 import numpy as np
 
 import realcaffe
+from basics import memory
 from data_prep.classes import Classes
 from data_prep.decode import decode
 from data_prep.folder import DataFolder
 from data_prep.lists import Entry, write_list
-from data_prep.parallel import default_threads, keep_freed_memory
+from data_prep.parallel import default_threads
 
 CLASSES = Classes.of(["dark_moon", "tiny_star"])
 
@@ -56,7 +57,7 @@ def draw(root: Path, count: int) -> list[Entry]:
 
 
 def decode_all(paths: list[str]) -> None:
-    keep_freed_memory()
+    memory.keep_freed(1 << 25)  # as `data_prep lmdb`
     cv2.setNumThreads(1)
     with ThreadPoolExecutor(default_threads() - 1) as pool:
         for _ in pool.map(lambda path: decode(path) and None, paths, chunksize=16):

@@ -20,9 +20,9 @@ import lmdb
 import numpy as np
 import torch
 
+from basics import memory
 from caffeproto import TRAIN, Datum, NetParameter, text
 from netgen.command import generate
-from torchcaffe import memory
 from torchcaffe.data import Feed
 
 BATCH, RECORDS, STRETCHES = 24, 480, 5
@@ -53,7 +53,7 @@ def main() -> None:
     p.add_argument("--batches", type=int, default=40)
     p.add_argument("--encoded", action="store_true")
     args = p.parse_args()
-    memory.keep()
+    memory.keep_freed()
     torch.set_num_threads(2)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:

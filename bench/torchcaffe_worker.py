@@ -41,11 +41,11 @@ def by_hand(folder: Path, batch: int, bf16: bool = False, compiled: bool = False
 
 def engine(folder: Path, batch: int, bf16: bool = False, compiled: bool = False) -> Pass:
     """A solver step of ours, as `python -m torchcaffe train` takes it."""
+    from basics import memory
     from caffeproto import SolverParameter, text
-    from torchcaffe import memory
     from torchcaffe.solver import Choices, Solver
 
-    memory.keep()
+    memory.keep_freed()
     param = text.load(folder / "solver.prototxt", SolverParameter)
     solver = Solver(param, Choices(channels_last=True, bf16=bf16, compile=compiled))
     return lambda: solver.step(1)

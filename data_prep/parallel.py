@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -33,17 +32,3 @@ def ordered(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iter
         for future in waiting:
             future.cancel()
         pool.shutdown()
-
-
-def keep_freed_memory() -> None:
-    """Let malloc keep what is freed instead of handing it back to the system each time.
-
-    Every image needs the same few large blocks; fetched anew, each of their
-    pages is faulted in and zeroed again, which costs a third of decoding.
-    A hint of glibc's: elsewhere nothing happens.
-    """
-    trim_threshold, mmap_threshold, most = -1, -3, 1 << 25  # <malloc.h>; glibc takes no more
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(mmap_threshold, most)
-        mallopt(trim_threshold, 4 * most)

@@ -16,14 +16,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+from basics import memory
 from data_prep.classes import Classes
 from data_prep.datum import encoded_datum, image_datum, label_datum
 from data_prep.decode import Unreadable, decode, resize
 from data_prep.lists import Entry
-from data_prep.parallel import keep_freed_memory, ordered
+from data_prep.parallel import ordered
 
 MAX_KEY = 511  # bytes, LMDB's limit
 _CHUNK = 16  # images a task, so that handing over tasks costs nothing
+_KEPT_BLOCK = 1 << 25  # bytes; fetching an image's blocks anew costs a third of decoding it
 _CHUNK_BYTES = 1 << 22  # of records in a chunk, so that large ones stay few
 
 
@@ -95,7 +97,7 @@ def records(
     def work(first: int) -> list[Record]:
         return [make(index) for index in range(first, min(first + chunk, len(entries)))]
 
-    keep_freed_memory()
+    memory.keep_freed(_KEPT_BLOCK)
     # OpenCV's own threads would fight ours over the same cores.
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from time import perf_counter
 from typing import Any
 
 import torch
 
-from basics import cli
+from basics import cli, memory
 from basics.cli import UserError
 from caffeproto import TEST, TRAIN, SolverParameter, text
-from torchcaffe import blobs, export, memory, order, parallel
+from torchcaffe import blobs, export, order, parallel
 from torchcaffe.glog import info, number
 from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs
@@ -92,7 +91,7 @@ def train(args: Any) -> int:
         return 0
     if args.gpu is None and param.solver_mode == param.GPU and torch.cuda.is_available():
         args.gpu = str(param.device_id)
-    memory.keep()
+    memory.keep_freed()
     solver = Solver(param, _choices(args))
     solver.request.on(signal.SIGINT, args.sigint_effect)
     solver.request.on(signal.SIGHUP, args.sighup_effect)
@@ -154,13 +153,13 @@ def time(args: Any) -> int:
     backward: dict[str, float] = {}
     spent = [0.0, 0.0]
     for i in range(args.iterations + 1):  # the first warms up
-        start = _now(device)
+        start = order.now(device)
         tops = runner.forward(fed)
-        middle = _now(device)
+        middle = order.now(device)
         loss = net.loss(tops)
         if loss is not None:
             loss.backward()
-        end = _now(device)
+        end = order.now(device)
         if i:
             spent[0] += middle - start
             spent[1] += end - middle
@@ -212,14 +211,14 @@ def _time_layers(net: Net, fed: dict, device: torch.device, forward: dict, backw
             continue
         made = net.layer_named(step.param.name)
         bottoms = [values[v].detach().requires_grad_() for v in step.bottoms]
-        start = _now(device)
+        start = order.now(device)
         tops = made(*bottoms)
-        middle = _now(device)
+        middle = order.now(device)
         tops = list(tops) if isinstance(tops, tuple) else [tops]
         reached = [top for top in tops if top.requires_grad]
         if reached:
             torch.autograd.backward(reached, [torch.ones_like(top) for top in reached])
-        end = _now(device)
+        end = order.now(device)
         name = step.param.name
         forward[name] = forward.get(name, 0.0) + middle - start
         backward[name] = backward.get(name, 0.0) + end - middle
@@ -240,12 +239,6 @@ def _example(name: str, shape: tuple[int, ...], device: torch.device) -> torch.T
     """Numbers to time with: zeros are labels of every net, noise is an image."""
     image = len(shape) == 4 and shape[2] > 1
     return torch.randn(shape, device=device) if image else torch.zeros(shape, device=device)
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return perf_counter()
 
 
 def _choices(args: Any) -> Choices:

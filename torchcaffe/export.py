@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from basics import memory
 from basics.cli import UserError
 from caffeproto import TEST, NetParameter, text
-from torchcaffe import blobs, memory, packed
+from torchcaffe import blobs, packed
 from torchcaffe.net import Net
 
 
@@ -38,7 +39,7 @@ def load(
     net.requires_grad_(False)
     if not (pack and packed.available()):
         return net
-    memory.keep()
+    memory.keep_freed()
     return packed.Packed(net)
 
 

@@ -54,14 +54,15 @@ def _seconds(made: Convolution, shape: tuple, device: torch.device, last: bool) 
     x = torch.ones(shape, device=device).contiguous(memory_format=kind).requires_grad_()
     spent = []
     for _ in range(3):
-        start = _now(device)
+        start = now(device)
         y = made.convolve(x, weight)
         torch.autograd.grad(y, (x, weight), torch.ones_like(y))
-        spent.append(_now(device) - start)
+        spent.append(now(device) - start)
     return min(spent[1:])  # the first warms up
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """Seconds on a clock, all work that the device was given being done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return perf_counter()
