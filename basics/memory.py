@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process: the next round wants the same again."""
+"""Memory that is freed: whether it stays with the process, or goes back to the system."""
 
 from __future__ import annotations
 
@@ -29,3 +29,10 @@ def keep_freed(most: int | None = None) -> None:
     else:
         mallopt(_MMAP_THRESHOLD, most)
         mallopt(_TRIM_THRESHOLD, 4 * most)
+
+
+def give_back() -> None:
+    """Hand what is free at this moment back to the system, wherever it lies."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)

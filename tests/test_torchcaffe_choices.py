@@ -74,10 +74,20 @@ def test_bf16_computes_in_bf16_and_keeps_weights_and_statistics_in_float32(solve
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile wants a C++ compiler")
 @pytest.mark.slow
-def test_a_compiled_net_gives_the_same_numbers(solver_file):
+@pytest.mark.parametrize("how", ["compile", "cuda_graphs"])  # without a GPU the two are one
+def test_a_compiled_net_gives_the_same_numbers(solver_file, how):
     plain, _ = trained(solver_file)
-    compiled, _ = trained(solver_file, compile=True)
+    compiled, _ = trained(solver_file, **{how: True})
     assert compiled == pytest.approx(plain, rel=1e-3)
+
+
+def test_cuda_graphs_are_refused_where_they_would_lose_gradients(solver_file):
+    param = text.load(solver_file, SolverParameter)
+    param.iter_size = 2
+    with pytest.raises(UserError, match="--cuda-graphs wants iter_size 1"):
+        Solver(param, Choices(cuda_graphs=True))
+    with pytest.raises(UserError, match="--cuda-graphs is for GPUs: give -gpu"):
+        main(["train", "-solver", str(solver_file), "--cuda-graphs"])
 
 
 def test_the_measured_order_is_kept_in_the_snapshot(solver_file, capsys, monkeypatch):

@@ -15,7 +15,7 @@ from caffeproto import TEST, TRAIN, SolverParameter, text
 from torchcaffe import blobs, export, order, parallel
 from torchcaffe.glog import info, number
 from torchcaffe.net import Net
-from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs
+from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs, runnable
 
 EXAMPLES = """\
 examples:
@@ -61,6 +61,9 @@ def parser() -> cli.Parser:
         help="memory order of images; the default times the convolutions in both",
     )
     own.add_argument("--compile", action="store_true", help="through torch.compile")
+    own.add_argument(
+        "--cuda-graphs", action="store_true", help="compiled, its kernels replayed as CUDA graphs"
+    )
     own.add_argument("--shuffle", action="store_true", help="another order of records each epoch")
     own.add_argument("--sync-bn", action="store_true", help="BatchNorm over the ranks of torchrun")
     own.add_argument("--show-code", action="store_true", help="print what would run, and stop")
@@ -199,7 +202,7 @@ class _Bare(Runner):
 
     def __init__(self, net: Net, choices: Choices) -> None:
         self.net, self.choices, self.feeds = net, choices, []
-        self.run = torch.compile(net) if choices.compile else net
+        self.run = runnable(net, choices)
 
 
 def _time_layers(net: Net, fed: dict, device: torch.device, forward: dict, backward: dict) -> None:
@@ -245,6 +248,8 @@ def _choices(args: Any) -> Choices:
     device = "cpu"
     if args.tf32 and args.gpu is None:
         raise UserError("--tf32 is for GPUs: give -gpu")
+    if args.cuda_graphs and args.gpu is None:
+        raise UserError("--cuda-graphs is for GPUs: give -gpu; --compile works without")
     if args.gpu is not None:
         local = os.environ.get("LOCAL_RANK")
         device = f"cuda:{args.gpu if local is None else local}"
@@ -261,6 +266,7 @@ def _choices(args: Any) -> Choices:
         bf16=args.bf16,
         channels_last=None if args.channels_last == "measure" else args.channels_last == "yes",
         compile=args.compile,
+        cuda_graphs=args.cuda_graphs,
         shuffle=args.shuffle,
         sync_bn=args.sync_bn,
     )

@@ -9,15 +9,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Callable
 
 import torch
 from torch import Tensor
 
-from basics import files
+from basics import files, memory
 from basics.cli import UserError
 from caffeproto import TEST, TRAIN, NetParameter, SolverState, text
 from torchcaffe import blobs, order, parallel, updates
+from torchcaffe.compiled import compiled
 from torchcaffe.data import Feed
 from torchcaffe.glog import info, number, output
 from torchcaffe.net import Net
@@ -34,6 +35,7 @@ class Choices:
     bf16: bool = False
     channels_last: bool | None = None  # None: where convolutions run in it by default
     compile: bool = False
+    cuda_graphs: bool = False  # of the compiled net
     shuffle: bool = False
     sync_bn: bool = False
 
@@ -49,6 +51,13 @@ class Request:
         """Let the signal `number` ask for `effect`: stop, snapshot or none."""
         if effect != "none":
             signal.signal(number, lambda *_: setattr(self, effect, True))
+
+
+def runnable(net: Net, choices: Choices) -> Callable[..., dict[str, Tensor]]:
+    """The net to call, compiled where chosen."""
+    if not (choices.compile or choices.cuda_graphs):
+        return net
+    return compiled(net, torch.device(choices.device), choices.cuda_graphs)
 
 
 class Runner:
@@ -67,7 +76,7 @@ class Runner:
             Feed(p, choices.device, *share, shuffle=choices.shuffle and net.phase == TRAIN)
             for p in net.feeds
         ]
-        self.run = torch.compile(net) if choices.compile else net
+        self.run = runnable(net, choices)
 
     def next(self) -> dict[str, Tensor]:
         """The net's tops for the next batch of each feed."""
@@ -108,11 +117,16 @@ class Solver:
         seed = param.random_seed if param.random_seed >= 0 else SEED
         torch.manual_seed(seed)
         _check_format(param)
+        if self.choices.cuda_graphs and param.iter_size > 1:
+            raise UserError(
+                "--cuda-graphs wants iter_size 1: a replay overwrites the gradients before it"
+            )
         self.schedule = Schedule(param)
         self.update, self.histories = updates.rule(param)
         self.iteration = 0
         self.losses: deque[float] = deque(maxlen=max(1, param.average_loss))
         self.request = Request()
+        self._fresh = True  # no iteration yet
         self.net = _train_net(param)
         self.runner = Runner(self.net, self.choices, self.rank, self.world)
         for feed in self.runner.feeds:
@@ -181,6 +195,9 @@ class Solver:
                     return True
             display = p.display and self.iteration % p.display == 0
             loss, tops = self._gradients()
+            if self._fresh:  # compiling, and laying kernels out, leaves much behind
+                self._fresh = False
+                memory.give_back()
             self.smooth(loss)
             if display:
                 now = perf_counter()
