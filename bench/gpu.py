@@ -1,7 +1,7 @@
 """One go on a CUDA GPU: equality with the CPU, then speed and memory, beside the hand-written net.
 
-    python -m bench.gpu [--batches 24,256] [--steps 20]
-    python -m bench.gpu --rehearse       # on a CPU, all but torch.compile: figures of no use
+    python -m bench.gpu [--batches 24,256] [--precisions fp32,tf32,bf16] [--steps 20]
+    python -m bench.gpu --rehearse       # on a CPU: figures of no use
 
 Needs PyTorch and nothing else; makes its own LMDB. Prints Markdown for
 docs/PERFORMANCE.md: img/s, peak memory, and the share of the matrix-product rate
@@ -30,6 +30,8 @@ from torchcaffe.solver import Choices, Solver
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
+PRECISIONS = ("fp32", "tf32", "bf16")
+HOWS = ("eager", "compiled", "CUDA graphs")
 GMAC_FORWARD = 4.73  # XS-ResNet-50 an image; a training step is three times that
 
 
@@ -112,23 +114,25 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def engine(folder: Path, batch: int, bf16: bool, compiled: bool):
+def engine(folder: Path, batch: int, bf16: bool, how: str):
     model = folder / "net.prototxt"
     model.write_text(text.dump(net_proto(folder, batch)))
     param = SolverParameter(
         net=str(model), base_lr=1e-4, lr_policy="fixed", momentum=0.9, type="SGD"
     )
-    solver = Solver(param, Choices(DEVICE, bf16=bf16, channels_last=True, compile=compiled))
+    more = {"compile": how == "compiled", "cuda_graphs": how == "CUDA graphs"}
+    solver = Solver(param, Choices(DEVICE, bf16=bf16, channels_last=True, **more))
     return lambda: solver.step(1), solver
 
 
-def by_hand(batch: int, bf16: bool, compiled: bool):
+def by_hand(batch: int, bf16: bool, how: str):
     net = HandXS().to(DEVICE).to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(net.parameters(), 1e-4, 0.9)
     x = torch.randn(batch, 3, 224, 224, device=DEVICE)
     x = x.contiguous(memory_format=torch.channels_last)
     labels = torch.ones(batch, 3, dtype=torch.long, device=DEVICE)
-    run = torch.compile(net, mode="reduce-overhead") if compiled else net
+    modes = {"compiled": None, "CUDA graphs": "reduce-overhead"}
+    run = torch.compile(net, mode=modes[how]) if how in modes else net
     cast = torch.autocast(DEVICE, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
     def step() -> None:
@@ -141,11 +145,15 @@ def by_hand(batch: int, bf16: bool, compiled: bool):
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--batches", default="24,256")
+    p.add_argument("--precisions", default=",".join(PRECISIONS))
     p.add_argument("--steps", type=int, default=20)
     p.add_argument("--rehearse", action="store_true", help="without a GPU, batch 2, one step")
     args = p.parse_args()
     if args.rehearse:
         args.batches, args.steps = "2", 1
+    precisions = args.precisions.split(",")
+    if strange := set(precisions) - set(PRECISIONS):
+        p.error(f"--precisions: {', '.join(strange)}: of {', '.join(PRECISIONS)}")
     if not CUDA and not args.rehearse:
         print("bench.gpu: PyTorch sees no CUDA GPU here; nothing measured", file=sys.stderr)
         return 1
@@ -159,13 +167,13 @@ def main() -> int:
         print("| batch | precision | run | img/s | GiB | of the product rate | wait for data |")
         print("|---:|---|---|---:|---:|---:|---:|")
         for batch in map(int, args.batches.split(",")):
-            for precision in ("fp32", "tf32", "bf16"):
-                for compiled in (False,) if args.rehearse else (False, True):
-                    table(folder, batch, precision, args.steps, compiled)
+            for precision in precisions:
+                for how in HOWS:
+                    table(folder, batch, precision, args.steps, how)
     return 0
 
 
-def table(folder: Path, batch: int, precision: str, steps: int, compiled: bool) -> None:
+def table(folder: Path, batch: int, precision: str, steps: int, how: str) -> None:
     """The rows of one batch size and precision: by hand and engine."""
     tf32, bf16 = precision == "tf32", precision == "bf16"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
@@ -173,23 +181,23 @@ def table(folder: Path, batch: int, precision: str, steps: int, compiled: bool) 
     limit = product_rate(torch.bfloat16 if bf16 else torch.float32)
     for who in ("by hand", "engine"):
         solver = None
+        torch.compiler.reset()  # it compiles a function so often and no more, and keeps its graphs
         try:
             if who == "engine":
-                step, solver = engine(folder, batch, bf16, compiled)
+                step, solver = engine(folder, batch, bf16, how)
             else:
-                step = by_hand(batch, bf16, compiled)
+                step = by_hand(batch, bf16, how)
             seconds, memory = measured(step, steps)
         except torch.cuda.OutOfMemoryError:
-            print(f"| {batch} | {precision} | {who} | out of memory | | | |")
+            print(f"| {batch} | {precision} | {who}, {how} | out of memory | | | |")
             continue
         finally:
             if solver is not None:
                 solver.close()
         share = 3 * GMAC_FORWARD * 1e9 * batch / seconds / limit
         waited = "" if solver is None else f"{1e3 * solver.runner.feeds[0].waited:.1f} ms"
-        how = f"{who}{', compiled' if compiled else ''}"
         print(
-            f"| {batch} | {precision} | {how} | {batch / seconds:.0f} | {memory:.1f} "
+            f"| {batch} | {precision} | {who}, {how} | {batch / seconds:.0f} | {memory:.1f} "
             f"| {share:.0%} | {waited} |",
             flush=True,
         )
