@@ -25,8 +25,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from basics import bars
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
 
@@ -41,7 +41,7 @@ def generate(root: Path, anps: tuple[str, ...], total: int) -> None:
     counts[: total - counts.sum()] += 1
     noise = rng.randint(0, 256, (4096, 32, 32, 3)).astype(np.uint8)
     number = 0
-    bar = tqdm(total=total, desc="generate", unit="img", disable=None)
+    bar = bars.bar(what="generate", total=total, unit="img")
     for anp, count in zip(anps, counts):
         (root / anp).mkdir(parents=True)
         for i in range(count):

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from tqdm import tqdm
-
+from basics import bars
 from basics.cli import UserError
 from basics.files import PathLike
 
@@ -30,9 +29,8 @@ def unpack(archive: PathLike, out: PathLike) -> tuple[int, list[tuple[str, str]]
     """
     out, done, ignored = Path(out), 0, []
     try:
-        for name, size, wrong, opened in tqdm(
-            _members(Path(archive)), "unpack", unit="file", disable=None
-        ):
+        members = bars.bar(_members(Path(archive)), "unpack", unit="file")
+        for name, size, wrong, opened in members:
             wrong = wrong or _misplaced(name)
             if wrong:
                 ignored.append((name, wrong))

@@ -28,8 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
+from basics import bars
 from basics.cli import UserError
 from basics.files import PathLike, write
 from data_prep.decode import Unreadable, decode
@@ -107,7 +106,7 @@ def _prepare(addresses: PathLike, work: Path, per_shard: int) -> tuple[Path, int
     text, total = io.StringIO(), 0
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["anp", "expected", "url"])
-    for url in tqdm(read_urls(addresses), "addresses", unit="url", disable=None):
+    for url in bars.bar(read_urls(addresses), "addresses", unit="url"):
         rows.writerow([url.anp, url.sha256, url.url])
         total += 1
     data = text.getvalue().encode()
@@ -131,7 +130,7 @@ def _fetch(folder: Path, total: int, engine: Engine) -> None:
             start_new_session=True,
         )
         try:
-            with tqdm(total=total, desc="download", unit="img", disable=None) as bar:
+            with bars.bar(what="download", total=total, unit="img") as bar:
                 while process.poll() is None:
                     bar.update(_counted(folder) - bar.n)
                     time.sleep(0.5)
@@ -190,7 +189,7 @@ def _sort(folder: Path, out: Path, total: int, min_bytes: int) -> list[tuple[str
         return fetched, _reason(fetched, seen, min_bytes)
 
     judged = ordered(judge, _fetched(folder), default_threads())
-    for fetched, reason in tqdm(judged, "judge", total, unit="img", disable=None):
+    for fetched, reason in bars.bar(judged, "judge", total, unit="img"):
         place = (fetched.anp, fetched.sha256)
         if not reason and first.setdefault(place, fetched.url) != fetched.url:
             reason = f"duplicate: of {first[place]}"

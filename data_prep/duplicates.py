@@ -12,8 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 
-from tqdm import tqdm
-
+from basics import bars
 from basics.files import sha256
 
 _TAIL = 64  # bytes
@@ -44,7 +43,7 @@ def _divide(
 ) -> list[list[str]]:
     divided = []
     total = sum(map(len, groups))
-    with tqdm(total=total, desc=what, unit="file", disable=None) as bar:
+    with bars.bar(what=what, total=total, unit="file") as bar:
         for group in groups:
             by_look: dict[Hashable, list[str]] = defaultdict(list)
             for path in group:

@@ -20,14 +20,13 @@ import json
 import os
 import shutil
 import stat
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lmdb
-from tqdm import tqdm
 
+from basics import bars
 from basics.cli import UserError
 from basics.files import read_text, sync_folder, write, write_json
 from data_prep.classes import Classes
@@ -117,8 +116,8 @@ def write_pair(
                 encoded=encoded,
                 threads=threads or default_threads(),
             )
-            bar = tqdm(source, part, len(entries), initial=progress.next, unit="img", disable=None)
-            _write(places, bar, progress, allow_dropped, drop_damaged, say or _say)
+            bar = bars.bar(source, part, len(entries), initial=progress.next, unit="img")
+            _write(places, bar, progress, allow_dropped, drop_damaged, say or bars.say)
             _describe(places, job, progress)
             progress.finished = True
             progress.save()
@@ -244,10 +243,6 @@ class _Writer:
     def __exit__(self, *exception: object) -> None:
         self._behind.close()
         self._env.close()  # aborts what is not committed
-
-
-def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
 
 
 def _state(root: Path, entries: Sequence[Entry]) -> str:

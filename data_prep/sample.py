@@ -19,8 +19,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from basics import bars
 from basics.cli import UserError
 from basics.files import PathLike, write, write_json
 from data_prep.folder import versions
@@ -89,13 +89,8 @@ def make(out: PathLike, per_anp: int = 60, seed: int = 0, threads: int | None = 
             anp, i = task
             (aside / anp / f"{i + 1:05d}.jpg").write_bytes(jpeg(render(anp, i, seed)))
 
-        for _ in tqdm(
-            ordered(draw, tasks, threads or default_threads()),
-            "sample",
-            len(tasks),
-            unit="img",
-            disable=None,
-        ):
+        drawn = ordered(draw, tasks, threads or default_threads())
+        for _ in bars.bar(drawn, "sample", len(tasks), unit="img"):
             pass
         summary = {
             "anps": len(wanted),

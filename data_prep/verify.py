@@ -13,8 +13,8 @@ from typing import Any
 import cv2
 import lmdb
 import numpy as np
-from tqdm import tqdm
 
+from basics import bars
 from basics.cli import UserError
 from data_prep.classes import Classes
 from data_prep.datum import Datum, parse_datum
@@ -53,7 +53,7 @@ def verify_pair(
     histogram = [0] * len(classes.anp)
     size = made.get("job", {}).get("size")
     count, at = 0, 0  # records read; the place in `written` of the next one
-    for image_key, image in tqdm(images, f"verify {part}", len(entries), unit="img", disable=None):
+    for image_key, image in bars.bar(images, f"verify {part}", len(entries), unit="img"):
         count += 1
         name = _text(image_key)
         label_key, label = next(labels, (b"nothing", b""))

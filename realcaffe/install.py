@@ -19,8 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from basics import bars
 from basics.cli import UserError
 from realcaffe import lock, mirrors, tools, unpack, wrappers
 from realcaffe.fetch import Fetcher
@@ -151,11 +150,11 @@ def _make_prefix(where: Place, mirror: str | None) -> None:
     sources = mirrors.candidates(mirror, locked.snapshot)
     count = len(locked.packages)
     _say(f"fetching Debian's Caffe ({count} packages, {locked.size / 1e6:.0f} MB) to {where.cache}")
-    with _bar("fetch", locked.size, "B") as bar:
+    with bars.bar(what="fetch", total=locked.size, unit="B", unit_scale=True) as bar:
         fetcher = Fetcher(sources, where.packages, on_bytes=bar.update)
         debs = fetcher.fetch_all(locked.packages)
     new = where.prefix.with_name(where.prefix.name + ".new")
-    with _bar("unpack", count, " packages") as bar:
+    with bars.bar(what="unpack", total=count, unit=" packages") as bar:
         unpack.unpack_all(debs, new, on_package=bar.update)
     (new / wrappers.PTH).write_text(wrappers.PTH_LINE)
     os.sync()  # the rename must not reach the disk before the files do
@@ -173,11 +172,6 @@ def _alone(cache: Path) -> Iterator[None]:
             _say("another installation is at work; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _bar(what: str, total: int, unit: str) -> tqdm:
-    # disable=None: no bar where stderr is no terminal.
-    return tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", disable=None)
 
 
 def _content(path: Path) -> str | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from basics import bars
 from realcaffe.train_log import Event, TestPass, TrainStep
 from reproduce.history import History
 from reproduce.tensorboard import Events
@@ -22,10 +20,7 @@ class Live:
     def __init__(self, name: str, total: int, epoch: int, batch: int, tensorboard: Path) -> None:
         self.epoch = epoch
         self.batch = batch
-        every = 1 if sys.stderr.isatty() else 15  # seconds; a log file needs no animation
-        self.bar = tqdm(
-            total=total, desc=name.ljust(18), unit="it", mininterval=every, maxinterval=every
-        )
+        self.bar = bars.bar(what=name.ljust(18), total=total, unit="it")
         self.events = Events(tensorboard)
         self._accuracies = ""
 
@@ -52,7 +47,7 @@ class Live:
 
     def say(self, line: str) -> None:
         """A line above the progress line."""
-        self.bar.write(f"{self.bar.desc.strip()}: {line}", file=sys.stderr)
+        bars.say(f"{self.bar.desc.strip()}: {line}")
 
     def close(self) -> None:
         self.bar.close()
