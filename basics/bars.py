@@ -14,7 +14,8 @@ EVERY = 15  # seconds between the lines of a log; work that takes less leaves no
 def bar(items: Iterable | None = None, what: str = "", total: int | None = None, **more: Any):
     """tqdm's bar on stderr, over `items` or moved by `update`; `more` is tqdm's too."""
     if not sys.stderr.isatty():
-        more |= {"file": _Lines(), "mininterval": EVERY, "maxinterval": EVERY, "delay": EVERY}
+        more |= {"mininterval": EVERY, "maxinterval": EVERY, "delay": EVERY}
+        more |= {"file": _Lines(), "position": 0}  # of several none moves a cursor
     return tqdm(items, what, total, **more)
 
 

@@ -31,3 +31,14 @@ def test_one_that_is_moved_by_hand_may_start_further_on(capsys, monkeypatch):
         sleep(0.03)
         bar.update(2)
     assert "| 10/10 [" in capsys.readouterr().err
+
+
+def test_two_at_a_time_do_not_move_a_cursor(capsys, monkeypatch):
+    monkeypatch.setattr(bars, "EVERY", 0.01)
+    with bars.bar(what="adj", total=4) as first, bars.bar(what="noun", total=4) as second:
+        for _ in range(4):
+            sleep(0.02)
+            first.update()
+            second.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert {line.split(":")[0] for line in lines} == {"adj", "noun"}
