@@ -34,6 +34,7 @@ from data_prep.decode import decode
 from data_prep.folder import DataFolder
 from data_prep.lists import Entry, write_list
 from data_prep.parallel import default_threads
+from data_prep.records import KEPT_BLOCK
 
 CLASSES = Classes.of(["dark_moon", "tiny_star"])
 
@@ -57,7 +58,7 @@ def draw(root: Path, count: int) -> list[Entry]:
 
 
 def decode_all(paths: list[str]) -> None:
-    memory.keep_freed(1 << 25)  # as `data_prep lmdb`
+    memory.keep_freed(KEPT_BLOCK)
     cv2.setNumThreads(1)
     with ThreadPoolExecutor(default_threads() - 1) as pool:
         for _ in pool.map(lambda path: decode(path) and None, paths, chunksize=16):

@@ -25,7 +25,7 @@ from data_prep.parallel import ordered
 
 MAX_KEY = 511  # bytes, LMDB's limit
 _CHUNK = 16  # images a task, so that handing over tasks costs nothing
-_KEPT_BLOCK = 1 << 25  # bytes; fetching an image's blocks anew costs a third of decoding it
+KEPT_BLOCK = 1 << 25  # bytes; fetching an image's blocks anew costs a third of decoding it
 _CHUNK_BYTES = 1 << 22  # of records in a chunk, so that large ones stay few
 
 
@@ -97,7 +97,7 @@ def records(
     def work(first: int) -> list[Record]:
         return [make(index) for index in range(first, min(first + chunk, len(entries)))]
 
-    memory.keep_freed(_KEPT_BLOCK)
+    memory.keep_freed(KEPT_BLOCK)
     # OpenCV's own threads would fight ours over the same cores.
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
