@@ -40,6 +40,15 @@ fi
 libraries={libraries}
 # A library that the host wants preloaded does not fit the prefix's C library.
 unset LD_PRELOAD
+# This OpenBLAS, of 2020, knows CPUs by name and takes a later AMD for one of 2007, at half
+# the speed. So choose its kernels by what the CPU can do; a choice of the user's stands.
+if [ -z "${{OPENBLAS_CORETYPE-}}" ]; then
+    case "$(grep -m 1 ^flags /proc/cpuinfo 2>/dev/null) " in
+        *" avx512vl "*) export OPENBLAS_CORETYPE=SkylakeX ;;
+        *" avx2 "*) export OPENBLAS_CORETYPE=Haswell ;;
+        *) unset OPENBLAS_CORETYPE ;;
+    esac
+fi
 """
 
 _EXEC = """\
