@@ -4,10 +4,10 @@
     python -m realcaffe path      say where they are
     python -m realcaffe remove    take them away again
 
-For other packages: `find(tool)` and `version()`. What runs is always real
+For other packages: `find(tool)`, `version()` and `kernels()`. What runs is always real
 Caffe: a build the user already has on PATH, or Debian's.
 """
 
-from realcaffe.tools import TOOLS, find, version
+from realcaffe.tools import TOOLS, find, kernels, version
 
-__all__ = ["TOOLS", "find", "version"]
+__all__ = ["TOOLS", "find", "kernels", "version"]

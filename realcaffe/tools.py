@@ -58,6 +58,24 @@ def version(caffe: Path | None = None) -> str:
     return found
 
 
+_CORE_NAME = """
+import ctypes, caffe
+blas = next(line.split()[-1] for line in open("/proc/self/maps") if "libopenblas" in line)
+name = ctypes.CDLL(blas).openblas_get_corename
+name.restype = ctypes.c_char_p
+print(name().decode())
+"""
+
+
+def kernels() -> str | None:
+    """The CPU whose kernels Caffe's OpenBLAS uses here, such as "SkylakeX"; None without OpenBLAS.
+
+    They decide how sums round, and so the last digits of a training.
+    """
+    told = _output(find("pycaffe"), "-c", _CORE_NAME)
+    return told.strip() if told else None
+
+
 def foreign_caffe() -> Path | None:
     """The first `caffe` on PATH that works and is not our wrapper."""
     return next((path for path in on_path("caffe") if version_of(path)), None)

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import realcaffe
 from basics.cli import UserError, near_miss
 from basics.files import read_json, sha256, write, write_json
 from data_prep.classes import TASKS
@@ -297,6 +298,7 @@ def versions(engines: Iterable[str]) -> dict[str, Any]:
     packages = ("numpy", "protobuf", "lmdb", "opencv-python-headless", "xresnet-caffe")
     return {
         **{name: _engine(name) for name in engines},
+        **({"openblas": _kernels()} if "caffe" in engines else {}),
         "commit": _commit(),
         "python": platform.python_version(),
         **{package: _package(package) for package in packages},
@@ -309,6 +311,13 @@ def _engine(name: str) -> str | None:
     try:
         return ENGINES[name]().version()
     except UserError:  # it was there when it trained
+        return None
+
+
+def _kernels() -> str | None:
+    try:
+        return realcaffe.kernels()
+    except UserError:
         return None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import realcaffe
 from basics.cli import UserError
 from reproduce.plateau import Stage, Stages
 from reproduce.table2 import SMOKE, SMOKE_ROWS, Setting, table2
@@ -58,6 +59,7 @@ def test_every_row_is_trained_tested_and_written(caffe_tools, drawn, tmp_path):
     assert "| XS-ResNet-50 | Noun |" in (tmp_path / "table2.md").read_text()
     assert r"\bottomrule" in (tmp_path / "table2.tex").read_text()
     assert table["versions"]["caffe"] == "1.0.0"
+    assert table["versions"]["openblas"] == realcaffe.kernels()
 
     # Once more: all is there.
     logs = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.log")}
