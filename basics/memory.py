@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 
 # glibc's <malloc.h>
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
@@ -20,7 +21,7 @@ def keep_freed(most: int | None = None) -> None:
         most: the largest block kept, in bytes (glibc takes up to 32 MiB), and a quarter of
             what may lie unused; None keeps everything.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    mallopt = _of_glibc("mallopt")
     if mallopt is None:
         return
     if most is None:
@@ -33,6 +34,10 @@ def keep_freed(most: int | None = None) -> None:
 
 def give_back() -> None:
     """Hand what is free at this moment back to the system, wherever it lies."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

@@ -8,7 +8,7 @@ import io
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -297,8 +297,8 @@ def versions(engines: Iterable[str]) -> dict[str, Any]:
     """The software and machine that made the table."""
     packages = ("numpy", "protobuf", "lmdb", "opencv-python-headless", "xresnet-caffe")
     return {
-        **{name: _engine(name) for name in engines},
-        **({"openblas": _kernels()} if "caffe" in engines else {}),
+        **{name: _known(lambda name=name: ENGINES[name]().version()) for name in engines},
+        **({"openblas": _known(realcaffe.kernels)} if "caffe" in engines else {}),
         "commit": _commit(),
         "python": platform.python_version(),
         **{package: _package(package) for package in packages},
@@ -307,16 +307,10 @@ def versions(engines: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _engine(name: str) -> str | None:
+def _known(tell: Callable[[], str | None]) -> str | None:
+    """What `tell` says; None where that engine is gone since it trained."""
     try:
-        return ENGINES[name]().version()
-    except UserError:  # it was there when it trained
-        return None
-
-
-def _kernels() -> str | None:
-    try:
-        return realcaffe.kernels()
+        return tell()
     except UserError:
         return None
 
