@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
@@ -35,21 +37,58 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, not the whole usage: exit status 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
+
+
+def printable(text: object) -> str:
+    """`text` as a terminal may show it: no escapes or other controls, no half of a character.
+
+    File names are bytes that anybody chose: `\\x1b[2J` in one would clear the screen, and one
+    that is not UTF-8 cannot be printed at all. Line ends and tabs stay.
+    """
+    return "".join(c if c in "\n\t" or _shows(c) else _escaped(c) for c in str(text))
+
+
+def _shows(c: str) -> bool:
+    # Cc: controls; Cf: among them those that turn the direction of writing; Cs: surrogates
+    return unicodedata.category(c) not in ("Cc", "Cf", "Cs")
+
+
+def _escaped(c: str) -> str:
+    if "\udc80" <= c <= "\udcff":  # a byte that is not UTF-8, as Python holds it in a name
+        return f"\\x{ord(c) - 0xDC00:02x}"
+    return c.encode("unicode_escape", "surrogatepass").decode()
 
 
 def run(main: Callable[[list[str] | None], int | None], prog: str) -> None:
-    """Call `main(None)` and exit with its status, 1 on a UserError, 130 on Ctrl-C."""
+    """Call `main(None)` and exit with its status: 1 on a UserError or an error of the system's
+    (a full disk, no right), 130 on Ctrl-C."""
+    # What cannot be printed in the terminal's encoding is shown escaped, not a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = main(None) or 0
         sys.stdout.flush()
     except UserError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
-        status = 1
+        status = _say(prog, error)
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         status = 130
     except BrokenPipeError:  # `... | head` closed the pipe: the reader has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    except OSError as error:  # the disk is full, a folder went away, no right to read
+        if error.strerror is None:
+            raise
+        status = _say(prog, f"{error.filename or 'cannot write the output'}: {error.strerror}")
+    if status:  # what could not be printed must not be tried again, with a complaint, at the end
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
+
+
+def _say(prog: str, error: object) -> int:
+    print(f"{prog}: error: {printable(error)}", file=sys.stderr)
+    return 1

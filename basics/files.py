@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, BinaryIO, Union
 
 from basics.cli import UserError
 
@@ -20,7 +21,8 @@ Buffer = Union[bytes, bytearray, memoryview]
 def write(path: PathLike, content: str | bytes | Iterable[Buffer]) -> Path:
     """Write `content` to `path` atomically; a reader sees the old file or the new one.
 
-    Large content may come in pieces, so that it need not be held a second time.
+    Large content may come in pieces, so that it need not be held a second time. A device or
+    a pipe is written to as it is, and a link stays a link: what it points to is replaced.
 
     Raises:
         UserError: the place cannot be written (no such folder, no right, disk full).
@@ -28,23 +30,52 @@ def write(path: PathLike, content: str | bytes | Iterable[Buffer]) -> Path:
     path = Path(path)
     content = content.encode() if isinstance(content, str) else content
     pieces = [content] if isinstance(content, bytes) else content
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
+        with replacing(path) as file:
             file.writelines(pieces)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {path}: {reason}") from error
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: PathLike) -> Iterator[BinaryIO]:
+    """A file to write that takes `path`'s place, whole, when the block ends without an error.
+
+    What is no regular file, as /dev/stdout or a pipe, cannot be replaced: it is written to.
+
+    Raises:
+        OSError: the place cannot be written; nothing is left there then.
+    """
+    if _is_written_through(Path(path)):
+        with open(path, "wb") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(path.parent)
+
+
+def _is_written_through(path: Path) -> bool:
+    """Whether `path` is a device, a pipe, or a name for an open file (/dev/stdout, /dev/fd/3)."""
+    if os.path.realpath(path.parent).startswith(("/dev", "/proc")):
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def write_json(path: PathLike, value: Any) -> Path:

@@ -1,0 +1,108 @@
+"""What every command rests on: numbers with ranges, whole files, errors that can be shown."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from basics import files, numbers
+from basics.cli import UserError, printable
+
+PRINTS = "from basics.cli import run; run(lambda _: print('x' * 20), 'prog')"
+
+
+@pytest.mark.parametrize(
+    ("number", "good", "bad"),
+    [
+        (numbers.COUNT, ["1", "2147483647"], ["0", "-1", "1.5", "nan", "", "1e3", "2147483648"]),
+        (numbers.NATURAL, ["0", "7"], ["-1", "x"]),
+        (numbers.RATE, ["0.1", "1e-9"], ["0", "-1", "nan", "inf", "-inf", ""]),
+        (numbers.FACTOR, ["0", "10"], ["-0.1", "nan", "inf"]),
+        (numbers.FRACTION, ["0.999"], ["0", "1", "nan", "-0.5", "2"]),
+        (numbers.SHARE, ["0", "1", "0.5"], ["80", "-0.1"]),
+        (numbers.FINITE, ["-3", "0"], ["nan", "inf"]),
+    ],
+)
+def test_numbers_know_their_range(number, good, bad):
+    for text in good:
+        number(text)
+    for text in bad:
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a"):
+            number(text)
+
+
+def test_values_from_files_are_held_to_the_same_range():
+    assert numbers.RATE.check(0.01, "grid.json, lr") == 0.01
+    for value in (float("nan"), True, "0.1", None, [1], -1):
+        with pytest.raises(UserError, match="lr: expected a learning rate above 0"):
+            numbers.RATE.check(value, "grid.json, lr")
+
+
+def test_several_numbers():
+    four = numbers.several(numbers.COUNT, exactly=(4,))
+    assert four("3,4, 6,3") == (3, 4, 6, 3)
+    for text in ("1,2,3", "1,2,3,0", "1,,2,3"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            four(text)
+
+
+def test_a_device_is_written_to_not_replaced(tmp_path):
+    with pytest.raises(UserError, match="cannot write /dev/full: No space left"):
+        files.write("/dev/full", "text")
+    assert not os.path.isfile("/dev/full")
+    files.write("/dev/null", "text")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    files.write(pipe, "through the pipe")
+    reader.join()
+    assert read == [b"through the pipe"] and not pipe.is_file()
+
+
+def test_standard_output_by_its_name_is_written_to(tmp_path):
+    """Redirected to a file too: the shell holds that file open, another would go unread."""
+    command = "from basics import files; files.write('/dev/stdout', 'said')"
+    target = tmp_path / "out"
+    with target.open("wb") as out:
+        subprocess.run([sys.executable, "-c", command], stdout=out, check=True)
+    assert target.read_text() == "said"
+
+
+def test_a_link_stays_a_link(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    files.write(link, "new")
+    assert link.is_symlink() and target.read_text() == "new"
+
+
+def test_long_names_and_folders(tmp_path):
+    name = tmp_path / ("n" * 250)
+    files.write(name, "text")
+    assert name.read_text() == "text"
+    with pytest.raises(UserError, match="Is a directory"):
+        files.write(tmp_path, "text")
+    assert [p.name for p in tmp_path.iterdir()] == [name.name]
+
+
+def test_a_full_disk_under_standard_output_is_one_line():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PRINTS], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr == "prog: error: cannot write the output: No space left on device\n"
+
+
+def test_names_that_terminals_cannot_show():
+    assert printable("caf\u00e9 a\nb") == "caf\u00e9 a\nb"
+    assert printable("\x1b[2J") == "\\x1b[2J"
+    assert printable(os.fsdecode(b"caf\xe9.jpg")) == "caf\\xe9.jpg"
+    assert printable("\u202egpj.exe") == "\\u202egpj.exe"
