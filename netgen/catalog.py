@@ -106,6 +106,13 @@ CATALOG = {
             "cross-residuals scaled by channel (Figure 4, centre)",
         ),
         joined(
+            "xself_resnet50",
+            "xself",
+            "XSelf",
+            resnet.own_scale,
+            "a control: each task's own shortcut scaled by channel, nothing crosses",
+        ),
+        joined(
             "xp_resnet50",
             "xp",
             "XP",

@@ -207,6 +207,7 @@ def auxiliary_head(net: Net, x: str, name: str, task: Task, options: Options) ->
 # The options that shape other nets.
 SHAPES = [
     *("depth", "blocks", "width", "branch_after", "branch_norm", "cross_blocks", "cross_std"),
+    *("cross_start", "cross_lr", "cross_decay"),
     *("shortcut_factor", "freeze_towers", "stride_in", "pool1", "bn_fraction"),
     *("stitch", "stitch_init", "stitch_lr", "primary"),
 ]

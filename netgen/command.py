@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from typing import Any, Callable
 
 from basics import cli
+from basics.numbers import FACTOR, FINITE
 from netgen import draw, report, solver
 from netgen.catalog import CATALOG, Entry, find
 from netgen.options import Options, SolverOptions, parse_tasks
@@ -75,7 +76,22 @@ def parser() -> cli.Parser:
         "--cross-std", type=float, metavar="STD", help="of the cross weights' start: msra, 0.0442"
     )
     shape.add_argument(
-        "--shortcut-factor", type=float, metavar="F", help="of all shortcuts in equation 2's sum: 1"
+        "--cross-start", type=FINITE, metavar="A", help="all cross weights' start, instead"
+    )
+    shape.add_argument(
+        "--cross-lr", type=FACTOR, metavar="M", help=f"lr_mult of the cross weights: {d.cross_lr:g}"
+    )
+    shape.add_argument(
+        "--cross-decay",
+        type=FACTOR,
+        metavar="M",
+        help=f"decay_mult of the cross weights: {d.cross_decay:g}",
+    )
+    shape.add_argument(
+        "--shortcut-factor",
+        type=_factor,
+        metavar="F",
+        help="of all shortcuts in equation 2's sum: 1; or mean, one by the number of tasks",
     )
     shape.add_argument(
         "--freeze-towers", action="store_true", default=None, help="only cross weights learn"
@@ -207,6 +223,10 @@ def listing(as_json: bool) -> str:
         return json.dumps({e.name: e.what for e in CATALOG.values()}, indent=2) + "\n"
     width = max(map(len, CATALOG))
     return "".join(f"{e.name:{width}}  {e.what}\n" for e in CATALOG.values())
+
+
+def _factor(text: str) -> float | str:
+    return text if text == "mean" else FINITE(text)
 
 
 def _numbers(kind: type) -> Callable[[str], tuple]:

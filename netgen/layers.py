@@ -173,6 +173,15 @@ def freeze(net: Net, frozen: Callable[[Any], bool]) -> None:
             layer.batch_norm_param.use_global_stats = True
 
 
+def learn(net: Net, picked: Callable[[Any], bool], lr: float, decay: float) -> None:
+    """Give the weights of the layers that `picked` picks these multipliers of rate and decay."""
+    for layer in (layer for _, group in net.groups for layer in group if picked(layer)):
+        if layer.type in BLOBS and layer.type != "BatchNorm":
+            del layer.param[:]
+            for _ in range(_blobs(layer)):
+                layer.param.add(lr_mult=lr, decay_mult=decay)
+
+
 def _blobs(layer: Any) -> int:
     if layer.type == "Scale":
         return 0 if len(layer.bottom) > 1 else 1 + layer.scale_param.bias_term

@@ -37,7 +37,10 @@ class Options:
     branch_norm: str = "both"
     cross_blocks: int | None = None  # None: every block after the branch
     cross_std: float | None = None  # None: msra with variance_norm AVERAGE
-    shortcut_factor: float = 1.0  # of all shortcuts in equation 2's sum
+    cross_start: float | None = None  # all cross weights' start, instead of a random one
+    cross_lr: float = 1.0  # lr_mult of the cross weights
+    cross_decay: float = 1.0  # decay_mult of the cross weights
+    shortcut_factor: float | str = 1.0  # of all shortcuts in equation 2's sum; mean: 1/tasks
     freeze_towers: bool = False  # only what joins two tasks learns
     stride_in: str = "1x1"
     pool1: str = "published"  # or padded, as torchvision and Keras pool
@@ -76,6 +79,8 @@ class Options:
                 "images: Caffe would test some of them twice; "
                 f"{divisor(self.test_images, self.test_batch)} does"
             )
+        if self.cross_std is not None and self.cross_start is not None:
+            raise UserError("--cross-std and --cross-start each say how cross weights start: one")
         if len(self.stitch_init) not in (1, 2):
             raise UserError("--stitch-init takes alpha_S, or alpha_S,alpha_D")
         if not 0 < self.bn_fraction < 1:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from basics.cli import UserError, near_miss
-from netgen.layers import convolution, freeze, head, images, labels, norm, relu, total
+from netgen.layers import convolution, freeze, head, images, labels, learn, norm, relu, total
 from netgen.net import Net
 from netgen.options import Options
 
@@ -77,6 +77,8 @@ def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
         crosses = options.cross_blocks is None or i < options.cross_blocks
         xs = cross_residual_block(net, xs, block, joint if crosses else zero, options)
     heads(net, xs, options)
+    if (options.cross_lr, options.cross_decay) != (1, 1):
+        learn(net, lambda layer: CROSS in layer.name, options.cross_lr, options.cross_decay)
     if options.freeze_towers:
         freeze(net, lambda layer: CROSS not in layer.name)
     return net
@@ -93,7 +95,8 @@ def heads(net: Net, xs: dict[str, str], options: Options) -> None:
 # ---- What joins two tasks: Ws(j) x(j), section 5.2.2 ------------------------
 
 # (net, x, block, source, target, options) to the term that `target` receives
-# from `source`'s shortcut `x`, or None where nothing joins them.
+# from `source`'s shortcut `x`, or None where nothing joins them. `own_scale` is
+# asked for a task and itself, all others for two tasks.
 Joint = Callable[[Net, str, Block, str, str, Options], Optional[str]]
 
 
@@ -111,13 +114,25 @@ def scale(net: Net, x: str, block: Block, source: str, target: str, options: Opt
 
     Section 5.2 starts a as a zero-mean Gaussian of std sqrt(2/n), n the mean of
     input and output units: Caffe's msra filler with AVERAGE, which for a
-    Scale's C weights takes n = (1 + C) / 2. `cross_std` sets the std outright.
+    Scale's C weights takes n = (1 + C) / 2. `cross_std` sets the std outright,
+    `cross_start` one value for all.
     """
-    filler = {"type": "msra", "variance_norm": "AVERAGE"}
+    filler: dict[str, Any] = {"type": "msra", "variance_norm": "AVERAGE"}
     if options.cross_std is not None:
         filler = {"type": "gaussian", "std": options.cross_std}
+    elif options.cross_start is not None:
+        filler = {"type": "constant", "value": options.cross_start}
     name = f"res{block.name}{CROSS}{source}-{target}"
     return net.layer("Scale", name, x, scale_param={"filler": filler, "bias_term": False})
+
+
+def own_scale(net: Net, x: str, block: Block, source: str, target: str, options: Options) -> str:
+    """XSelf, a control of ours: y = F + (1 + a) x, a task's own shortcut scaled as XS scales others.
+
+    As many terms learn a gain by channel, started in the same way, but nothing crosses: what XS
+    has beyond it comes from the other tasks.
+    """
+    return scale(net, x, block, source, target, options)
 
 
 def projection(net: Net, x: str, block: Block, source: str, target: str, options: Options) -> str:
@@ -147,7 +162,7 @@ def gated(net: Net, x: str, block: Block, source: str, target: str, options: Opt
     return net.layer("Scale", pair, x, gate, scale_param={"axis": 1})
 
 
-CROSS = "_cross_"  # stands in the name of every layer that joins two tasks
+CROSS = "_cross_"  # stands in the name of every layer that makes a term Ws(j) x(j)
 
 
 # ---- Blocks -----------------------------------------------------------------
@@ -189,20 +204,22 @@ def cross_residual_block(
     net: Net, xs: dict[str, str], block: Block, joint: Joint, options: Options
 ) -> dict[str, str]:
     """Equation 2: y(t) = F(x(t)) + x(t) + the sum over tasks j != t of Ws(j) x(j), then ReLU."""
-    net.group(f"{block.title}: {'own' if joint is zero else 'cross'} residuals (equation 2)")
+    crosses = joint not in (zero, own_scale)
+    net.group(f"{block.title}: {'cross' if crosses else 'own'} residuals (equation 2)")
     shortcuts = {t: shortcut(net, x, block, options, t) for t, x in xs.items()}
     ys = {}
     for t, x in xs.items():
-        others = [joint(net, shortcuts[j], block, j, t, options) for j in xs if j != t]
+        sources = [t] if joint is own_scale else [j for j in xs if j != t]
+        others = [joint(net, shortcuts[j], block, j, t, options) for j in sources]
         terms = [shortcuts[t], residual(net, x, block, options, t), *filter(None, others)]
-        y = total(net, f"{block.title}_{t}", terms, _coefficients(len(terms), options))
+        y = total(net, f"{block.title}_{t}", terms, _coefficients(len(terms), options, len(xs)))
         ys[t] = relu(net, y, f"{block.title}_relu_{t}")
     return ys
 
 
-def _coefficients(terms: int, options: Options) -> list[float]:
+def _coefficients(terms: int, options: Options, tasks: int) -> list[float]:
     # The normalisation factor that equation 2 leaves out, on all shortcuts but not on F.
-    factor = options.shortcut_factor
+    factor = 1 / tasks if options.shortcut_factor == "mean" else options.shortcut_factor
     return [] if factor == 1 else [factor, 1.0, *[factor] * (terms - 2)]
 
 

@@ -78,6 +78,46 @@ def test_xs_joins_every_two_tasks_in_both_blocks():
         assert (filler.type, filler.variance_norm) == ("msra", 2)  # AVERAGE
 
 
+def test_the_control_scales_each_tasks_own_shortcut_and_no_others():
+    by_name = layers(net_of("xself_resnet50"))
+    assert list(by_name["res5b_noun"].bottom) == [
+        "res5a_noun",
+        "res5b_branch2c_noun",
+        "res5b_cross_noun-noun",
+    ]
+    assert list(by_name["res5b_cross_noun-noun"].bottom) == ["res5a_noun"]
+    xs = layers(net_of("xs_resnet50"))["res5b_cross_adj-noun"]
+    assert by_name["res5b_cross_noun-noun"].scale_param == xs.scale_param
+    argv = ["xself_resnet50", "--params", "--json"]
+    assert json.loads(generate(argv))["total"] == 43_159_431 + 6 * 2048
+
+
+def test_the_mean_of_the_shortcuts_is_one_by_the_number_of_tasks():
+    five = ["--tasks", "a:2,b:2,c:2,d:2,e:2"]
+    for tasks, factor in ([], 1 / 3), (five, 0.2), (["--tasks", "a:2"], None):
+        net = net_of("xi_resnet50", "--shortcut-factor", "mean", *tasks)
+        name = "res5c_adj" if not tasks else "res5c_a"
+        coefficients = list(layers(net)[name].eltwise_param.coeff)
+        others = [factor] * (len(coefficients) - 2)
+        expected = [] if factor is None else [factor, 1, *others]
+        assert coefficients == pytest.approx(expected)
+
+
+def test_cross_weights_start_and_learn_as_asked():
+    options = ["--cross-start", "0.25", "--cross-lr", "10", "--cross-decay", "0"]
+    for net in "xs_resnet50", "xself_resnet50":
+        crosses = [layer for layer in net_of(net, *options).layer if "cross" in layer.name]
+        assert crosses
+        for layer in crosses:
+            filler = layer.scale_param.filler
+            assert (filler.type, filler.value) == ("constant", 0.25)
+            assert [(p.lr_mult, p.decay_mult) for p in layer.param] == [(10, 0)]
+        others = [layer for layer in net_of(net, *options).layer if "cross" not in layer.name]
+        assert others == [layer for layer in net_of(net).layer if "cross" not in layer.name]
+    with pytest.raises(UserError, match="--cross-std and --cross-start"):
+        generate(["xs_resnet50", "--cross-std", "0.1", "--cross-start", "0.25"])
+
+
 def test_equation_2_sums_own_shortcut_residual_and_the_others():
     by_name = layers(net_of("xs_resnet50"))
     assert list(by_name["res5b_noun"].bottom) == [

@@ -112,7 +112,9 @@ def random_options(seed: int) -> list[str]:
         block = f"res{stage}{'abc'[draw.randrange(min(3, int(stages[stage - 2])))]}"
         argv += ["--branch-after", draw.choice([block, "none"])]
         argv += ["--branch-norm", draw.choice(["both", "branch2c", "none"])]
-        argv += ["--shortcut-factor", draw.choice(["1", "0.5"])]
+        argv += ["--shortcut-factor", draw.choice(["1", "0.5", "mean"])]
+        argv += draw.choice([[], ["--cross-lr", "3"], ["--cross-decay", "0"]])
+        argv += draw.choice([[], ["--cross-start", "0.2"]])
         argv += draw.choice([[], ["--freeze-towers"]])
     return argv
 
@@ -140,13 +142,21 @@ def test_random_nets_have_the_shapes_that_we_infer(caffe_tools, tmp_path):
 
 
 @pytest.mark.parametrize("branch", ["res5a", "res4a", "none"])
-@pytest.mark.parametrize(("other", "weight"), [("x0_resnet50", 0), ("xi_resnet50", 1)])
-def test_xs_with_constant_weights_is_x0_or_xi(other, weight, branch, caffe_tools, tmp_path):
+@pytest.mark.parametrize(
+    ("net", "weight", "other"),
+    [
+        ("xs_resnet50", 0, ["x0_resnet50"]),
+        ("xs_resnet50", 1, ["xi_resnet50"]),
+        # y = F + (1 + a) x
+        ("xself_resnet50", 0.5, ["x0_resnet50", "--shortcut-factor", "1.5"]),
+    ],
+)
+def test_constant_weights_make_another_net(net, weight, other, branch, caffe_tools, tmp_path):
     """Forward and gradient; a cross weight's own gradient has no partner."""
-    first, second, out = tmp_path / "xs.prototxt", tmp_path / "other.prototxt", tmp_path / "o.npz"
+    first, second, out = tmp_path / "one.prototxt", tmp_path / "other.prototxt", tmp_path / "o.npz"
     options = [*SMALL, "--branch-after", branch]
-    first.write_text(text.dump(train_net(["xs_resnet50", *options], batch=8)))
-    second.write_text(text.dump(train_net([other, *options], batch=8)))
+    first.write_text(text.dump(train_net([net, *options], batch=8)))
+    second.write_text(text.dump(train_net([*other, *options], batch=8)))
     pycaffe(caffe_tools, COMPARE, first, second, weight, out)
     found = np.load(out)
     pairs = [name for name in found.files if name.startswith("1 ")]
@@ -204,7 +214,7 @@ print("MOVED " + json.dumps(moved))
 """
 
 
-@pytest.mark.parametrize("net", ["xs_resnet50", "xp_resnet50", "xg_resnet50"])
+@pytest.mark.parametrize("net", ["xs_resnet50", "xself_resnet50", "xp_resnet50", "xg_resnet50"])
 def test_frozen_towers_learn_their_cross_weights_only(net, caffe_tools, tmp_path):
     model, solver = tmp_path / "net.prototxt", tmp_path / "solver.prototxt"
     model.write_text(text.dump(train_net([net, *SMALL, "--freeze-towers"], batch=4)))
@@ -234,6 +244,7 @@ print("OUT " + json.dumps([out, grads]))
 WHOLE = [
     ["x0_resnet50"],
     ["xi_resnet50"],
+    ["xself_resnet50"],
     ["xp_resnet50"],
     ["xg_resnet50"],
     ["rock_resnet50"],
