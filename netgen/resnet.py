@@ -127,10 +127,10 @@ def scale(net: Net, x: str, block: Block, source: str, target: str, options: Opt
 
 
 def own_scale(net: Net, x: str, block: Block, source: str, target: str, options: Options) -> str:
-    """XSelf, a control of ours: y = F + (1 + a) x, a task's own shortcut scaled as XS scales others.
+    """XSelf, a control of ours: y = F + (1 + a) x, each task's own shortcut scaled.
 
-    As many terms learn a gain by channel, started in the same way, but nothing crosses: what XS
-    has beyond it comes from the other tasks.
+    Its weights start and learn as XS's, but nothing crosses: what XS has beyond it comes
+    from the other tasks, not from a gain by channel.
     """
     return scale(net, x, block, source, target, options)
 
