@@ -14,7 +14,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class UserError(Exception):
@@ -28,12 +28,21 @@ def near_miss(word: str, known: Iterable[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose help keeps its examples as they were typed."""
+    """argparse whose help keeps its examples as they were typed, and that takes no empty value.
+
+    An empty value is a shell's variable that was not set; as a path it would be the
+    present folder.
+    """
 
     def __init__(self, *args, **kwargs) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.nargs != argparse.PARSER and not all(value.strip() for value in arg_strings):
+            raise argparse.ArgumentError(action, "its value is empty")
+        return super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:
         """One line, not the whole usage: exit status 2."""

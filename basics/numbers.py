@@ -93,6 +93,7 @@ SEED = at_least(0, "a seed")
 PIXELS = at_least(1, "pixels a side", most=16_384)
 THREADS = at_least(1, "a number of threads", most=1_024)
 PORT = at_least(1, "a port", most=65_535)
+SECONDS = Number("seconds", float, 0, 86_400, open_low=True)
 POSITIVE = Number("a number", float, 0, open_low=True)
 RATE = Number("a learning rate", float, 0, open_low=True)
 FACTOR = Number("a number", float, 0)  # a multiplier or weight that may be nothing

@@ -30,7 +30,7 @@ from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine
 from reproduce.plateau import Plateau
 from reproduce.run import Run
-from reproduce.training import Training
+from reproduce.training import Training, refuse_ours
 
 METRICS = ("top1", "top5")
 
@@ -70,10 +70,12 @@ class Grid:
         _hold(path, values, known, {"name", "rows"})
         rules = {f.name for f in fields(Plateau)}
         _hold(f"{path}, plateau", values.get("plateau", {}), rules, set())
+        refuse_ours(values.get("net", ()), f"{path}, net: ")
         rows = []
         for row in values["rows"]:
             where = f"{path}, row {len(rows) + 1}"
             _hold(where, row, {"name", "net", "seeds"}, {"name", "net"})
+            refuse_ours(row["net"], f"{where}: ")
             rows.append(Row(row["name"], tuple(row["net"]), tuple(row.get("seeds", (1,)))))
         names = [row.name for row in rows]
         if len(set(names)) != len(names):

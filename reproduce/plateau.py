@@ -13,6 +13,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Union
 
 from basics.cli import UserError
+from basics.numbers import COUNT, FRACTION, NATURAL, RATE, Number
+
+# What the rule's numbers may be.
+RANGES = {
+    "lr": RATE,
+    "window": COUNT,
+    "patience": COUNT,
+    "min_gain": Number("a relative gain", float, 0, 1, open_high=True),
+    "factor": FRACTION,
+    "drops": NATURAL,
+    "max_epochs": COUNT,
+}
 
 
 @dataclass(frozen=True)
@@ -67,10 +79,8 @@ class Plateau:
     def __post_init__(self) -> None:
         if self.on not in ("train", "test"):
             raise UserError(f"a plateau is seen on the train or the test loss, not on {self.on!r}")
-        if not 0 < self.factor < 1:
-            raise UserError("a learning rate is lowered by a factor between 0 and 1")
-        if self.window < 1 or self.patience < 1 or self.max_epochs < 1:
-            raise UserError("window, patience and epochs of a plateau are at least 1")
+        for name, number in RANGES.items():
+            number.check(getattr(self, name), f"the plateau rule's {name}")
 
     def end(self, stage: int, epoch: int) -> int:
         """The iteration at which Caffe is to end by itself."""

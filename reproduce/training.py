@@ -30,7 +30,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,18 @@ from reproduce.plateau import Decision, Plateau, Schedule
 from reproduce.snapshots import PREFIX, Snapshot, delete_except, is_whole_weights, snapshots
 
 SNAPSHOT_EVERY = 2000  # iterations at most: what a crash may cost
+# netgen's options that the driver sets itself, and what to do instead.
+_FORM = "it makes each form of the net: leave it out (python -m netgen writes one)"
+_DATA = "it is read from the data: leave it out"
+_SOLVER = "it is set for each stage: leave it out"
+OURS = {
+    **dict.fromkeys(("--solver", "--deploy", "--params", "--list", "--draw", "--json"), _FORM),
+    **dict.fromkeys(("--tasks", "--train-images", "--test-images"), _DATA),
+    "--input-size": f"{_DATA}; data_prep lmdb --size makes images of another",
+    "--crop": "its nets take the images whole: leave it out, and give data_prep lmdb --size",
+    **dict.fromkeys(("--max-iter", "--test-interval", "--net", "--snapshot-prefix"), _SOLVER),
+    "--cpu": "leave it out: without --gpu it is the CPU",
+}
 KEPT = 2  # most recent snapshots: the one before the last stands in for a damaged last
 
 
@@ -461,6 +473,18 @@ class Training:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def refuse_ours(words: Sequence[str], where: str = "") -> None:
+    """Hold netgen's arguments to those that are the user's to give; `where` they stand.
+
+    Raises:
+        UserError: one that the driver sets itself: it would be overridden without a word.
+    """
+    for word in words:
+        option = word.split("=")[0]
+        if option in OURS:
+            raise UserError(f"{where}{option} is the driver's own business: {OURS[option]}")
 
 
 def read_engines(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from basics import files, numbers
-from basics.cli import UserError, printable
+from basics.cli import Parser, UserError, printable
 
 PRINTS = "from basics.cli import run; run(lambda _: print('x' * 20), 'prog')"
 
@@ -106,3 +106,14 @@ def test_names_that_terminals_cannot_show():
     assert printable("\x1b[2J") == "\\x1b[2J"
     assert printable(os.fsdecode(b"caf\xe9.jpg")) == "caf\\xe9.jpg"
     assert printable("\u202egpj.exe") == "\\u202egpj.exe"
+
+
+def test_an_empty_value_is_no_value(capsys):
+    p = Parser("p")
+    p.add_argument("--cluster", default="")  # an empty default is the command's own
+    p.add_argument("files", nargs="*")
+    assert p.parse_args(["a"]).cluster == ""
+    for wrong in (["--cluster", ""], ["--cluster="], ["a", " "]):
+        with pytest.raises(SystemExit):
+            p.parse_args(wrong)
+        assert "its value is empty" in capsys.readouterr().err

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from basics.cli import UserError
+from basics.numbers import THREADS
 from reproduce.engine import CAFFE, ENGINES, Engine
 
 Commands = argparse._SubParsersAction  # what ArgumentParser.add_subparsers returns
@@ -20,13 +19,6 @@ examples:
   python -m reproduce watch runs/xs --every 60
 """
 
-# netgen's options that the driver sets itself.
-_OURS = (
-    *("--solver", "--deploy", "--params", "--list", "--draw", "--json"),
-    *("--max-iter", "--cpu", "--net", "--snapshot-prefix", "--tasks", "--test-interval"),
-    *("--train-images", "--test-images"),
-)
-
 
 def add_engine(p: argparse.ArgumentParser, gpu: str = "Caffe's -gpu; default: the CPU") -> None:
     """What computes, and on which device."""
@@ -36,7 +28,8 @@ def add_engine(p: argparse.ArgumentParser, gpu: str = "Caffe's -gpu; default: th
 
 
 def add_threads(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--threads", type=int, metavar="N", help="of the engine's arithmetic on the CPU")
+    what = "of the engine's arithmetic on the CPU"
+    p.add_argument("--threads", type=THREADS, metavar="N", help=what)
 
 
 def engine(args: argparse.Namespace) -> Engine:
@@ -57,16 +50,12 @@ def add_images(p: argparse.ArgumentParser) -> None:
     add_engine(p)
 
 
-def refuse_ours(words: Sequence[str]) -> None:
-    """Hold netgen's arguments to those that are the user's to give."""
-    for word in words:
-        if word.split("=")[0] in _OURS:
-            raise UserError(f"{word.split('=')[0]} is the driver's own business: leave it out")
-
-
 def names(text: str) -> tuple[str, ...]:
     """`a,b` as an argument's value."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    found = tuple(part.strip() for part in text.split(","))
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, not {text!r}")
+    return found
 
 
 def paths(text: str) -> tuple[Path, ...]:

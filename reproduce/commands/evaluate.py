@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         data = Data.read(args.data)
         result = deepsentibank(args.deepsentibank, args.classes, data, args.folder, engine)
     else:
+        if args.classes or args.data:
+            raise UserError("--classes and --data go with --deepsentibank; a run has its own")
         net = net_of(args.folder, args.snapshot)
         result = evaluate(net, net.model.parent, engine)
     if args.against:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from basics.numbers import COUNT
 from reproduce.commands import common
 from reproduce.evaluate import net_of
 from reproduce.predict import images_of, predict
@@ -19,7 +20,7 @@ def add(commands: common.Commands) -> None:
     )
     p.set_defaults(run=run)
     common.add_images(p)
-    p.add_argument("--top", type=int, default=5, metavar="K", help="classes a task: 5")
+    p.add_argument("--top", type=COUNT, default=5, metavar="K", help="classes a task: 5")
 
 
 def run(args: argparse.Namespace) -> int:

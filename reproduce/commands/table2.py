@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from basics.cli import UserError
+from basics.numbers import at_least
 from reproduce.commands import common
-from reproduce.plateau import Plateau
+from reproduce.plateau import RANGES, Plateau
 from reproduce.table2 import DEEPSENTIBANK, PAPER, ROWS, SMOKE, Setting, markdown, table2
+from reproduce.training import refuse_ours
 
 EXAMPLES = """\
 Without --smoke, everything else goes to netgen (`python -m netgen --help`).
@@ -39,11 +41,18 @@ def add(commands: common.Commands) -> None:
     p.add_argument(
         "--rows", type=common.names, metavar="NET,...", help=",".join((DEEPSENTIBANK, *ROWS))
     )
-    p.add_argument("--jobs", type=int, metavar="N", help="nets trained at a time: one a core")
+    p.add_argument(
+        "--jobs",
+        type=at_least(1, "jobs", most=1_024),
+        metavar="N",
+        help="nets trained at a time: one a core",
+    )
     common.add_engine(p)
     p.add_argument("--weights", type=Path, metavar="DIR", help="initial weights, by net")
-    p.add_argument("--lr", type=float, help=f"the first rate: {Plateau().lr:g}")
-    p.add_argument("--max-epochs", type=int, metavar="N", help=f"{Plateau().max_epochs}")
+    p.add_argument("--lr", type=RANGES["lr"], help=f"the first rate: {Plateau().lr:g}")
+    p.add_argument(
+        "--max-epochs", type=RANGES["max_epochs"], metavar="N", help=f"{Plateau().max_epochs}"
+    )
     p.add_argument(
         "--deepsentibank",
         type=Path,
@@ -76,8 +85,13 @@ def _setting(args: argparse.Namespace) -> Setting:
     if args.smoke:
         if args.netgen:
             raise UserError(f"--smoke has its own nets: leave out {' '.join(args.netgen)}")
+        for option in ("lr", "max_epochs"):
+            if getattr(args, option) is not None:
+                raise UserError(f"--smoke has its own plan: leave out --{option.replace('_', '-')}")
         return SMOKE
-    common.refuse_ours(args.netgen)
+    refuse_ours(args.netgen)
+    if any(word.split("=")[0] == "--task" for word in args.netgen):
+        raise UserError("--task: the table's single-task nets do each task: leave it out")
     rule = {"lr": args.lr, "max_epochs": args.max_epochs}
     rule = {name: value for name, value in rule.items() if value is not None}
     return replace(PAPER, net=tuple(args.netgen), schedule=Plateau(**rule))

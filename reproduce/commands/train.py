@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from basics.numbers import COUNT
 from netgen.catalog import find
 from reproduce.commands import common
 from reproduce.data import Data
-from reproduce.plateau import Plateau
-from reproduce.training import KEPT, SNAPSHOT_EVERY, Training
+from reproduce.plateau import RANGES, Plateau
+from reproduce.training import KEPT, SNAPSHOT_EVERY, Training, refuse_ours
 
 EXAMPLES = """\
 Everything else goes to netgen: `python -m netgen --help` has the net's and solver's options.
@@ -44,39 +45,59 @@ def add(commands: common.Commands) -> None:
     )
     common.add_threads(p)
     p.add_argument(
-        "--keep", type=int, default=KEPT, metavar="N", help=f"recent snapshots kept: {KEPT}"
+        "--keep", type=COUNT, default=KEPT, metavar="N", help=f"recent snapshots kept: {KEPT}"
     )
     p.add_argument(
         "--snapshot",
-        type=int,
+        type=COUNT,
         metavar="N",
         help=f"iterations between snapshots, rounded to a part of an epoch: {SNAPSHOT_EVERY}",
     )
     rule = p.add_argument_group("the plateau rule (docs/REPRODUCTION.md)")
-    rule.add_argument("--lr", type=float, default=d.lr, help=f"the first rate: {d.lr:g}")
+    rule.add_argument("--lr", type=RANGES["lr"], default=d.lr, help=f"the first rate: {d.lr:g}")
     rule.add_argument(
         "--plateau-on", choices=["train", "test"], default=d.on, help=f"which loss: {d.on}"
     )
     rule.add_argument(
-        "--window", type=int, default=d.window, metavar="N", help=f"epochs averaged: {d.window}"
+        "--window",
+        type=RANGES["window"],
+        default=d.window,
+        metavar="N",
+        help=f"epochs averaged: {d.window}",
     )
     rule.add_argument(
-        "--patience", type=int, default=d.patience, metavar="N", help=f"epochs: {d.patience}"
+        "--patience",
+        type=RANGES["patience"],
+        default=d.patience,
+        metavar="N",
+        help=f"epochs: {d.patience}",
     )
     rule.add_argument(
-        "--min-gain", type=float, default=d.min_gain, metavar="F", help=f"relative: {d.min_gain:g}"
+        "--min-gain",
+        type=RANGES["min_gain"],
+        default=d.min_gain,
+        metavar="F",
+        help=f"relative: {d.min_gain:g}",
     )
     rule.add_argument(
-        "--drops", type=int, default=d.drops, metavar="N", help=f"of the rate, at most: {d.drops}"
+        "--drops",
+        type=RANGES["drops"],
+        default=d.drops,
+        metavar="N",
+        help=f"of the rate, at most: {d.drops}",
     )
     rule.add_argument(
-        "--max-epochs", type=int, default=d.max_epochs, metavar="N", help=f"{d.max_epochs}"
+        "--max-epochs",
+        type=RANGES["max_epochs"],
+        default=d.max_epochs,
+        metavar="N",
+        help=f"{d.max_epochs}",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     find(args.net)
-    common.refuse_ours(args.netgen)
+    refuse_ours(args.netgen)
     training = Training(
         name=args.out.name or args.net,
         argv=[args.net, *args.netgen],

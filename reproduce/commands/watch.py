@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from basics.numbers import SECONDS
 from reproduce.commands import common
 
 
@@ -20,7 +21,7 @@ def add(commands: common.Commands) -> None:
     p.set_defaults(run=run)
     p.add_argument("folder", type=Path, metavar="RUN", help="a run's folder")
     p.add_argument("--out", type=Path, metavar="FILE", help="default: RUN/watch.html")
-    p.add_argument("--every", type=float, metavar="S", help="draw anew every S seconds")
+    p.add_argument("--every", type=SECONDS, metavar="S", help="draw anew every S seconds")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,88 @@
+"""The options of `python -m reproduce`: their ranges, and what the driver keeps to itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from basics.cli import UserError
+from netgen import command as netgen
+from reproduce.__main__ import main, parser
+from reproduce.grid import Grid
+from reproduce.plateau import Plateau
+from reproduce.training import OURS
+from tests.test_reproduce_train import training
+
+TRAIN = ("train", "xs_resnet50", "--data", "none", "--out", "none")
+TABLE = ("table2", "--data", "none", "--out", "none")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (*TRAIN, "--lr", "nan"),
+        (*TRAIN, "--lr", "-1"),
+        (*TRAIN, "--keep", "-1"),
+        (*TRAIN, "--snapshot", "0"),
+        (*TRAIN, "--threads", "0"),
+        (*TRAIN, "--max-epochs", "0"),
+        (*TRAIN, "--min-gain", "1"),
+        (*TRAIN, "--drops", "-1"),
+        (*TRAIN, "--weights", "a,,b"),
+        (*TRAIN, "--weights", ""),
+        (*TABLE, "--jobs", "0"),
+        (*TABLE, "--rows", ","),
+        ("predict", "run", "x.jpg", "--top", "-2"),
+        ("predict", "run", ""),
+        ("watch", "run", "--every", "-3"),
+        ("watch", "run", "--every", "inf"),
+    ],
+)
+def test_what_is_out_of_range_is_one_line(wrong, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(list(wrong))
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "error: argument" in error
+
+
+def test_a_plateau_rule_from_a_file_has_the_same_ranges():
+    for wrong in ({"lr": float("nan")}, {"drops": -1}, {"patience": 0}, {"factor": 1.0}):
+        with pytest.raises(UserError, match=f"rule's {next(iter(wrong))}: expected"):
+            Plateau(**wrong)
+
+
+def test_netgens_options_that_the_driver_sets_are_not_the_users(drawn, tmp_path, monkeypatch):
+    made: list[str] = []
+    real = netgen.generate
+    monkeypatch.setattr(netgen, "generate", lambda argv: made.extend(argv) or real(argv))
+    one = training(drawn, tmp_path)
+    one.net_texts()
+    one.solver_text(0.1, 10)
+    subparsers = parser()._subparsers._group_actions[0].choices
+    own = {o for action in subparsers["train"]._actions for o in action.option_strings}
+    users = {*one.argv, *one.solver}
+    set_by_driver = {word for word in made if word.startswith("--")} - users
+    assert {"--input-size", "--tasks", "--max-iter", "--deploy"} <= set_by_driver
+    assert set_by_driver <= OURS.keys() | own
+    for option in OURS:
+        for given in ([option, "1"], [f"{option}=1"]):
+            for command in (TRAIN,) if option == "--json" else (TRAIN, TABLE):  # table2's own
+                with pytest.raises(UserError, match=f"{option} is the driver's own business"):
+                    main([*command, *given])
+    plan = {"name": "x", "rows": [{"name": "XS", "net": ["xs_resnet50", "--input-size", "64"]}]}
+    (tmp_path / "grid.json").write_text(json.dumps(plan))
+    with pytest.raises(UserError, match="row 1: --input-size is the driver's"):
+        Grid.read(tmp_path / "grid.json")
+
+
+def test_options_that_do_not_apply_are_refused():
+    for wrong, words in (
+        ((*TABLE, "--smoke", "--lr", "0.1"), "has its own plan: leave out --lr"),
+        ((*TABLE, "--smoke", "--max-epochs", "3"), "leave out --max-epochs"),
+        ((*TABLE, "--task", "noun"), "do each task"),
+        (("eval", "run", "--classes", "c.json"), "go with --deepsentibank"),
+    ):
+        with pytest.raises(UserError, match=words):
+            main(list(wrong))
