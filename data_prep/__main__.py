@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 
 from basics.cli import Parser, run
+from basics.numbers import SEED
 from data_prep import filter as criteria
 from data_prep import labels, stages
 
@@ -178,6 +179,16 @@ def _parser() -> argparse.ArgumentParser:
         "--out data --sheet sheet.jpg",
     )
     _add_verify(sub)
+
+    sub = add(
+        "reorder",
+        stages.reorder_training,
+        "give the training images another order, in a folder of its own: a study's seeds",
+        "data --seed 3 --out data-order-3",
+        "where the reordered data folder goes; its test databases are links",
+    )
+    sub.add_argument("data", metavar="DATA", help="a finished data folder")
+    sub.add_argument("--seed", type=SEED, required=True, help="another seed, another order")
 
     sub = add(
         "run",

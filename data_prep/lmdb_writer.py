@@ -41,7 +41,7 @@ KINDS = ("image", "label")
 MAX_DROPPED = 0.01  # share of a list; more is a mistake in the folder, not bad luck
 MEAN = "mean.binaryproto"  # lies in the image database's folder, with
 CRCS = "crc32"  # the CRC-32 of each image record, 4 bytes each, little endian
-_JOB = "job.json"  # lies in each database folder: what it was made from
+JOB = "job.json"  # lies in each database folder: what it was made from
 MAP_SIZE = 1 << 40  # costs address space only; Caffe's own is as large
 # A transaction's pages wait in memory: few enough to stay in the caches, enough to make
 # commits cheap.
@@ -135,7 +135,7 @@ def _take_up(places: dict[str, Path], progress: Progress) -> Progress:
     if progress.load():
         if progress.finished:
             return progress
-        with _Writer(places["image"]) as image, _Writer(places["label"]) as label:
+        with Writer(places["image"]) as image, Writer(places["label"]) as label:
             counts = {writer.cut(progress.next) for writer in (image, label)}
         if counts == {progress.report.written}:
             progress.report.resumed_at = progress.next
@@ -155,7 +155,7 @@ def _write(
     say: Callable[[str], None],
 ) -> None:
     report = progress.report
-    with _Writer(places["image"]) as images, _Writer(places["label"]) as labels:
+    with Writer(places["image"]) as images, Writer(places["label"]) as labels:
         for record in source:
             progress.next = record.index + 1
             if record.wrong and (record.image is None or drop_damaged):
@@ -191,12 +191,12 @@ def _describe(places: dict[str, Path], job: dict[str, Any], progress: Progress) 
     """Put what is known about the databases into their folders."""
     progress.summarise()
     for place in places.values():
-        write_json(place / _JOB, {"job": job, "report": progress.report.facts()})
+        write_json(place / JOB, {"job": job, "report": progress.report.facts()})
     write(places["image"] / MEAN, progress.mean.blob(progress.report.written))
     write(places["image"] / CRCS, progress.crcs.tobytes())
 
 
-class _Writer:
+class Writer:
     """Appends to one database, many records a transaction."""
 
     def __init__(self, place: Path) -> None:
@@ -237,7 +237,7 @@ class _Writer:
             self._behind.tell()
         self._begin()
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -280,7 +280,7 @@ def made_from(database: Path) -> dict[str, Any] | None:
     if not database.exists():
         return None
     try:
-        return json.loads(read_text(database / _JOB))
+        return json.loads(read_text(database / JOB))
     except (UserError, json.JSONDecodeError):
         raise UserError(
             f"{database} was not made by data_prep and is left alone; move it away first"

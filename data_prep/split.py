@@ -63,13 +63,13 @@ def split(
     parts: tuple[list[Entry], list[Entry]] = ([], [])
     for anp, label in labels.items():
         free = [path for path in wanted[anp] if path not in sides]
-        free.sort(key=lambda path: _rank(seed, "split", path))
+        free.sort(key=lambda path: rank(seed, "split", path))
         cut = max(0, quotas[anp][TRAIN])
         sides.update(dict.fromkeys(free[:cut], TRAIN))
         for path in wanted[anp]:
             parts[sides.get(path, TEST)].append(Entry(path, label))
     for entries in parts:
-        entries.sort(key=lambda entry: _rank(seed, "order", entry.path))
+        entries.sort(key=lambda entry: rank(seed, "order", entry.path))
     return parts
 
 
@@ -88,7 +88,7 @@ def _place(
         if len(group) < 2:
             continue
         needs = Counter(anps[path] for path in group)
-        draw = int.from_bytes(_rank(seed, "side", group[0])[0][:4], "big")
+        draw = int.from_bytes(rank(seed, "side", group[0])[0][:4], "big")
         first = TRAIN if Fraction(draw, 1 << 32) < fraction else TEST
         fits = [s for s in (first, 1 - first) if all(quotas[a][s] >= n for a, n in needs.items())]
         side = fits[0] if fits else TRAIN  # too many of them: training, whatever the quota
@@ -98,5 +98,6 @@ def _place(
     return sides
 
 
-def _rank(seed: int, purpose: str, path: str) -> tuple[bytes, str]:
+def rank(seed: int, purpose: str, path: str) -> tuple[bytes, str]:
+    """A sorting key that shuffles paths by `seed`, otherwise for each `purpose`."""
     return hashlib.sha256(f"{seed}/{purpose}/{path}".encode()).digest(), path

@@ -228,6 +228,15 @@ def write_databases(arguments: argparse.Namespace) -> tuple[dict, str]:
     return summary, "\n".join([*lines, names])
 
 
+def reorder_training(arguments: argparse.Namespace) -> tuple[dict, str]:
+    """`reorder`: the same databases, the training images in another order."""
+    from data_prep.reorder import reorder
+
+    folder = DataFolder(arguments.out)
+    order = reorder(DataFolder(arguments.data), folder, arguments.seed)
+    return order, f"{folder.root}: the training images of {order['of']} in order {order['seed']}"
+
+
 def read_back(arguments: argparse.Namespace) -> tuple[dict, str]:
     """`verify`: every record held against lists, classes and manifest."""
     from data_prep.sheet import write_sheet

@@ -1,0 +1,119 @@
+"""The same data with its training images in another order.
+
+Caffe's Data layer reads a database from its first record to its last, each
+epoch anew, so the order of training images is the database's. A study whose seeds
+are to vary it as well needs a database a seed. The records are the same; only
+their keys, which name the list's line, and so their order are others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from array import array
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from basics.cli import UserError
+from basics.files import sha256, write, write_json
+from data_prep.classes import Classes
+from data_prep.folder import DataFolder
+from data_prep.lists import read_list, write_list
+from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from
+from data_prep.records import key
+from data_prep.split import rank
+
+
+def reorder(source: DataFolder, target: DataFolder, seed: int) -> dict[str, Any]:
+    """Make `target` the data of `source`, its training images in the order of `seed`.
+
+    A path's place follows from the seed and the path alone, through a hash. The test
+    databases are links to `source`'s. What is there already and whole is left as it is.
+
+    Returns:
+        the manifest's entry `order`: the seed, the folder, and the hash of its training list.
+
+    Raises:
+        UserError: `source` has no finished databases, or `target` holds other data.
+    """
+    made = source.read_manifest()
+    if "lmdb" not in made:
+        raise UserError(
+            f"{source.root} has no finished LMDBs: run `python -m data_prep lmdb` first"
+        )
+    if source.root.resolve() == target.root.resolve():
+        raise UserError(f"{target.root}: give the data in another order a folder of its own")
+    order = {
+        "seed": seed,
+        "of": str(source.root.resolve()),
+        "list": sha256(source.list("train")),
+        "records": made["lmdb"]["train"]["records"],
+    }
+    with target.lock():
+        there = target.read_manifest()
+        if there and there.get("order") != order:
+            raise UserError(f"{target.root} holds other data: choose another folder")
+        if "lmdb" in there:
+            return order
+        # The mark first: a folder that a kill left half made is known, and made again.
+        write_json(target.manifest, {"format": 1, "order": order})
+        classes = Classes.read(source.classes)
+        classes.write(target.classes)
+        for path, same in ((target.list("test"), source.list("test")), (target.mean, source.mean)):
+            write(path, same.read_bytes())
+        for kind in KINDS:
+            link = target.lmdb("test", kind)
+            link.unlink(missing_ok=True)
+            link.symlink_to(source.lmdb("test", kind).resolve())
+        report = _reorder_train(source, target, classes, seed)
+        made["split"]["lists"]["train"]["sha256"] = sha256(target.list("train"))
+        made["lmdb"]["train"] = report
+        write_json(target.manifest, {**made, "order": order})
+    return order
+
+
+def _reorder_train(
+    source: DataFolder, target: DataFolder, classes: Classes, seed: int
+) -> dict[str, Any]:
+    entries = read_list(source.list("train"), classes)
+    turned = sorted(range(len(entries)), key=lambda i: rank(seed, "order", entries[i].path))
+    write_list(target.list("train"), [entries[i] for i in turned])
+    old_crcs = array("I", (source.lmdb("train", "image") / CRCS).read_bytes())
+    crcs = array("I")
+    for kind in KINDS:
+        old, new = source.lmdb("train", kind), target.lmdb("train", kind)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        places = _places(old)
+        with lmdb.open(os.fspath(old), readonly=True, lock=False) as database:
+            with database.begin() as records, Writer(new) as writer:
+                for line, i in enumerate(turned):
+                    name = key(i, entries[i].path)
+                    if name not in places:  # an image that could not be read
+                        continue
+                    writer.put(key(line, entries[i].path), records.get(name))
+                    if kind == "image":
+                        crcs.append(old_crcs[places[name]])
+                    if writer.full:
+                        writer.commit()
+                writer.commit(last=True)
+    described = made_from(source.lmdb("train", "image"))
+    report = {**described["report"], "records": hashlib.sha256(crcs.tobytes()).hexdigest()}
+    for kind in KINDS:
+        described = made_from(source.lmdb("train", kind))
+        job = {**described["job"], "list": sha256(target.list("train")), "order": seed}
+        write_json(target.lmdb("train", kind) / JOB, {"job": job, "report": report})
+    image = target.lmdb("train", "image")
+    write(image / CRCS, crcs.tobytes())
+    shutil.copy(source.lmdb("train", "image") / MEAN, image / MEAN)
+    return report
+
+
+def _places(database: Path) -> dict[bytes, int]:
+    """Each record's key and its place."""
+    with lmdb.open(os.fspath(database), readonly=True, lock=False) as opened:
+        with opened.begin() as records, records.cursor() as cursor:
+            return {bytes(name): i for i, name in enumerate(cursor.iternext(values=False))}
