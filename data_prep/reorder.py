@@ -8,10 +8,12 @@ their keys, which name the list's line, and so their order are others.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +90,17 @@ def _reorder_train(
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         places = _places(old)
-        with lmdb.open(os.fspath(old), readonly=True, lock=False) as database:
-            with database.begin() as records, Writer(new) as writer:
-                for line, i in enumerate(turned):
-                    name = key(i, entries[i].path)
-                    if name not in places:  # an image that could not be read
-                        continue
-                    writer.put(key(line, entries[i].path), records.get(name))
-                    if kind == "image":
-                        crcs.append(old_crcs[places[name]])
-                    if writer.full:
-                        writer.commit()
-                writer.commit(last=True)
+        with _reading(old) as records, Writer(new) as writer:
+            for line, i in enumerate(turned):
+                name = key(i, entries[i].path)
+                if name not in places:  # an image that could not be read
+                    continue
+                writer.put(key(line, entries[i].path), records.get(name))
+                if kind == "image":
+                    crcs.append(old_crcs[places[name]])
+                if writer.full:
+                    writer.commit()
+            writer.commit(last=True)
     described = made_from(source.lmdb("train", "image"))
     report = {**described["report"], "records": hashlib.sha256(crcs.tobytes()).hexdigest()}
     for kind in KINDS:
@@ -114,6 +115,12 @@ def _reorder_train(
 
 def _places(database: Path) -> dict[bytes, int]:
     """Each record's key and its place."""
-    with lmdb.open(os.fspath(database), readonly=True, lock=False) as opened:
-        with opened.begin() as records, records.cursor() as cursor:
-            return {bytes(name): i for i, name in enumerate(cursor.iternext(values=False))}
+    with _reading(database) as records, records.cursor() as cursor:
+        return {bytes(name): i for i, name in enumerate(cursor.iternext(values=False))}
+
+
+@contextlib.contextmanager
+def _reading(database: Path) -> Iterator[lmdb.Transaction]:
+    opened = lmdb.open(os.fspath(database), readonly=True, lock=False)
+    with opened, opened.begin() as records:
+        yield records
