@@ -8,6 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from basics.cli import printable
+
 EVERY = 15  # seconds between the lines of a log; work that takes less leaves none
 
 
@@ -20,8 +22,8 @@ def bar(items: Iterable | None = None, what: str = "", total: int | None = None,
 
 
 def say(line: str) -> None:
-    """A line on stderr, above the bar if there is one."""
-    tqdm.write(line, file=sys.stderr)
+    """A line on stderr, above the bar if there is one; names in it as a terminal may show them."""
+    tqdm.write(printable(line), file=sys.stderr)
 
 
 class _Lines:

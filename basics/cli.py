@@ -55,10 +55,11 @@ def printable(text: object) -> str:
     File names are bytes that anybody chose: `\\x1b[2J` in one would clear the screen, and one
     that is not UTF-8 cannot be printed at all. Line ends and tabs stay.
     """
-    return "".join(c if c in "\n\t" or _shows(c) else _escaped(c) for c in str(text))
+    return "".join(c if c in "\n\t" or shows(c) else _escaped(c) for c in str(text))
 
 
-def _shows(c: str) -> bool:
+def shows(c: str) -> bool:
+    """Whether a terminal shows this character, and only that."""
     # Cc: controls; Cf: among them those that turn the direction of writing; Cs: surrogates
     return unicodedata.category(c) not in ("Cc", "Cf", "Cs")
 

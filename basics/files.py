@@ -7,15 +7,18 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Union
 
-from basics.cli import UserError
+from basics.cli import UserError, shows
 
 PathLike = Union[str, "os.PathLike[str]"]
 Buffer = Union[bytes, bytearray, memoryview]
+
+MOST_TEXT = 1 << 30  # bytes; the largest list of ours has some 25 million
 
 
 def write(path: PathLike, content: str | bytes | Iterable[Buffer]) -> Path:
@@ -40,10 +43,14 @@ def write(path: PathLike, content: str | bytes | Iterable[Buffer]) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: PathLike) -> Iterator[BinaryIO]:
+def replacing(path: PathLike, sync: bool = True) -> Iterator[BinaryIO]:
     """A file to write that takes `path`'s place, whole, when the block ends without an error.
 
     What is no regular file, as /dev/stdout or a pipe, cannot be replaced: it is written to.
+
+    Args:
+        sync: bring it to the disk before it takes its place. Without, a crash of the whole
+            machine may lose it, the death of a process not: for what can be made again.
 
     Raises:
         OSError: the place cannot be written; nothing is left there then.
@@ -60,27 +67,40 @@ def replacing(path: PathLike) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def _is_written_through(path: Path) -> bool:
     """Whether `path` is a device, a pipe, or a name for an open file (/dev/stdout, /dev/fd/3)."""
-    if os.path.realpath(path.parent).startswith(("/dev", "/proc")):
+    # /dev/fd leads into /proc; /dev/shm is a disk in memory, with files as on any other
+    parent = os.path.realpath(path.parent)
+    if parent == "/dev" or parent.startswith("/proc/"):
         return True
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def write_json(path: PathLike, value: Any) -> Path:
-    """`write` of `value` as indented JSON with a final newline."""
-    return write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """`write` of `value` as indented JSON with a final newline.
+
+    Letters of any language stand there as they are; what a terminal cannot show, as in file
+    names that are not UTF-8 or hold escapes, is escaped as JSON does, and read back the same.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return write(path, re.sub(r"[^\n -~]", _json_escaped, text))
+
+
+def _json_escaped(found: re.Match[str]) -> str:
+    return found[0] if shows(found[0]) else json.dumps(found[0])[1:-1]
 
 
 def sync_folder(folder: PathLike) -> None:
@@ -93,17 +113,25 @@ def sync_folder(folder: PathLike) -> None:
 
 
 def read_text(path: PathLike) -> str:
-    """The file's text.
+    """The file's text, line ends as `\\n`.
 
     Raises:
-        UserError: it is not there, not readable, or not UTF-8.
+        UserError: it is not there, not readable, not UTF-8, or more than any list has (1 GiB).
     """
+    data = bytearray()
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                data += piece
+                if len(data) > MOST_TEXT:
+                    raise UserError(f"{path}: over {MOST_TEXT >> 20:,} MiB, more than a text has")
+        text = data.decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path}: {reason}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_json(path: PathLike) -> Any:

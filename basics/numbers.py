@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from basics.cli import UserError
@@ -90,7 +92,7 @@ def at_least(low: int, what: str = "an integer", most: int = MOST) -> Number:
 COUNT = at_least(1)  # of things there must be one of: epochs, batches, images
 NATURAL = at_least(0)  # where none is a choice
 SEED = at_least(0, "a seed")
-PIXELS = at_least(1, "pixels a side", most=16_384)
+PIXELS = at_least(1, "pixels a side", most=4_096)
 THREADS = at_least(1, "a number of threads", most=1_024)
 PORT = at_least(1, "a port", most=65_535)
 SECONDS = Number("seconds", float, 0, 86_400, open_low=True)
@@ -100,6 +102,22 @@ FACTOR = Number("a number", float, 0)  # a multiplier or weight that may be noth
 SHARE = Number("a share", float, 0, 1)
 FRACTION = Number("a fraction", float, 0, 1, open_low=True, open_high=True)
 FINITE = Number("a finite number", float, -math.inf)
+
+
+def exact_fraction(text: str) -> Fraction:
+    """The argparse type of `0.8` or `4/5`, above 0 and below 1, exactly.
+
+    Raises:
+        argparse.ArgumentTypeError: no such fraction.
+    """
+    # No exponents: 1e-999999999 is a number of a billion digits.
+    if re.fullmatch(r"\d?\.\d{1,18}|\d{1,9}/0*[1-9]\d{0,8}", text, re.ASCII):
+        fraction = Fraction(text)
+        if 0 < fraction < 1:
+            return fraction
+    raise argparse.ArgumentTypeError(
+        f"expected a fraction above 0 and below 1, such as 0.8 or 4/5, not {text!r}"
+    )
 
 
 def several(one: Number, exactly: tuple[int, ...] = ()) -> Callable[[str], tuple]:

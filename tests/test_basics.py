@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
 
-from basics import files, numbers
+from basics import bars, files, numbers
 from basics.cli import Parser, UserError, printable
 
 PRINTS = "from basics.cli import run; run(lambda _: print('x' * 20), 'prog')"
@@ -117,3 +119,62 @@ def test_an_empty_value_is_no_value(capsys):
         with pytest.raises(SystemExit):
             p.parse_args(wrong)
         assert "its value is empty" in capsys.readouterr().err
+
+
+def test_a_file_in_a_memory_disk_is_replaced_whole():
+    """/dev/shm is no device."""
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("SKIPPED FOR LACK OF /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = files.write(os.path.join(folder, "a"), "old")
+        before = path.stat().st_ino
+        with pytest.raises(RuntimeError), files.replacing(path) as file:
+            file.write(b"half")
+            raise RuntimeError
+        assert path.read_text() == "old"
+        files.write(path, "new")
+        assert path.stat().st_ino != before
+
+
+def test_json_holds_any_name_and_shows_no_escapes(tmp_path):
+    names = [
+        os.fsdecode(b"caf\xe9"),
+        "\x1b[2J\x7f\x9b",
+        "\u202egpj.exe",
+        "\U000e0001",
+        "größe 東京",
+    ]
+    path = files.write_json(tmp_path / "names.json", names)
+    assert json.loads(path.read_bytes()) == names
+    text = path.read_text(encoding="utf-8")
+    assert "größe 東京" in text
+    assert printable(text) == text
+
+
+def test_text_without_an_end_is_refused(monkeypatch):
+    monkeypatch.setattr(files, "MOST_TEXT", 1 << 22)
+    with pytest.raises(UserError, match="/dev/zero: over 4 MiB"):
+        files.read_text("/dev/zero")
+
+
+def test_text_is_read_with_any_line_ends(tmp_path):
+    (tmp_path / "a").write_bytes("ü\r\nb\rc\n".encode())
+    assert files.read_text(tmp_path / "a") == "ü\nb\nc\n"
+    (tmp_path / "a").write_bytes(b"ab\xff")
+    with pytest.raises(UserError, match=r"not UTF-8 text \(byte 2\)"):
+        files.read_text(tmp_path / "a")
+    with pytest.raises(UserError, match="cannot read"):
+        files.read_text("nul\0")
+
+
+def test_exact_fractions():
+    assert numbers.exact_fraction("0.29") * 100 == 29
+    assert numbers.exact_fraction("4/5") == numbers.exact_fraction(".8")
+    for text in ("1", "0", "1.2", "-0.5", "x", "1/0", "0/1", "nan", "80", "1e-999999999", "٠.٥"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a fraction above 0"):
+            numbers.exact_fraction(text)
+
+
+def test_lines_beside_a_bar_show_no_escapes(capsys):
+    bars.say("left out \x1b[2J" + os.fsdecode(b"caf\xe9"))
+    assert capsys.readouterr().err == "left out \\x1b[2Jcaf\\xe9\n"
