@@ -9,17 +9,14 @@ The cache folder (`$XDG_CACHE_HOME` or ~/.cache, then xresnet/caffe) holds
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from basics import bars
+from basics import bars, cache
 from basics.cli import UserError
 from realcaffe import lock, mirrors, tools, unpack, wrappers
 from realcaffe.fetch import Fetcher
@@ -41,14 +38,6 @@ class Place:
         return self.cache / f"prefix-{lock.read().digest[:12]}"
 
 
-def cache_folder() -> Path:
-    """Our folder in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The standard says that a relative path there is to be ignored.
-    root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-    return root / "xresnet" / "caffe"
-
-
 def place(bin_folder: Path | None) -> Place:
     """Where to install to.
 
@@ -61,12 +50,12 @@ def place(bin_folder: Path | None) -> Place:
             "this Python is in no venv, so there is no place for the commands: make one"
             " (python3 -m venv .venv && . .venv/bin/activate), or name a folder with --bin"
         )
-    cache = cache_folder()
-    if set(":;$") & set(str(cache)):  # a library path is a list, and knows $ORIGIN
+    folder = cache.folder("caffe")
+    if set(":;$") & set(str(folder)):  # a library path is a list, and knows $ORIGIN
         raise UserError(
-            f"the cache folder {cache} must have no ':', ';' or '$': set XDG_CACHE_HOME"
+            f"the cache folder {folder} must have no ':', ';' or '$': set XDG_CACHE_HOME"
         )
-    return Place(cache, Path(bin_folder).absolute())
+    return Place(folder, Path(bin_folder).absolute())
 
 
 def install(where: Place, mirror: str | None = None) -> bool:
@@ -83,7 +72,7 @@ def install(where: Place, mirror: str | None = None) -> bool:
             f" {platform.machine()}: put a Caffe of your own on PATH, or use the Docker image"
         )
     try:
-        with _alone(where.cache):
+        with cache.alone(where.cache, _wait):
             if not where.prefix.exists():
                 _make_prefix(where, mirror)
         for tool in wrappers.PROGRAMS:
@@ -123,7 +112,7 @@ def remove(where: Place, keep_packages: bool = False) -> list[Path]:
     gone = _remove_wrappers(where)
     if where.cache.exists():
         try:
-            with _alone(where.cache):
+            with cache.alone(where.cache, _wait):
                 folders = list(where.cache.glob("prefix-*"))
                 if not keep_packages:
                     folders += [where.packages] * where.packages.exists()
@@ -161,24 +150,15 @@ def _make_prefix(where: Place, mirror: str | None) -> None:
     new.rename(where.prefix)
 
 
-@contextlib.contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """Hold the cache folder against other installers; the lock ends with the process."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say("another installation is at work; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _content(path: Path) -> str | None:
     try:
         return path.read_text()
     except OSError:
         return None
+
+
+def _wait() -> None:
+    _say("another installation is at work; waiting for it")
 
 
 def _say(message: str) -> None:

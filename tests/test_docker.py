@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from basics import cache
 from realcaffe import train_log
-from realcaffe.install import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,7 +25,7 @@ SCRIPTS = sorted([*DOCKER.glob("*.sh"), ROOT / "bench" / "gpu_caffe.sh"])
 @pytest.fixture(scope="session")
 def caffe_source(tmp_path_factory) -> Path:
     """Debian's source package of Caffe, fetched once into the user's cache."""
-    folder = cache_folder() / "source"
+    folder = cache.folder("caffe") / "source"
     command = [sys.executable, DOCKER / "fetch.py", folder]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from basics import cache
 from basics.cli import UserError
 from realcaffe import fetch, install, lock, mirrors, tools, wrappers
 from realcaffe.__main__ import main
@@ -291,5 +292,5 @@ def test_who_asks_for_a_gpu_gets_an_explanation(
 def test_the_cache_folder_follows_the_standard(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert install.cache_folder() == tmp_path / ".cache" / "xresnet" / "caffe"
+    assert cache.folder("caffe") == tmp_path / ".cache" / "xresnet" / "caffe"
     assert lock.read().snapshot == SNAPSHOT

@@ -215,7 +215,11 @@ def test_what_cannot_be_used_is_named(layer, blobs, message, resnet, tmp_path):
         ("init xs_resnet50 --task adj --from R --out w", "leave out --task"),
         ("init xs_resnet50 --from R --from R --out w", "all tasks already have a file"),
         ("init xs_resnet50 --from R --out w --wdith 4", "unrecognized arguments: --wdith"),
-        ("init xs_resnet50 --from R --out w --bn-epsilon 0", "--bn-epsilon must be above zero"),
+        (
+            "init xs_resnet50 --from R --out w --bn-epsilon 0",
+            "expected a number above 0",
+        ),
+        ("init xs_resnet50 --from R --out w --bn-epsilon 1e-3", "is for files of Keras's"),
         ("init xs_resnet50 --branch-init no --from R --out w", "invalid choice: 'no'"),
         ("init vggnet16 --task adj --from R --out w", "nothing in .* has the name of a layer"),
         ("show nowhere", "cannot read nowhere"),

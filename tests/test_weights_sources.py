@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basics.cli import UserError
-from netgen.weights import keras, pth, published, source
+from netgen.weights import keras, pth, published, source, tfjs
 from netgen.weights.command import main
 from tests import weights_files as files
 from tests.weights_files import SMALL
@@ -157,7 +158,7 @@ def test_biases_and_epsilon_go_into_the_statistics(old, given, epsilon):
     units = files.units(biases=True)
     units[1, 0, ""]["var"] *= 1e-6  # so that a wrong epsilon would show
     layers, ignored = published.keras(files.keras_layers(units, old), given, "f")
-    assert ignored == ["fc1000" if old else "predictions"]
+    assert ignored == []
     u = units[1, 0, ""]
     mean, var, factor = layers["bn_conv1"].blobs
     np.testing.assert_allclose(mean, u["mean"] - u["bias"], atol=1e-7)
@@ -167,6 +168,100 @@ def test_biases_and_epsilon_go_into_the_statistics(old, given, epsilon):
     np.testing.assert_allclose(weight, u["weight"], rtol=1e-6)
     assert not bias.any()
     assert len(layers["res2a_branch2a"].blobs) == 1
+
+
+def test_he_s_statistics_are_known_whatever_holds_them(monkeypatch):
+    layers = files.keras_layers(files.units(biases=True), old=True)
+    known = published._statistics(_units(layers))
+    monkeypatch.setattr(published, "HES_STATISTICS", known)
+
+    def variance(layers, epsilon=None, described=1e-3):
+        return published.keras(layers, epsilon, "f", described)[0]["bn2a_branch1"].blobs[1]
+
+    as_it_is = layers["bn2a_branch1"][3]
+    np.testing.assert_array_equal(variance(layers), as_it_is)
+    np.testing.assert_allclose(variance(layers, 1e-3), as_it_is + 1e-3 - 1e-5, rtol=1e-6)
+    layers["bn5c_branch2c"][3][0] += 1e-4  # trained on: its framework's epsilon counts now
+    np.testing.assert_allclose(variance(layers), as_it_is + 1e-3 - 1e-5, rtol=1e-6)
+
+
+def _units(layers):
+    units = published.Units()
+    for name, values in layers.items():
+        key, is_norm, _ = published._keras_part(name)
+        if key is not None and is_norm:
+            units.found[key] |= {"mean": values[2], "var": values[3]}
+    return units
+
+
+# ---- .tgz -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keras_layers():
+    return files.keras_layers(files.units(biases=True), old=True)
+
+
+def test_a_package_of_npm_s_is_what_keras_s_h5_is(keras_layers, tmp_path):
+    h5 = source.load(str(files.write_h5(tmp_path / "k.h5", keras_layers)))
+    tgz = source.load(str(files.write_tgz(tmp_path / "k.tgz", keras_layers)))
+    assert list(tgz.layers) == list(h5.layers)
+    assert (tgz.mean, tgz.demands, tgz.ignored) == (h5.mean, h5.demands, h5.ignored)
+    for name, layer in h5.layers.items():
+        for blob, same in zip(layer.blobs, tgz.layers[name].blobs):
+            np.testing.assert_array_equal(blob, same)
+    weight = tgz.layers["fc1000"].blobs[0]
+    np.testing.assert_array_equal(weight, keras_layers["fc1000"][0].T)
+    described = source.load(str(files.write_tgz(tmp_path / "k.tgz", keras_layers, epsilon=0.5)))
+    var = keras_layers["bn_conv1"][3]
+    np.testing.assert_allclose(described.layers["bn_conv1"].blobs[1], var + 0.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dtype": "float16"}, "bn2a_branch1/gamma is no unquantised float32"),
+        ({"quantization": {"dtype": "uint8"}}, "is no unquantised float32"),
+        ({"shape": [-1]}, "none of a TensorFlow.js layers model"),
+        ({"shape": [1]}, r"its shards hold [\d,]+ bytes, not"),
+        ({"shape": ["x"]}, "none of a TensorFlow.js layers model"),
+        ({"shape": [2**40]}, "none of a TensorFlow.js layers model"),
+        ({"name": "bn2a_branch1/delta"}, "none of a TensorFlow.js layers model"),
+        ({"name": 7}, "none of a TensorFlow.js layers model"),
+    ],
+)
+def test_a_bad_model_json_gets_one_clear_line(keras_layers, tmp_path, changed, message):
+    path = files.write_tgz(tmp_path / "k.tgz", keras_layers, **changed)
+    with pytest.raises(UserError, match=message) as caught:
+        source.load(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_tgz_gets_one_clear_line(keras_layers, tmp_path, monkeypatch):
+    whole = files.write_tgz(tmp_path / "k.tgz", keras_layers).read_bytes()
+    broken = bytearray(whole)
+    broken[len(whole) // 2] ^= 0xFF
+    no_model = files.tgz(tmp_path / "n.tgz", {"a/b.txt": b"x"}).read_bytes()
+    no_shard = files.tgz(
+        tmp_path / "m.tgz",
+        {"model.json": b'{"weightsManifest": [{"paths": ["a.bin"], "weights": []}]}'},
+    ).read_bytes()
+    for data, message in [
+        (whole[: len(whole) // 2], "f is cut short or damaged"),
+        (bytes(broken), "f is cut short or damaged"),
+        (whole[:5], "f is cut short or damaged"),
+        (gzip.compress(b"no tar"), "f is cut short or damaged"),
+        (no_model, "it has 0 files called model.json"),
+        (no_shard, "f is not whole: a.bin is missing"),
+        (files.tgz(tmp_path / "j.tgz", {"model.json": b"["}).read_bytes(), "its model.json is"),
+        (files.tgz(tmp_path / "j.tgz", {"model.json": b"[]"}).read_bytes(), "its model.json is"),
+    ]:
+        with pytest.raises(UserError, match=message) as caught:
+            tfjs.load(data, "f")
+        assert "\n" not in str(caught.value)
+    monkeypatch.setattr(tfjs, "MOST", 1000)
+    with pytest.raises(UserError, match="unpacks to more than"):
+        tfjs.load(whole, "f")
 
 
 def test_bad_h5_files_get_one_clear_line(h5, tmp_path):
@@ -195,7 +290,8 @@ def test_h5py_is_asked_for_by_name(h5, monkeypatch):
 
 def test_torchvisions_conv1_is_bgr_in_units_of_one():
     layers, ignored = published.torchvision(TENSORS, "f")
-    assert ignored == ["fc.weight", "fc.bias"]
+    assert ignored == []
+    np.testing.assert_array_equal(layers["fc1000"].blobs[0], TENSORS["fc.weight"])
     weight, bias = layers["conv1"].blobs
     blue = TENSORS["conv1.weight"][:, 2] / (255 * 0.225)
     np.testing.assert_allclose(weight[:, 0], blue, rtol=1e-6)

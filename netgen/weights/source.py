@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from basics.cli import UserError
-from netgen.weights import caffemodel, keras, pth, published
+from netgen.weights import caffemodel, keras, pth, published, tfjs
 from netgen.weights.caffemodel import Layer
 
 
@@ -27,9 +27,10 @@ class Source:
 
 
 def load(path: str, epsilon: float | None = None) -> Source:
-    """Read a .caffemodel, a torchvision .pth or a Keras .h5: its first bytes say which.
+    """Read a .caffemodel, a torchvision .pth, a Keras .h5, or npm's .tgz of a Keras net: its
+    first bytes say which.
 
-    `epsilon` is that of a Keras file's BatchNorms, where its names do not tell.
+    `epsilon` is that of a Keras file's BatchNorms, in place of what the file tells.
 
     Raises:
         UserError: not readable, none of these, or damaged.
@@ -40,10 +41,9 @@ def load(path: str, epsilon: float | None = None) -> Source:
         mean = tuple(round(255 * m, 3) for m in reversed(published.TORCH_MEAN))
         demands = {"stride_in": "3x3", "pool1": "padded"}
         return Source(path, "torchvision", layers, ignored, demands, mean)
-    if data.startswith(b"\x89HDF\r\n"):
-        file = keras.load(data, path)
-        epsilon = file.epsilon if epsilon is None else epsilon
-        layers, ignored = published.keras(file.layers, epsilon, path)
+    if data.startswith((b"\x89HDF\r\n", b"\x1f\x8b")):
+        file = (keras if data.startswith(b"\x89HDF") else tfjs).load(data, path)
+        layers, ignored = published.keras(file.layers, epsilon, path, file.epsilon)
         mean = (103.939, 116.779, 123.68)
         return Source(path, "Keras", layers, ignored, {"stride_in": "1x1"}, mean, KERAS_POOL)
     if foreign := caffemodel.kind_of_file(data):

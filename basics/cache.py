@@ -1,0 +1,34 @@
+"""Our folders in the user's cache: what was fetched once serves every project here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def folder(part: str) -> Path:
+    """Where `part` of this project keeps what it fetched: `~/.cache/xresnet/PART`, or under
+    $XDG_CACHE_HOME."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The standard says that a relative path there is to be ignored.
+    root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    return root / "xresnet" / part
+
+
+@contextlib.contextmanager
+def alone(place: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold a folder against others who want it alone, made if need be; ends with the process.
+
+    `waiting` is called where another holds it already.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

