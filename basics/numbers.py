@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,14 @@ from typing import Any
 from basics.cli import UserError
 
 MOST = 2**31 - 1  # Caffe's int32 fields hold no more
+
+
+def _as_float32(value: float) -> float:
+    """What Caffe's float fields make of `value`; what is too large for them is infinite."""
+    try:
+        return struct.unpack("f", struct.pack("f", value))[0]
+    except (OverflowError, struct.error):
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Number:
         kind: int or float.
         low: the smallest value; with `open_low` it is itself excluded.
         high: the largest value; with `open_high` it is itself excluded.
+        word: what may stand in a number's place, as "mean".
     """
 
     what: str
@@ -36,13 +46,16 @@ class Number:
     high: float = math.inf
     open_low: bool = False
     open_high: bool = False
+    word: str | None = None
 
     def __call__(self, text: str) -> Any:
-        """The number that `text` spells.
+        """The number that `text` spells, or the word.
 
         Raises:
             argparse.ArgumentTypeError: no such number, or out of range; says which are.
         """
+        if text == self.word:
+            return text
         try:
             value = self.kind(text)
         except ValueError:
@@ -52,13 +65,19 @@ class Number:
         return value
 
     def holds(self, value: Any) -> bool:
-        """Whether `value` is such a number: NaN and infinities never are."""
+        """Whether `value` is such a number, a real one as Caffe's floats hold it.
+
+        NaN and what is infinite there never are.
+        """
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
-        if self.kind is int and not isinstance(value, int):
-            return False
-        if isinstance(value, float) and not math.isfinite(value):
-            return False
+        if self.kind is int:
+            if not isinstance(value, int):
+                return False
+        else:
+            value = _as_float32(value)
+            if not math.isfinite(value):
+                return False
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
         return above and below
@@ -69,7 +88,7 @@ class Number:
         Raises:
             UserError: it is not such a number.
         """
-        if not self.holds(value):
+        if not self.holds(value) and (self.word is None or value != self.word):
             raise UserError(f"{where}: expected {self}, not {value!r}")
         return value
 
@@ -81,7 +100,8 @@ class Number:
         if math.isfinite(self.high) and self.high != MOST:
             bound = f"{self.high:g}" if self.kind is float else f"{self.high:,}"
             high = f"{'below' if self.open_high else 'to'} {bound}"
-        return " ".join(filter(None, [self.what, low, high]))
+        word = f"or {self.word}" if self.word else ""
+        return " ".join(filter(None, [self.what, low, high, word]))
 
 
 def at_least(low: int, what: str = "an integer", most: int = MOST) -> Number:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Callable
 
 from basics.cli import UserError, near_miss
 from netgen import classics, neighbours, resnet
 from netgen.net import Net
-from netgen.options import Options
+from netgen.options import OPTIONS, Family, Options, SolverOptions, flag
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Entry:
     """A net that can be asked for by name.
 
     `short` names its files, prototxt/<short>.prototxt; a single-task net's
-    carry the task behind it. `defaults` are the options that a published model
+    carry the task behind it. `takes` are the families of options that shape it,
+    besides those of every net. `defaults` are the options that a published model
     fixes otherwise than the paper's nets; the command line overrides them.
     """
 
@@ -25,24 +26,60 @@ class Entry:
     short: str
     what: str
     build: Callable[[Options], Net]
-    single_task: bool = False
+    takes: tuple[Family, ...] = ()
     defaults: dict[str, Any] = field(default_factory=dict, compare=False)
     trained: bool = True  # False: there is a deploy net only
 
+    @property
+    def single_task(self) -> bool:
+        """Whether it does the one task that is chosen."""
+        return Family.ONE_TASK in self.takes
+
+    @property
+    def families(self) -> set[Family]:
+        """Of the options that it takes."""
+        every = {Family.ALL, Family.FORM, *self.takes}
+        return every | {Family.SOLVER} if self.trained else every
+
     def options(self, **chosen: Any) -> Options:
-        """The paper's options, the entry's own instead, and `chosen` instead of both."""
-        return replace(
-            Options(), **{**self.defaults, **{k: v for k, v in chosen.items() if v is not None}}
-        )
+        """The paper's options, the entry's own instead, and `chosen` instead of both.
+
+        `chosen` are fields of `Options` and `SolverOptions`; what is None is not chosen.
+
+        Raises:
+            UserError: one that does not apply to this net, two that exclude each other, or one
+                out of its range.
+        """
+        given = {name: value for name, value in chosen.items() if value is not None}
+        for name in given:
+            family = OPTIONS[name].metadata["family"]
+            if family not in self.families:
+                nets = ", ".join(e.name for e in CATALOG.values() if family in e.families)
+                raise UserError(f"{flag(name)} does not apply to {self.name}; it is for {nets}")
+        for one, other in EXCLUSIVE:
+            if one in given and other in given:
+                raise UserError(f"{flag(one)} and {flag(other)} exclude each other: give one")
+        of_solver = {one.name for one in fields(SolverOptions)}
+        solver = {name: given.pop(name) for name in of_solver & given.keys()}
+        return replace(Options(), **{**self.defaults, **given, "solver": SolverOptions(**solver)})
 
     def files(self, options: Options) -> str:
         """The stem of the net's file names: `xs`, `resnet50_noun`."""
         return f"{self.short}_{options.task}" if self.single_task else self.short
 
 
-def joined(name: str, short: str, prefix: str, joint: resnet.Joint, what: str) -> Entry:
-    """A cross-residual ResNet-50 whose tasks `joint` joins."""
-    return Entry(name, short, what, partial(resnet.x_resnet, prefix, joint))
+# Of these the first would go unread beside the second.
+EXCLUSIVE = (("depth", "blocks"), ("mean", "mean_file"), ("cross_std", "cross_start"))
+
+
+def joined(
+    name: str, short: str, prefix: str, joint: resnet.Joint, what: str, *more: Family
+) -> Entry:
+    """A cross-residual ResNet-50 whose tasks `joint` joins; it takes the families `more`, too."""
+    families = (Family.TRUNK, Family.BRANCH, *more)
+    if joint is not resnet.zero:
+        families = (*families, Family.JOINED)
+    return Entry(name, short, what, partial(resnet.x_resnet, prefix, joint), families)
 
 
 # What BVLC's published models subtract: blue, green and red of ImageNet's mean image.
@@ -56,14 +93,14 @@ CATALOG = {
             "resnet50",
             "single-task ResNet-50 (Figure 4, right): --task noun|adj|anp",
             partial(resnet.resnet, "resnet50"),
-            single_task=True,
+            (Family.TRUNK, Family.ONE_TASK),
         ),
         Entry(
             "caffenet",
             "caffenet",
             "single-task CaffeNet (Table 2): --task noun|adj|anp",
             classics.caffenet,
-            single_task=True,
+            (Family.ONE_TASK,),
             defaults={"input_size": 227, "mean": BVLC_MEAN},
         ),
         Entry(
@@ -71,7 +108,7 @@ CATALOG = {
             "inception_v1",
             "single-task GoogLeNet, auxiliary heads in training: --task noun|adj|anp",
             classics.inception_v1,
-            single_task=True,
+            (Family.ONE_TASK,),
             defaults={"input_size": 224, "mean": BVLC_MEAN},
         ),
         Entry(
@@ -79,7 +116,7 @@ CATALOG = {
             "vggnet16",
             "single-task 16-layer VGG net: --task noun|adj|anp",
             classics.vggnet16,
-            single_task=True,
+            (Family.ONE_TASK,),
             defaults={"input_size": 224, "mean": (103.939, 116.779, 123.68)},
         ),
         Entry(
@@ -104,6 +141,8 @@ CATALOG = {
             "XS",
             resnet.scale,
             "cross-residuals scaled by channel (Figure 4, centre)",
+            Family.LEARNED,
+            Family.SCALED,
         ),
         joined(
             "xself_resnet50",
@@ -111,6 +150,8 @@ CATALOG = {
             "XSelf",
             resnet.own_scale,
             "a control: each task's own shortcut scaled by channel, nothing crosses",
+            Family.LEARNED,
+            Family.SCALED,
         ),
         joined(
             "xp_resnet50",
@@ -118,19 +159,29 @@ CATALOG = {
             "XP",
             resnet.projection,
             "cross-residuals by 1x1 projection (5.2.3)",
+            Family.LEARNED,
         ),
-        joined("xg_resnet50", "xg", "XG", resnet.gated, "cross-residuals through carry gates (3)"),
+        joined(
+            "xg_resnet50",
+            "xg",
+            "XG",
+            resnet.gated,
+            "cross-residuals through carry gates (3)",
+            Family.LEARNED,
+        ),
         Entry(
             "cross_stitch_resnet50",
             "cross_stitch",
             "a tower a task, cross-stitch units after each stage",
             neighbours.cross_stitch_resnet,
+            (Family.TRUNK, Family.STITCH),
         ),
         Entry(
             "cross_stitch_caffenet",
             "cross_stitch_caffenet",
             "a CaffeNet a task, cross-stitch units after poolings, fc6 and fc7",
             neighbours.cross_stitch_caffenet,
+            (Family.STITCH,),
             defaults={"input_size": 227, "mean": BVLC_MEAN},
         ),
         Entry(
@@ -138,6 +189,7 @@ CATALOG = {
             "rock",
             "ROCK: auxiliary tasks feed the primary one (--primary)",
             neighbours.rock_resnet,
+            (Family.TRUNK, Family.PRIMARY),
         ),
     ]
 }

@@ -204,28 +204,13 @@ def auxiliary_head(net: Net, x: str, name: str, task: Task, options: Options) ->
 # ---- What all of them are made of -----------------------------------------------
 
 
-# The options that shape other nets.
-SHAPES = [
-    *("depth", "blocks", "width", "branch_after", "branch_norm", "cross_blocks", "cross_std"),
-    *("cross_start", "cross_lr", "cross_decay"),
-    *("shortcut_factor", "freeze_towers", "stride_in", "pool1", "bn_fraction"),
-    *("stitch", "stitch_init", "stitch_lr", "primary"),
-]
-
-
 def begin(name: str, title: str, smallest: int, options: Options) -> tuple[Net, str, Task]:
     """The net so far: its images and its task's labels.
 
     Raises:
-        UserError: no such task, an input below `smallest`, or an option that
-            shapes ResNets, for these models' shapes are given.
+        UserError: no such task, or an input below `smallest`.
     """
     task = options.chosen_task(name)
-    usual = Options()
-    for option in SHAPES:
-        if getattr(options, option) != getattr(usual, option):
-            flag = f"--{option.replace('_', '-')}"
-            raise UserError(f"{name} has its published shape: {flag} is for other nets")
     if options.input_size < smallest:
         raise UserError(
             f"--input-size {options.input_size} is too small: {name} needs at least {smallest}"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import fields, replace
-from typing import Any, Callable
+from typing import Any
 
 from basics import cli
-from basics.numbers import FACTOR, FINITE
+from basics.numbers import Number, several
 from netgen import draw, report, solver
 from netgen.catalog import CATALOG, Entry, find
-from netgen.options import Options, SolverOptions, parse_tasks
+from netgen.options import OPTIONS, Options, flag, parse_tasks
 
 EXAMPLES = """\
 examples:
@@ -24,7 +23,7 @@ examples:
   python -m netgen xs_resnet50 --draw xs.svg                 a picture, as Figure 4's
   python -m netgen diff x0_resnet50 xs_resnet50              what differs, by layer
   python -m netgen xs_resnet50 --tasks style:25,artist:600   other tasks, other data
-  python -m netgen x0_resnet50 --branch-after res4f --cross-blocks 0
+  python -m netgen xs_resnet50 --branch-after res4f --cross-blocks 2
 """
 
 
@@ -51,120 +50,75 @@ def parser() -> cli.Parser:
     shape.add_argument(
         "--tasks", type=parse_tasks, metavar="NAME:K,...", help="default: adj:117,anp:553,noun:167"
     )
-    shape.add_argument("--task", metavar="NAME", help="the task of a single-task net")
-    shape.add_argument("--depth", type=int, metavar="N", help="50 (default), 101 or 152")
-    shape.add_argument(
-        "--blocks",
-        type=_numbers(int),
-        metavar="A,B,C,D",
-        help="blocks in res2 to res5, instead",
-    )
-    shape.add_argument("--width", type=int, metavar="C", help=f"channels of conv1: {d.width}")
-    shape.add_argument("--input-size", type=int, metavar="S", help=f"{d.input_size}; caffenet: 227")
-    shape.add_argument(
-        "--branch-after", metavar="BLOCK", help=f"the branching block, or none: {d.branch_after}"
-    )
-    shape.add_argument(
-        "--cross-blocks", type=int, metavar="N", help="cross-residual blocks: all after the branch"
-    )
-    shape.add_argument(
-        "--branch-norm",
-        choices=["both", "branch2c", "none"],
-        help="whose BatchNorm moves behind the branching block's addition: both summands'",
-    )
-    shape.add_argument(
-        "--cross-std", type=float, metavar="STD", help="of the cross weights' start: msra, 0.0442"
-    )
-    shape.add_argument(
-        "--cross-start", type=FINITE, metavar="A", help="all cross weights' start, instead"
-    )
-    shape.add_argument(
-        "--cross-lr", type=FACTOR, metavar="M", help=f"lr_mult of the cross weights: {d.cross_lr:g}"
-    )
-    shape.add_argument(
-        "--cross-decay",
-        type=FACTOR,
-        metavar="M",
-        help=f"decay_mult of the cross weights: {d.cross_decay:g}",
-    )
-    shape.add_argument(
-        "--shortcut-factor",
-        type=_factor,
-        metavar="F",
-        help="of all shortcuts in equation 2's sum: 1; or mean, one by the number of tasks",
-    )
-    shape.add_argument(
-        "--freeze-towers", action="store_true", default=None, help="only cross weights learn"
-    )
-    shape.add_argument(
-        "--stride-in",
-        choices=["1x1", "3x3"],
-        help="the convolution that strides: 1x1 (published), 3x3 (torchvision)",
-    )
-    shape.add_argument(
-        "--pool1",
-        choices=["published", "padded"],
-        help="a ResNet's first windows: from 0, rounded up; or from -1, rounded down, as "
-        "torchvision and Keras pool",
-    )
-    shape.add_argument(
-        "--bn-fraction",
-        type=float,
-        metavar="F",
-        help=f"BatchNorm's moving average: {d.bn_fraction}",
-    )
-    shape.add_argument(
-        "--head-lr", type=float, metavar="M", help=f"lr_mult of the classifiers: {d.head_lr:g}"
-    )
+    _add(shape, "task", "NAME", "the task of a single-task net")
+    _add(shape, "depth", "N", "50 (default), 101 or 152")
+    _add(shape, "blocks", "A,B,C,D", "blocks in res2 to res5, instead")
+    _add(shape, "width", "C", f"channels of conv1: {d.width}")
+    _add(shape, "input_size", "S", f"{d.input_size}; caffenet: 227")
+    _add(shape, "branch_after", "BLOCK", f"the branching block, or none: {d.branch_after}")
+    _add(shape, "cross_blocks", "N", "cross-residual blocks: all after the branch")
+    what = "whose BatchNorm moves behind the branching block's addition: both summands'"
+    _add(shape, "branch_norm", None, what)
+    _add(shape, "cross_std", "STD", "of the cross weights' start: msra, 0.0442")
+    _add(shape, "cross_start", "A", "all cross weights' start, instead")
+    _add(shape, "cross_lr", "M", f"lr_mult of the cross weights: {d.cross_lr:g}")
+    _add(shape, "cross_decay", "M", f"decay_mult of the cross weights: {d.cross_decay:g}")
+    what = "of all shortcuts in equation 2's sum: 1; or mean, one by the number of tasks"
+    _add(shape, "shortcut_factor", "F", what)
+    _add(shape, "freeze_towers", None, "only cross weights learn")
+    what = "the convolution that strides: 1x1 (published), 3x3 (torchvision)"
+    _add(shape, "stride_in", None, what)
+    what = "a ResNet's first windows: from 0, rounded up; or from -1, rounded down, as "
+    _add(shape, "pool1", None, f"{what}torchvision and Keras pool")
+    _add(shape, "bn_fraction", "F", f"BatchNorm's moving average: {d.bn_fraction}")
+    _add(shape, "head_lr", "M", f"lr_mult of the classifiers: {d.head_lr:g}")
 
     near = p.add_argument_group("neighbours: cross-stitch and ROCK")
-    near.add_argument(
-        "--stitch", choices=["channel", "layer"], help=f"an alpha for each: {d.stitch}"
-    )
-    near.add_argument(
-        "--stitch-init",
-        type=_numbers(float),
-        metavar="S[,D]",
-        help="alpha's start: 0.9, summing to 1",
-    )
-    near.add_argument(
-        "--stitch-lr", type=float, metavar="M", help=f"lr_mult of alpha: {d.stitch_lr:g}"
-    )
-    near.add_argument("--primary", metavar="TASK", help=f"ROCK's primary task: {d.primary}")
+    _add(near, "stitch", None, f"an alpha for each: {d.stitch}")
+    _add(near, "stitch_init", "S[,D]", "alpha's start: 0.9, summing to 1")
+    _add(near, "stitch_lr", "M", f"lr_mult of alpha: {d.stitch_lr:g}")
+    _add(near, "primary", "TASK", f"ROCK's primary task: {d.primary}")
 
     data = p.add_argument_group("data")
-    data.add_argument("--data", metavar="DIR", help=f"folder of the LMDBs: {d.data}")
-    data.add_argument("--batch", type=int, metavar="N", help=f"training batch: {d.batch}")
-    data.add_argument(
-        "--test-batch", type=int, metavar="N", help="the largest that divides the test images"
-    )
-    data.add_argument("--train-images", type=int, metavar="N", help=f"{d.train_images}")
-    data.add_argument("--test-images", type=int, metavar="N", help=f"{d.test_images}")
-    data.add_argument(
-        "--mean", type=_numbers(float), metavar="B,G,R", help=",".join(f"{m:g}" for m in d.mean)
-    )
-    data.add_argument(
-        "--crop",
-        action="store_true",
-        default=None,
-        help="the images in the LMDBs are larger than the input: cut it out of them",
-    )
-    data.add_argument("--mean-file", metavar="FILE", help="a .binaryproto instead")
+    _add(data, "data", "DIR", f"folder of the LMDBs: {d.data}")
+    _add(data, "batch", "N", f"training batch: {d.batch}")
+    _add(data, "test_batch", "N", "the largest that divides the test images")
+    _add(data, "train_images", "N", f"{d.train_images}")
+    _add(data, "test_images", "N", f"{d.test_images}")
+    _add(data, "mean", "B,G,R", ",".join(f"{m:g}" for m in d.mean))
+    what = "the images in the LMDBs are larger than the input: cut it out of them"
+    _add(data, "crop", None, what)
+    _add(data, "mean_file", "FILE", "a .binaryproto instead")
 
     s = d.solver
     sgd = p.add_argument_group("the solver")
-    sgd.add_argument("--lr", type=float, help=f"base_lr: {s.lr:g}")
-    sgd.add_argument("--momentum", type=float, metavar="M", help=f"{s.momentum:g}")
-    sgd.add_argument("--weight-decay", type=float, metavar="D", help=f"{s.weight_decay:g}")
-    sgd.add_argument("--max-iter", type=int, metavar="N", help=f"{solver.EPOCHS} epochs")
-    sgd.add_argument("--test-interval", type=int, metavar="N", help="one epoch; 0: never")
-    sgd.add_argument("--snapshot", type=int, metavar="N", help="one epoch")
-    sgd.add_argument("--display", type=int, metavar="N", help=f"{s.display}")
-    sgd.add_argument("--seed", type=int, metavar="N", help="random_seed: none")
-    sgd.add_argument("--cpu", action="store_true", default=None, help="solver_mode CPU, not GPU")
-    sgd.add_argument("--net", dest="solver_net", metavar="FILE", help="prototxt/<name>.prototxt")
-    sgd.add_argument("--snapshot-prefix", metavar="PATH", help="snapshots/<name>")
+    _add(sgd, "lr", "LR", f"base_lr: {s.lr:g}")
+    _add(sgd, "momentum", "M", f"{s.momentum:g}")
+    _add(sgd, "weight_decay", "D", f"{s.weight_decay:g}")
+    _add(sgd, "max_iter", "N", f"{solver.EPOCHS} epochs")
+    _add(sgd, "test_interval", "N", "one epoch; 0: never")
+    _add(sgd, "snapshot", "N", "one epoch")
+    _add(sgd, "display", "N", f"{s.display}")
+    _add(sgd, "seed", "N", "random_seed: none")
+    _add(sgd, "cpu", None, "solver_mode CPU, not GPU")
+    _add(sgd, "net", "FILE", "prototxt/<name>.prototxt", dest="solver_net")
+    _add(sgd, "snapshot_prefix", "PATH", "snapshots/<name>")
     return p
+
+
+def _add(group: Any, name: str, metavar: str | None, what: str, **more: Any) -> None:
+    """The argument of field `name`, which takes what the field says there is."""
+    one = OPTIONS[name]
+    known = one.metadata["one_of"]
+    if isinstance(known, Number):
+        more["type"] = several(known) if str(one.type).startswith("tuple") else known
+    elif known:
+        more["choices"] = known
+    elif one.default is False:
+        more["action"] = "store_true"
+    if metavar:
+        more["metavar"] = metavar
+    group.add_argument(flag(name), default=None, help=what, **more)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -188,10 +142,6 @@ def generate(argv: list[str]) -> str:
         p.error("--json goes with --params or --list")
     entry = find(args.net)
     options = options_of(args, entry)
-    if args.task and not entry.single_task:
-        one = entry.defaults.get("task")
-        what = f"{one} only" if one else "all tasks at once"
-        raise cli.UserError(f"{entry.name} does {what}: leave out --task")
     if args.params:
         return (report.as_json if args.json else report.as_table)(entry, options)
     if args.draw:
@@ -207,14 +157,8 @@ def generate(argv: list[str]) -> str:
 
 def options_of(args: Any, entry: Entry) -> Options:
     """The paper's options, `entry`'s own instead, and what the user chose instead of both."""
-    chosen = {name: value for name, value in vars(args).items() if value is not None}
-    chosen["net"] = chosen.pop("solver_net", None)
-    solver_options = {f.name: chosen[f.name] for f in fields(SolverOptions) if f.name in chosen}
-    net_options = {
-        f.name: chosen[f.name] for f in fields(Options) if f.name in chosen and f.name != "solver"
-    }
-    net_options["solver"] = replace(SolverOptions(), **solver_options)
-    return entry.options(**net_options)
+    chosen = {**vars(args), "net": args.solver_net}
+    return entry.options(**{name: chosen[name] for name in OPTIONS})
 
 
 def listing(as_json: bool) -> str:
@@ -223,15 +167,3 @@ def listing(as_json: bool) -> str:
         return json.dumps({e.name: e.what for e in CATALOG.values()}, indent=2) + "\n"
     width = max(map(len, CATALOG))
     return "".join(f"{e.name:{width}}  {e.what}\n" for e in CATALOG.values())
-
-
-def _factor(text: str) -> float | str:
-    return text if text == "mean" else FINITE(text)
-
-
-def _numbers(kind: type) -> Callable[[str], tuple]:
-    def parse(text: str) -> tuple:
-        return tuple(kind(part) for part in text.split(","))
-
-    parse.__name__ = f"comma-separated {kind.__name__}"  # what argparse calls it in errors
-    return parse

@@ -50,7 +50,7 @@ def page() -> str:
     for entry in CATALOG.values():
         reports = [_report(argv) for argv in commands(entry)]
         command = " ".join(["python -m netgen", *commands(entry)[0]])
-        options = entry.options(task=reports[0]["task"])
+        options = entry.options(task=reports[0]["task"] if entry.single_task else None)
         memory = f"{training_memory(entry, options) / 2**30:.1f}" if entry.trained else "–"
         papers = [report["paper_millions"] for report in reports]
         rows.append(

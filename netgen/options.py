@@ -2,13 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import argparse
+import re
+from dataclasses import dataclass, field, fields, replace
+from enum import Enum, auto
+from typing import Any
 
 from basics.cli import UserError, near_miss
+from basics.numbers import (
+    COUNT,
+    FACTOR,
+    FINITE,
+    FRACTION,
+    NATURAL,
+    PIXELS,
+    POSITIVE,
+    RATE,
+    SEED,
+    Number,
+    at_least,
+)
 
 # Section 5.1: 80/20 of 384,258 images, floor(0.8 n) per ANP to train.
 TRAIN_IMAGES = 307_185
 TEST_IMAGES = 77_073
+
+CLASSES = at_least(1, "classes", most=1_000_000)  # more would not fit Caffe's blobs
+BLOCKS = at_least(1, "residual blocks a stage", most=1_000)
+WIDTH = at_least(1, "channels", most=4_096)
+BATCH = at_least(1, "a batch", most=65_536)
+MEAN = Number("a mean of pixels", float, 0, 255)
+SHORTCUTS = replace(FACTOR, word="mean")
+MOMENTUM = Number("a momentum", float, 0, 1, open_high=True)
+
+
+class Family(Enum):
+    """Options that belong together. A net takes all of a family, or none of them."""
+
+    ALL = auto()  # tasks, classifiers, data: every net
+    ONE_TASK = auto()  # which task a single-task net does
+    TRUNK = auto()  # the shape of a ResNet
+    BRANCH = auto()  # where and how a multitask ResNet branches
+    JOINED = auto()  # which blocks cross-residuals join
+    LEARNED = auto()  # how what joins two tasks learns
+    SCALED = auto()  # how channelwise cross weights start
+    STITCH = auto()  # cross-stitch units
+    PRIMARY = auto()  # ROCK's task
+    SOLVER = auto()  # every net that is trained
+    FORM = auto()  # what is written: nothing that a net could refuse
+
+
+def option(default: Any, family: Family, *, one_of: Any = None) -> Any:
+    """A field of `Options` or `SolverOptions`.
+
+    `one_of` says which values there are: a `Number`, which each of several holds to, or the
+    words themselves.
+    """
+    return field(default=default, metadata={"family": family, "one_of": one_of})
+
+
+def flag(name: str) -> str:
+    """`--cross-blocks` of `cross_blocks`."""
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
@@ -18,59 +73,95 @@ class Task:
     name: str
     classes: int
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_]+", self.name):
+            raise UserError(f"--tasks: {self.name!r} is no name of letters, digits and _")
+        CLASSES.check(self.classes, f"--tasks: task {self.name!r}")
+
 
 # Table 1, in the order of the values in a label record.
 TASKS = (Task("adj", 117), Task("anp", 553), Task("noun", 167))
 
 
 @dataclass(frozen=True)
+class SolverOptions:
+    """The solver's own choices (section 5.2); None leaves the default argued in docs."""
+
+    lr: float = option(0.001, Family.SOLVER, one_of=RATE)
+    momentum: float = option(0.9, Family.SOLVER, one_of=MOMENTUM)
+    weight_decay: float = option(0.0001, Family.SOLVER, one_of=FACTOR)
+    max_iter: int | None = option(None, Family.SOLVER, one_of=COUNT)  # None: 20 epochs
+    # None: one epoch; 0: never
+    test_interval: int | None = option(None, Family.SOLVER, one_of=NATURAL)
+    snapshot: int | None = option(None, Family.SOLVER, one_of=COUNT)  # None: one epoch
+    display: int = option(20, Family.SOLVER, one_of=COUNT)
+    seed: int | None = option(None, Family.SOLVER, one_of=SEED)
+    cpu: bool = option(False, Family.SOLVER)
+    net: str | None = option(None, Family.SOLVER)  # None: prototxt/<short name>.prototxt
+    snapshot_prefix: str | None = option(None, Family.SOLVER)  # None: snapshots/<short name>
+
+    def __post_init__(self) -> None:
+        _hold(self)
+
+
+@dataclass(frozen=True)
 class Options:
     """Every choice that a net function reads; see `python -m netgen --help`."""
 
-    tasks: tuple[Task, ...] = TASKS
-    task: str | None = None  # of a single-task net
+    tasks: tuple[Task, ...] = option(TASKS, Family.ALL)
+    task: str | None = option(None, Family.ONE_TASK)
 
-    depth: int = 50
-    blocks: tuple[int, ...] | None = None  # residual blocks a stage, instead of a depth
-    width: int = 64  # channels of conv1; every other width is a multiple of it
-    branch_after: str = "res5a"
-    branch_norm: str = "both"
-    cross_blocks: int | None = None  # None: every block after the branch
-    cross_std: float | None = None  # None: msra with variance_norm AVERAGE
-    cross_start: float | None = None  # all cross weights' start, instead of a random one
-    cross_lr: float = 1.0  # lr_mult of the cross weights
-    cross_decay: float = 1.0  # decay_mult of the cross weights
-    shortcut_factor: float | str = 1.0  # of all shortcuts in equation 2's sum; mean: 1/tasks
-    freeze_towers: bool = False  # only what joins two tasks learns
-    stride_in: str = "1x1"
-    pool1: str = "published"  # or padded, as torchvision and Keras pool
-    stitch: str = "channel"  # an alpha a channel, or one a layer
-    stitch_init: tuple[float, ...] = (0.9,)  # alpha_S and, if given, alpha_D
-    stitch_lr: float = 100.0
-    primary: str = "anp"  # ROCK's
-    bn_fraction: float = 0.999
-    head_lr: float = 10.0
+    depth: int = option(50, Family.TRUNK, one_of=COUNT)
+    # residual blocks a stage, instead of a depth
+    blocks: tuple[int, ...] | None = option(None, Family.TRUNK, one_of=BLOCKS)
+    # channels of conv1; every other width is a multiple of it
+    width: int = option(64, Family.TRUNK, one_of=WIDTH)
+    branch_after: str = option("res5a", Family.BRANCH)
+    branch_norm: str = option("both", Family.BRANCH, one_of=("both", "branch2c", "none"))
+    # None: every block after the branch
+    cross_blocks: int | None = option(None, Family.JOINED, one_of=NATURAL)
+    # None: msra with variance_norm AVERAGE
+    cross_std: float | None = option(None, Family.SCALED, one_of=POSITIVE)
+    # all cross weights' start, instead of a random one
+    cross_start: float | None = option(None, Family.SCALED, one_of=FINITE)
+    cross_lr: float = option(1.0, Family.LEARNED, one_of=FACTOR)  # lr_mult of the cross weights
+    cross_decay: float = option(1.0, Family.LEARNED, one_of=FACTOR)  # decay_mult of them
+    # of all shortcuts in equation 2's sum; mean: 1/tasks
+    shortcut_factor: float | str = option(1.0, Family.BRANCH, one_of=SHORTCUTS)
+    freeze_towers: bool = option(False, Family.LEARNED)  # only what joins two tasks learns
+    stride_in: str = option("1x1", Family.TRUNK, one_of=("1x1", "3x3"))
+    # or padded, as torchvision and Keras pool
+    pool1: str = option("published", Family.TRUNK, one_of=("published", "padded"))
+    # an alpha a channel, or one a layer
+    stitch: str = option("channel", Family.STITCH, one_of=("channel", "layer"))
+    # alpha_S and, if given, alpha_D
+    stitch_init: tuple[float, ...] = option((0.9,), Family.STITCH, one_of=FINITE)
+    stitch_lr: float = option(100.0, Family.STITCH, one_of=FACTOR)
+    primary: str = option("anp", Family.PRIMARY)
+    bn_fraction: float = option(0.999, Family.TRUNK, one_of=FRACTION)
+    head_lr: float = option(10.0, Family.ALL, one_of=FACTOR)
 
-    input_size: int = 224
-    batch: int = 24
-    test_batch: int | None = None  # None: the largest up to `batch` that divides test_images
-    train_images: int = TRAIN_IMAGES
-    test_images: int = TEST_IMAGES
-    data: str = "data/vso"
-    mean: tuple[float, ...] = (103.939, 116.779, 123.68)
-    mean_file: str | None = None
-    crop: bool = False  # the databases hold larger images than `input_size`
-    deploy: bool = False
+    input_size: int = option(224, Family.ALL, one_of=PIXELS)
+    batch: int = option(24, Family.ALL, one_of=BATCH)
+    # None: the largest up to `batch` that divides test_images
+    test_batch: int | None = option(None, Family.ALL, one_of=BATCH)
+    train_images: int = option(TRAIN_IMAGES, Family.ALL, one_of=COUNT)
+    test_images: int = option(TEST_IMAGES, Family.ALL, one_of=COUNT)
+    data: str = option("data/vso", Family.ALL)
+    mean: tuple[float, ...] = option((103.939, 116.779, 123.68), Family.ALL, one_of=MEAN)
+    mean_file: str | None = option(None, Family.ALL)
+    # the databases hold larger images than `input_size`
+    crop: bool = option(False, Family.ALL)
+    deploy: bool = option(False, Family.FORM)
 
-    solver: SolverOptions = field(default_factory=lambda: SolverOptions())
+    solver: SolverOptions = field(
+        default_factory=SolverOptions, metadata={"family": Family.SOLVER, "one_of": None}
+    )
 
     def __post_init__(self) -> None:
-        positive = ("depth", "width", "input_size", "batch", "train_images", "test_images")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-        if self.blocks is not None and (len(self.blocks) != 4 or min(self.blocks) < 1):
-            raise UserError("--blocks takes four positive numbers, for res2, res3, res4 and res5")
+        _hold(self)
+        if self.blocks is not None and len(self.blocks) != 4:
+            raise UserError("--blocks takes four numbers, for res2, res3, res4 and res5")
         if not self.tasks:
             raise UserError("--tasks: a net needs at least one task")
         if self.test_batch is not None and self.test_images % self.test_batch:
@@ -79,12 +170,8 @@ class Options:
                 "images: Caffe would test some of them twice; "
                 f"{divisor(self.test_images, self.test_batch)} does"
             )
-        if self.cross_std is not None and self.cross_start is not None:
-            raise UserError("--cross-std and --cross-start each say how cross weights start: one")
         if len(self.stitch_init) not in (1, 2):
             raise UserError("--stitch-init takes alpha_S, or alpha_S,alpha_D")
-        if not 0 < self.bn_fraction < 1:
-            raise UserError("--bn-fraction must lie between 0 and 1")
         if len(self.mean) not in (1, 3):
             raise UserError("--mean takes one value or three (blue, green, red)")
 
@@ -111,21 +198,43 @@ class Options:
         return batch, self.test_images // batch
 
 
-@dataclass(frozen=True)
-class SolverOptions:
-    """The solver's own choices (section 5.2); None leaves the default argued in docs."""
+# Every choice by name, the solver's among them.
+OPTIONS = {
+    one.name: one
+    for kind in (Options, SolverOptions)
+    for one in fields(kind)
+    if one.name != "solver"
+}
 
-    lr: float = 0.001
-    momentum: float = 0.9
-    weight_decay: float = 0.0001
-    max_iter: int | None = None  # None: 20 epochs
-    test_interval: int | None = None  # None: one epoch; 0: never
-    snapshot: int | None = None  # None: one epoch
-    display: int = 20
-    seed: int | None = None
-    cpu: bool = False
-    net: str | None = None  # None: prototxt/<short name>.prototxt
-    snapshot_prefix: str | None = None  # None: snapshots/<short name>
+
+def _hold(options: Options | SolverOptions) -> None:
+    """Hold each value to what its field says there is.
+
+    Raises:
+        UserError: a number out of range, an unknown word, or a text that no file can hold.
+    """
+    for one in fields(options):
+        value, known = getattr(options, one.name), one.metadata["one_of"]
+        for item in value if isinstance(value, tuple) else [value]:
+            if item is None:
+                continue
+            if isinstance(known, Number):
+                known.check(item, flag(one.name))
+            elif known and item not in known:
+                raise UserError(
+                    f"{flag(one.name)}: unknown {item!r}{near_miss(str(item), known)}; there are "
+                    f"{', '.join(known)}"
+                )
+            elif isinstance(item, str) and not _is_writable(item):
+                raise UserError(f"{flag(one.name)}: {item!r} is no name that a prototxt can hold")
+
+
+def _is_writable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8, as Python holds them
+        return False
+    return bool(name) and "\0" not in name
 
 
 def parse_tasks(text: str) -> tuple[Task, ...]:
@@ -134,16 +243,17 @@ def parse_tasks(text: str) -> tuple[Task, ...]:
     Raises:
         UserError: an entry without a name or a positive number of classes, or a name twice.
     """
-    tasks = []
+    tasks: list[Task] = []
     for entry in text.split(","):
-        name, _, classes = entry.strip().partition(":")
-        if not name or not all(c.isalnum() or c == "_" for c in name):
+        name, colon, classes = entry.strip().partition(":")
+        if not name or not colon:
             raise UserError(f"--tasks: {entry!r} is not name:classes, as in adj:117")
-        if not classes.isdigit() or int(classes) < 1:
-            raise UserError(f"--tasks: task {name!r} needs at least one class, not {classes!r}")
-        if name in (task.name for task in tasks):
+        try:
+            tasks.append(Task(name, CLASSES(classes)))
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"--tasks: task {name!r}: {error}") from None
+        if name in (task.name for task in tasks[:-1]):
             raise UserError(f"--tasks: task {name!r} stands there twice")
-        tasks.append(Task(name, int(classes)))
     return tuple(tasks)
 
 

@@ -16,16 +16,17 @@ point each task appends its own (res5b_branch2a_noun).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Callable, Optional
 
 from basics.cli import UserError, near_miss
 from netgen.layers import convolution, freeze, head, images, labels, learn, norm, relu, total
 from netgen.net import Net
-from netgen.options import Options
+from netgen.options import Family, Options, flag
 
 # Residual blocks in res2, res3, res4 and res5.
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+LETTERS = 26  # res2a to res2z
 STRIDES = 32  # conv1, pool1, res3a, res4a and res5a halve the map, one after another
 
 
@@ -77,6 +78,7 @@ def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
         crosses = options.cross_blocks is None or i < options.cross_blocks
         xs = cross_residual_block(net, xs, block, joint if crosses else zero, options)
     heads(net, xs, options)
+    _demand_joints(net, options)
     if (options.cross_lr, options.cross_decay) != (1, 1):
         learn(net, lambda layer: CROSS in layer.name, options.cross_lr, options.cross_decay)
     if options.freeze_towers:
@@ -90,6 +92,16 @@ def heads(net: Net, xs: dict[str, str], options: Options) -> None:
         net.group(task.name)
         pooled = average(net, xs[task.name], f"pool5_{task.name}", options)
         head(net, pooled, task, options)
+
+
+def _demand_joints(net: Net, options: Options) -> None:
+    """Hold options of learned joints to a net that has some: more than one task and one block."""
+    if any(CROSS in layer.name for _, group in net.groups for layer in group):
+        return
+    for one in fields(Options):
+        of_joints = one.metadata["family"] in (Family.LEARNED, Family.SCALED)
+        if of_joints and getattr(options, one.name) != one.default:
+            raise UserError(f"{flag(one.name)} is for what joins two tasks: nothing does so here")
 
 
 # ---- What joins two tasks: Ws(j) x(j), section 5.2.2 ------------------------
@@ -308,6 +320,8 @@ def blocks(options: Options) -> list[Block]:
     found = []
     for stage, count in enumerate(stages, start=2):
         width = options.width << (stage - 2)
+        if count > LETTERS and not _is_numbered(stage, options):
+            raise UserError(f"--blocks: res{stage} has letters for {LETTERS} blocks, not {count}")
         for i in range(count):
             stride = 2 if i == 0 and stage > 2 else 1
             found.append(Block(f"{stage}{_letter(stage, i, options)}", width, stride, i == 0))
@@ -331,9 +345,11 @@ def split_at_branch(options: Options) -> tuple[list[Block], Block | None, list[B
             f"{near_miss(options.branch_after, names)}; this net has {names[0]} to {names[-1]}, "
             "or none for whole towers"
         )
+    if options.branch_after == "none" and options.branch_norm != "both":
+        raise UserError("--branch-norm: whole towers (--branch-after none) have no branching block")
     i = -1 if options.branch_after == "none" else names.index(options.branch_after)
     left = len(every) - i - 1
-    if options.cross_blocks is not None and not 0 <= options.cross_blocks <= left:
+    if options.cross_blocks is not None and options.cross_blocks > left:
         raise UserError(
             f"--cross-blocks {options.cross_blocks}: after {options.branch_after} there are {left}"
         )
@@ -361,6 +377,10 @@ def deep(options: Options) -> bool:
 
 def _letter(stage: int, i: int, options: Options) -> str:
     # a, b, c, ... in ResNet-50; a, b1, b2, ... in res3 and res4 of 101 and 152.
-    if deep(options) and stage in (3, 4) and i > 0:
+    if _is_numbered(stage, options) and i > 0:
         return f"b{i}"
     return chr(ord("a") + i)
+
+
+def _is_numbered(stage: int, options: Options) -> bool:
+    return deep(options) and stage in (3, 4)

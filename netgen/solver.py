@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from basics.numbers import COUNT
 from caffeproto import SolverParameter, text
 from netgen.net import comment
 from netgen.options import Options
@@ -24,7 +25,7 @@ def solver(short: str, options: Options) -> Any:
         lr_policy="fixed",
         momentum=s.momentum,
         weight_decay=s.weight_decay,
-        max_iter=EPOCHS * epoch if s.max_iter is None else s.max_iter,
+        max_iter=COUNT.check(EPOCHS * epoch, "--max-iter") if s.max_iter is None else s.max_iter,
         display=s.display,
         average_loss=s.display,
         snapshot=epoch if s.snapshot is None else s.snapshot,

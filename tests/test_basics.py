@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -38,11 +39,27 @@ def test_numbers_know_their_range(number, good, bad):
             number(text)
 
 
+def test_real_numbers_are_those_that_caffe_can_hold():
+    assert not numbers.RATE.holds(1e-46)  # 0 in its floats
+    assert not numbers.FRACTION.holds(1 - 1e-9)  # 1
+    assert not numbers.FINITE.holds(1e39)
+    assert not numbers.FINITE.holds(10**400)
+    assert numbers.FINITE.holds(-3e38)
+
+
 def test_values_from_files_are_held_to_the_same_range():
     assert numbers.RATE.check(0.01, "grid.json, lr") == 0.01
     for value in (float("nan"), True, "0.1", None, [1], -1):
         with pytest.raises(UserError, match="lr: expected a learning rate above 0"):
             numbers.RATE.check(value, "grid.json, lr")
+
+
+def test_a_word_may_stand_in_a_numbers_place():
+    number = dataclasses.replace(numbers.FACTOR, word="mean")
+    assert [number("mean"), number("0.5")] == ["mean", 0.5]
+    assert number.check("mean", "--factor") == "mean"
+    with pytest.raises(UserError, match="--factor: expected a number from 0 or mean, not 'median'"):
+        number.check("median", "--factor")
 
 
 def test_several_numbers():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basics.cli import UserError
+from basics.numbers import Number
 from caffeproto import TEST, TRAIN, NetParameter, SolverParameter, text
 from netgen import paper
 from netgen.catalog import CATALOG
@@ -18,7 +21,7 @@ from netgen.command import generate
 from netgen.committed import COMMANDS
 from netgen.measure import measure, takes_part
 from netgen.net import Net
-from netgen.options import divisor
+from netgen.options import OPTIONS, divisor, flag
 
 # REFERENCE arithmetic, checked in real Caffe by test_netgen_caffe.py.
 EXACT = {
@@ -246,30 +249,99 @@ def test_divisor_divides_and_fits(number, limit):
         ("xs_resnet", "unknown net 'xs_resnet' .did you mean 'xs_resnet50'"),
         ("resnet50", "choose it with --task adj.anp.noun"),
         ("resnet50 --task nuon", "unknown task 'nuon' .did you mean 'noun'"),
-        ("xs_resnet50 --task adj", "does all tasks at once"),
-        ("xs_resnet50 --tasks a:0", "at least one class"),
+        (
+            "xs_resnet50 --task adj",
+            "--task does not apply to xs_resnet50; it is for resnet50, caffe",
+        ),
+        (
+            "resnet50 --task noun --cross-blocks 99",
+            "--cross-blocks does not .* it is for xi_resnet",
+        ),
+        ("cross_stitch_resnet50 --freeze-towers", "--freeze-towers does not apply"),
+        ("xs_resnet50 --stitch layer", "it is for cross_stitch_resnet50, cross_stitch_caffenet"),
+        ("cross_stitch_caffenet --depth 152", "--depth does not apply to cross_stitch_caffenet"),
+        ("x0_resnet50 --cross-blocks 1", "--cross-blocks does not apply to x0_resnet50"),
+        (
+            "xi_resnet50 --cross-std 0.1",
+            "--cross-std does not apply .* it is for xs_resnet50, xself_resnet50$",
+        ),
+        ("xs_resnet50 --primary noun", "--primary does not apply .* it is for rock_resnet50$"),
+        ("xs_resnet50 --branch-after none --branch-norm none", "--branch-norm: whole towers"),
+        ("xs_resnet50 --cross-blocks 0 --cross-std 0.1", "--cross-std .* nothing does so here"),
+        ("xs_resnet50 --tasks a:1 --freeze-towers", "--freeze-towers .* nothing does so here"),
+        ("xs_resnet50 --depth 101 --blocks 1,1,1,1", "--depth and --blocks exclude each other"),
+        ("xs_resnet50 --mean 1,2,3 --mean-file m", "--mean and --mean-file exclude"),
+        ("xs_resnet50 --tasks a:0", "classes from 1"),
+        ("xs_resnet50 --tasks a:²", "classes from 1"),
+        ("xs_resnet50 --tasks a²:1", "no name of letters"),
         ("xs_resnet50 --tasks a:1,a:2", "stands there twice"),
-        ("xs_resnet50 --tasks a", "at least one class"),
+        ("xs_resnet50 --tasks a", "not name:classes"),
         ("xs_resnet50 --branch-after res5z", "no block 'res5z' .did you mean"),
         ("xs_resnet50 --cross-blocks 3", "after res5a there are 2"),
         ("xs_resnet50 --input-size 31", "--input-size 31 is too small"),
         ("xs_resnet50 --depth 51", "there are 50, 101, 152"),
-        ("xs_resnet50 --blocks 1,2", "four positive numbers"),
+        ("xs_resnet50 --blocks 1,2", "four numbers"),
+        ("xs_resnet50 --blocks 30,1,1,1", "res2 has letters for 26 blocks, not 30"),
+        ("xs_resnet50 --blocks 7,1,9,30", "res5 has letters for 26 blocks, not 30"),
         ("xs_resnet50 --test-batch 24", "does not divide the 77,073 test images"),
-        ("xs_resnet50 --batch 0", "--batch must be at least 1"),
-        ("xs_resnet50 --bn-fraction 1", "between 0 and 1"),
+        ("xs_resnet50 --data \udcff", "no name that a prototxt can hold"),
         ("xs_resnet50 --mean 1,2", "one value or three"),
     ],
 )
 def test_a_bad_option_gets_one_clear_line(argv, message):
     with pytest.raises(UserError, match=message):
         generate(argv.split())
-    ran = subprocess.run(
-        [sys.executable, "-m", "netgen", *argv.split()], capture_output=True, text=True
-    )
+    assert len(refused(*argv.split())) == 1
+
+
+def refused(*argv):
+    """The lines on stderr of netgen, which fails."""
+    command = [sys.executable, "-m", "netgen", *argv]
+    ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode != 0
     assert ran.stdout == ""
-    assert len(ran.stderr.splitlines()) == 1
+    return ran.stderr.splitlines()
+
+
+# Every option that is a number, with a net that takes it.
+NUMBERS = {
+    name: next(
+        e for e in CATALOG.values() if not e.single_task and one.metadata["family"] in e.families
+    )
+    for name, one in OPTIONS.items()
+    if isinstance(one.metadata["one_of"], Number)
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e99", "", "1,nan,1,1", "x"])
+def test_every_number_has_a_range(name, text, capsys):
+    if text == "-1" and name in ("stitch_init", "cross_start"):
+        return
+    with pytest.raises((SystemExit, UserError)) as stopped:
+        generate([NUMBERS[name].name, "--solver", flag(name), text])
+    said = str(stopped.value) if stopped.type is UserError else capsys.readouterr().err
+    assert flag(name) in said
+    assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, "1"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_given_as_a_value_is_held_to_the_same_range(name, value):
+    if value == -1 and name in ("stitch_init", "cross_start"):
+        return
+    one = OPTIONS[name]
+    with pytest.raises(UserError, match=f"^{flag(name)}: expected"):
+        NUMBERS[name].options(**{name: (value,) if "tuple" in str(one.type) else value})
+
+
+@pytest.mark.parametrize("text", ["0", "1000000000"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_the_ends_of_a_range_make_a_net_or_one_clear_line(name, text):
+    argv = [NUMBERS[name].name, flag(name), text]
+    with contextlib.suppress(SystemExit, UserError):
+        assert generate(argv)
+        assert generate([*argv, "--solver"])
 
 
 def test_a_reader_that_closes_the_pipe_gets_no_traceback():

@@ -282,11 +282,14 @@ def test_bad_lists_get_one_clear_line(files, message, tmp_path):
         ("vggnet --task noun", "unknown net 'vggnet' .did you mean 'vggnet16'"),
         ("caffenet --task noun --input-size 38", "--input-size 38 is too small: caffenet"),
         ("inception_v1 --task noun --input-size 46", "inception_v1 needs at least 47"),
-        ("vggnet16 --task noun --depth 101", "published shape: --depth is for other nets"),
-        ("caffenet --task noun --stride-in 3x3", "published shape: --stride-in"),
+        (
+            "vggnet16 --task noun --depth 101",
+            "--depth does not apply to vggnet16; it is for resnet50",
+        ),
+        ("caffenet --task noun --stride-in 3x3", "--stride-in does not apply to caffenet"),
         ("deepsentibank", "not trained: add --deploy"),
         ("deepsentibank --solver", "not trained: add --deploy"),
-        ("deepsentibank --deploy --task anp", "does anp only: leave out --task"),
+        ("deepsentibank --deploy --task anp", "--task does not apply to deepsentibank"),
     ],
 )
 def test_a_bad_option_gets_one_clear_line(argv, message):

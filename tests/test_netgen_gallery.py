@@ -138,7 +138,7 @@ def test_training_memory_is_what_caffe_takes(net, caffe_tools, tmp_path):
         model, solver = tmp_path / f"{batch}.prototxt", tmp_path / f"s{batch}.prototxt"
         argv = [net, *more, "--input-size", str(size), "--batch", str(batch), "--data", str(data)]
         model.write_text(generate(argv))
-        mode = ["--cpu", "--max-iter", "1", "--test-interval", "0", "--snapshot", "0"]
+        mode = ["--cpu", "--max-iter", "1", "--test-interval", "0"]
         paths = ["--net", str(model), "--snapshot-prefix", str(tmp_path / "s")]
         solver.write_text(generate([*argv, "--solver", *mode, *paths]))
         train = [caffe_tools["caffe"], "train", "-solver", solver]

@@ -12,6 +12,7 @@ from caffeproto import TRAIN, NetParameter, text
 from netgen.catalog import CATALOG
 from netgen.command import generate
 from netgen.measure import measure, takes_part
+from netgen.options import Family
 from tests.caffe_nets import assert_opencv_agrees, pycaffe, run
 from tests.test_netgen_caffe import FORWARD
 
@@ -110,12 +111,17 @@ def random_options(seed: int) -> list[str]:
     else:
         stage = draw.randint(2, 5)
         block = f"res{stage}{'abc'[draw.randrange(min(3, int(stages[stage - 2])))]}"
-        argv += ["--branch-after", draw.choice([block, "none"])]
-        argv += ["--branch-norm", draw.choice(["both", "branch2c", "none"])]
+        after = draw.choice([block, "none"])
+        argv += ["--branch-after", after]
+        if after != "none":
+            argv += ["--branch-norm", draw.choice(["both", "branch2c", "none"])]
         argv += ["--shortcut-factor", draw.choice(["1", "0.5", "mean"])]
-        argv += draw.choice([[], ["--cross-lr", "3"], ["--cross-decay", "0"]])
-        argv += draw.choice([[], ["--cross-start", "0.2"]])
-        argv += draw.choice([[], ["--freeze-towers"]])
+        joins = count > 1 and after[3:] != f"5{'abc'[int(stages[3]) - 1]}"
+        if joins and Family.LEARNED in CATALOG[name].families:
+            argv += draw.choice([[], ["--cross-lr", "3"], ["--cross-decay", "0"]])
+            argv += draw.choice([[], ["--freeze-towers"]])
+        if joins and Family.SCALED in CATALOG[name].families:
+            argv += draw.choice([[], ["--cross-start", "0.2"]])
     return argv
 
 

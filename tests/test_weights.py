@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -48,8 +49,13 @@ def equal(a: Layer, b: Layer) -> bool:
 # ---- Which layer starts from which ------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm", ["both", "branch2c", "none"])
-@pytest.mark.parametrize("after", ["res5a", "res5b", "res3a", "res2a", "none"])
+BRANCHES = [
+    *product(["res5a", "res5b", "res3a", "res2a"], ["both", "branch2c", "none"]),
+    ("none", "both"),
+]
+
+
+@pytest.mark.parametrize(("after", "norm"), BRANCHES)
 @pytest.mark.parametrize("net", ["x0_resnet50", "xs_resnet50", "xp_resnet50", "xg_resnet50"])
 def test_every_layer_is_accounted_for(net, after, norm, resnet, tmp_path, capsys):
     argv = [net, *SMALL, "--branch-after", after, "--branch-norm", norm]
@@ -212,7 +218,7 @@ def test_what_cannot_be_used_is_named(layer, blobs, message, resnet, tmp_path):
         ("init xs_resnet --from R --out w", "did you mean 'xs_resnet50'"),
         ("init xs_resnet50 --from nowhere --out w", "cannot read nowhere: No such file"),
         ("init xs_resnet50 --from R --out w --solver", "--solver is for python -m netgen"),
-        ("init xs_resnet50 --task adj --from R --out w", "leave out --task"),
+        ("init xs_resnet50 --task adj --from R --out w", "--task does not apply to xs_resnet50"),
         ("init xs_resnet50 --from R --from R --out w", "all tasks already have a file"),
         ("init xs_resnet50 --from R --out w --wdith 4", "unrecognized arguments: --wdith"),
         (

@@ -181,10 +181,7 @@ def net_of(argv: list[str]) -> tuple[Entry, Options]:
         if getattr(args, flag):
             raise UserError(f"init makes weights: --{flag} is for python -m netgen")
     entry = find(args.net)
-    options = command.options_of(args, entry)
-    if args.task and not entry.single_task:
-        raise UserError(f"{entry.name} does not do a single task: leave out --task")
-    return entry, options
+    return entry, command.options_of(args, entry)
 
 
 def read_sources(
