@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,18 @@ from basics.cli import UserError
 from basics.files import sha256
 from data_prep.classes import TASKS, Classes
 from data_prep.folder import DataFolder
+from data_prep.reorder import reorder
+
+_making = threading.Lock()  # several runs of a grid want the same data at once
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data folder with finished LMDBs: its classes, counts, and a key of its content."""
+    """A data folder with finished LMDBs: its classes, counts, and a key of its content.
+
+    `order`: where the training images are to stand in another order, the seed of that order
+    and the data that they are taken from; `prepare` then makes the folder.
+    """
 
     folder: DataFolder
     names: Classes
@@ -24,6 +32,7 @@ class Data:
     test: int
     size: int
     key: str
+    order: tuple[int, Data] | None = None
 
     @classmethod
     def read(cls, root: Path) -> Data:
@@ -43,6 +52,23 @@ class Data:
         sizes = json.dumps([classes, train, test, made["size"]])
         key = hashlib.sha256("".join([*lists, sizes]).encode()).hexdigest()
         return cls(folder, names, train, test, made["size"], key)
+
+    def reordered(self, seed: int, root: Path) -> Data:
+        """The same data, its training images in the order of `seed`, to be made in `root`."""
+        key = hashlib.sha256(f"{self.key} in order {seed}".encode()).hexdigest()
+        folder = DataFolder(Path(root).resolve())
+        return replace(self, folder=folder, key=key, order=(seed, self))
+
+    def prepare(self) -> None:
+        """Make what is not there yet.
+
+        Raises:
+            UserError: no room, or the folder holds something else.
+        """
+        if self.order:
+            seed, source = self.order
+            with _making:
+                reorder(source.folder, self.folder, seed)
 
     @property
     def classes(self) -> dict[str, int]:

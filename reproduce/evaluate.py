@@ -106,6 +106,21 @@ def evaluate(net: Net, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
     return result
 
 
+def on_training(net: Net, engine: Engine = CAFFE) -> dict[str, dict[str, float]]:
+    """Task -> top1 and top5 in per cent on the training images, as TEST has them: unflipped.
+
+    Beside the same on the test images it tells how well a net generalises.
+    """
+    transform = Transform.of(net.model)
+    images = (transform(pixels) for pixels in records(net.root, "train"))
+    found = scores(net.deploy, net.weights, images, net.batch, engine)
+    truth = labels(net.root, "train")
+    return {
+        task: {f"top{k}": 100 * float((ranks(values, truth[task]) <= k).mean()) for k in KS}
+        for task, values in found.items()
+    }
+
+
 def deepsentibank(
     weights: Path, classes: Path, data: Data, folder: Path, engine: Engine = CAFFE
 ) -> dict[str, Any]:
@@ -406,7 +421,7 @@ def _write(
 def _database(path: Path) -> Iterator[tuple[bytes, bytes]]:
     if not (path / "data.mdb").is_file():
         raise UserError(f"{path} is not there: run `python -m data_prep lmdb` first")
-    with _opened(os.fspath(path)) as env, env.begin() as txn:
+    with _opened(os.path.realpath(path)) as env, env.begin() as txn:
         yield from txn.cursor()
 
 

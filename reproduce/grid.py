@@ -1,15 +1,25 @@
-"""Several nets, several seeds, one table: the ablations that the paper invites.
+"""Several nets, several seeds, one table: ablations, and studies.
 
 A grid file is JSON:
 
     {"name": "...", "what": "...",
      "net": ["--width", "8", ...],         netgen's arguments, of all rows
-     "plateau": {"lr": 0.02, ...},         reproduce.plateau.Plateau's fields
-     "solver": ["--seed", ...],            netgen's solver arguments, of all rows (optional)
-     "rows": [{"name": "XS", "net": ["xs_resnet50"], "seeds": [1, 2, 3]}, ...]}
+     "solver": ["--display", ...],         netgen's solver arguments, of all rows (optional)
+     "plateau": {"lr": 0.02, ...},         reproduce.plateau.Plateau's fields; or
+     "stages": [{"lr": 0.02, "epochs": 7}, {"lr": 0.002, "epochs": 3}],     the same for all
+     "shuffle": true,                      a seed is an order of the training images, too
+     "seeds": [1, 2, 3],                   of rows that name none (default: 1)
+     "weights": ["FILE", ...],             initial .caffemodels, of all rows (optional)
+     "rows": [{"name": "XS", "net": ["xs_resnet50"]}, ...]}
+
+A row may have `seeds`, `solver`, `weights` and `data` (a folder) of its own; what it says of
+net and solver outweighs what the grid says. Caffe reads a database in its order,
+so `shuffle` makes a data folder a seed, OUT/data/order-SEED (data_prep.reorder),
+and either engine trains on it.
 
 Runs go seed by seed, so that each row has something early. Each has its own
 folder; one that is done is taken as it is, and the table is written after each.
+OUT/grid.json holds all results: with it alone, elsewhere, a grid goes on.
 """
 
 from __future__ import annotations
@@ -18,18 +28,23 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from basics.cli import UserError, near_miss
-from basics.files import read_text, write, write_json
+from basics.files import read_json, read_text, write, write_json
+from basics.numbers import COUNT, RATE, SEED
 from data_prep.classes import TASKS
+from netgen import command as netgen
+from netgen.catalog import find
 from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine
-from reproduce.plateau import Plateau
-from reproduce.run import Run
+from reproduce.estimate import estimate, spoken
+from reproduce.plateau import Plateau, Schedule, Stages
+from reproduce.run import Run, run_all
 from reproduce.training import Training, refuse_ours
 
 METRICS = ("top1", "top5")
@@ -41,7 +56,10 @@ class Row:
 
     name: str
     net: tuple[str, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = (1,)
+    solver: tuple[str, ...] = ()
+    weights: tuple[Path, ...] | None = None  # None: the grid's
+    data: Path | None = None  # None: the grid's
 
 
 @dataclass(frozen=True)
@@ -49,11 +67,14 @@ class Grid:
     """What a grid file says."""
 
     name: str
-    what: str
-    net: tuple[str, ...]
-    plateau: Plateau
-    solver: tuple[str, ...]
     rows: tuple[Row, ...]
+    what: str = ""
+    net: tuple[str, ...] = ()
+    solver: tuple[str, ...] = ()
+    plateau: Plateau = field(default_factory=Plateau)
+    stages: tuple[tuple[float, int], ...] = ()  # (rate, epochs); none: the plateau rule
+    shuffle: bool = False
+    weights: tuple[Path, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Grid:
@@ -66,50 +87,83 @@ class Grid:
             values = json.loads(read_text(path))
         except json.JSONDecodeError as error:
             raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
-        known = {f.name for f in fields(cls)}
+        known = {f.name for f in fields(cls)} | {"seeds"}
         _hold(path, values, known, {"name", "rows"})
+        if "plateau" in values and "stages" in values:
+            raise UserError(f"{path}: `plateau` or `stages`, not both")
         rules = {f.name for f in fields(Plateau)}
         _hold(f"{path}, plateau", values.get("plateau", {}), rules, set())
         refuse_ours(values.get("net", ()), f"{path}, net: ")
+        seeds = _seeds(values.get("seeds", [1]), str(path))
         rows = []
         for row in values["rows"]:
             where = f"{path}, row {len(rows) + 1}"
-            _hold(where, row, {"name", "net", "seeds"}, {"name", "net"})
+            _hold(where, row, {f.name for f in fields(Row)}, {"name", "net"})
             refuse_ours(row["net"], f"{where}: ")
-            rows.append(Row(row["name"], tuple(row["net"]), tuple(row.get("seeds", (1,)))))
+            rows.append(
+                Row(
+                    row["name"],
+                    tuple(row["net"]),
+                    _seeds(row["seeds"], where) if "seeds" in row else seeds,
+                    tuple(row.get("solver", ())),
+                    _paths(row["weights"]) if "weights" in row else None,
+                    Path(row["data"]) if "data" in row else None,
+                )
+            )
         names = [row.name for row in rows]
         if len(set(names)) != len(names):
             raise UserError(f"{path}: two rows have the same name")
         return cls(
-            values["name"],
-            values.get("what", ""),
-            tuple(values.get("net", ())),
-            Plateau(**values.get("plateau", {})),
-            tuple(values.get("solver", ())),
-            tuple(rows),
+            name=values["name"],
+            rows=tuple(rows),
+            what=values.get("what", ""),
+            net=tuple(values.get("net", ())),
+            solver=tuple(values.get("solver", ())),
+            plateau=Plateau(**values.get("plateau", {})),
+            stages=tuple(_stage(v, f"{path}, stages") for v in values.get("stages", ())),
+            shuffle=bool(values.get("shuffle", False)),
+            weights=_paths(values.get("weights", ())),
         )
 
     def runs(self, data: Data, out: Path, engine: Engine = CAFFE) -> list[tuple[Row, Run]]:
-        """All runs, seed by seed."""
+        """All runs, seed by seed.
+
+        Raises:
+            UserError: a row's own data folder has no databases.
+        """
+        folders = {row.data: Data.read(row.data) for row in self.rows if row.data}
         most = max(len(row.seeds) for row in self.rows)
         return [
-            (row, Run(self._training(row, row.seeds[i], data, out, engine)))
+            (row, self._run(row, row.seeds[i], folders.get(row.data, data), out, engine))
             for i in range(most)
             for row in self.rows
             if i < len(row.seeds)
         ]
 
-    def _training(self, row: Row, seed: int, data: Data, out: Path, engine: Engine) -> Training:
+    def _run(self, row: Row, seed: int, data: Data, out: Path, engine: Engine) -> Run:
         name = f"{row.name}-{seed}".replace(" ", "_").replace("/", "_")
-        return Training(
+        argv = [*row.net[:1], *self.net, *row.net[1:]]
+        if self.shuffle:
+            folder = f"{row.data.name}-order-{seed}" if row.data else f"order-{seed}"
+            data = data.reordered(seed, out / "data" / folder)
+        training = Training(
             name=name,
-            argv=[*row.net, *self.net],
+            argv=argv,
             data=data,
             folder=out / "runs" / name,
-            schedule=self.plateau,
-            solver=[*self.solver, "--seed", str(seed)],
+            schedule=self._schedule(argv, data),
+            solver=[*self.solver, *row.solver, "--seed", str(seed)],
+            weights=self.weights if row.weights is None else row.weights,
             engine=engine,
         )
+        return Run(training, both=True)
+
+    def _schedule(self, argv: list[str], data: Data) -> Schedule:
+        if not self.stages:
+            return self.plateau
+        args = netgen.parser().parse_args([*argv, *data.argv()])
+        options = netgen.options_of(args, find(args.net))
+        return Stages.of_epochs(self.stages, -(-options.train_images // options.batch))
 
 
 def grid(
@@ -118,30 +172,97 @@ def grid(
     out: Path,
     engine: Engine = CAFFE,
     train: bool = True,
+    jobs: int = 1,
+    earlier: Sequence[Path] = (),
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
-    """Train what is missing, and write grid.md, grid.csv and grid.json; returns the last.
+    """Train what is missing, `jobs` runs at a time; returns what grid.json then holds.
 
-    Without `train` only what is there already is tabulated.
+    grid.md, grid.csv and grid.json are written after each run. Results in OUT/grid.json are
+    taken as they are, and those in `earlier`, grid.jsons of other machines, whatever the
+    engine and its version were. Without `train` only what is there already is tabulated.
 
     Raises:
         UserError: the grid file, the data, or a Caffe that fails.
     """
     plan = Grid.read(path)
     runs = plan.runs(Data.read(data), out, engine)
-    done: dict[str, list[dict[str, Any]]] = {row.name: [] for row in plan.rows}
-    table: dict[str, Any] = {}
-    for row, run in runs:
-        result = run.result() if train else run.finished()
+    elsewhere = _results(earlier)
+    mine = {r["key"]: r for r in (read_json(out / "grid.json") or {}).get("results", ())}
+    found: dict[int, dict[str, Any]] = {}
+    for i, (_, run) in enumerate(runs):
+        result = run.finished() or next(filter(run.is_mine, mine.values()), None)
+        result = result or elsewhere.get(run.plan)
         if result:
-            done[row.name].append(result)
-            table = _table(plan, done, len(runs))
-            _write(table, out)
-            if train:
-                say(f"{run.name}: {_summary(result)}")
-    if not table:
+            found[i] = result
+    missing = {i: run for i, (_, run) in enumerate(runs) if i not in found}
+
+    def tabulate() -> dict[str, Any]:
+        table = _table(plan, runs, found, out)
+        _write(table, out)
+        return table
+
+    if found:
+        tabulate()
+    if train and missing:
+        left = _Left(plan, runs, missing, jobs)
+        say(left.before(len(found)))
+
+        def done(i: int, result: dict[str, Any]) -> None:
+            found[i] = result
+            tabulate()
+            say(f"{runs[i][1].name}: {_summary(result)}; {left.after(i)}")
+
+        run_all(missing, jobs, done)
+    if not found:
         raise UserError(f"{out}: no run of {path} is finished yet")
-    return table
+    return tabulate()
+
+
+class _Left:
+    """How long the rest takes: from a few timed iterations, then from the runs themselves."""
+
+    def __init__(
+        self, plan: Grid, runs: list[tuple[Row, Run]], missing: dict[int, Run], jobs: int
+    ) -> None:
+        by_row: dict[str, float] = {}
+        for i, run in missing.items():
+            name = runs[i][0].name
+            if name not in by_row:
+                by_row[name] = estimate(run.training)
+        self.seconds = {i: by_row[runs[i][0].name] for i in missing}
+        self.jobs = min(jobs, len(missing))
+        self.most = "" if plan.stages else "at most "
+        self.begun = time.monotonic()
+        self.done = 0.0
+
+    def before(self, there: int) -> str:
+        total = sum(self.seconds.values()) / self.jobs
+        taken = f"{there} runs are there; " if there else ""
+        return f"{taken}{len(self.seconds)} to train: {self.most}about {spoken(total)}"
+
+    def after(self, i: int) -> str:
+        self.done += self.seconds.pop(i)
+        if not self.seconds:
+            return "all are done"
+        rate = (time.monotonic() - self.begun) / self.done
+        left = spoken(rate * sum(self.seconds.values()))
+        return f"{len(self.seconds)} runs left: {self.most}about {left}"
+
+
+def _results(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """The results in some grid.jsons by their plan.
+
+    Raises:
+        UserError: one is no grid.json.
+    """
+    found = {}
+    for path in files:
+        table = read_json(path)
+        if not isinstance(table, dict) or "results" not in table:
+            raise UserError(f"{path}: not there, or no grid.json")
+        found.update({r["plan"]: r for r in table["results"] if "plan" in r})
+    return found
 
 
 def markdown(table: dict[str, Any]) -> str:
@@ -168,34 +289,48 @@ def markdown(table: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(plan: Grid, done: dict[str, list[dict[str, Any]]], runs: int) -> dict[str, Any]:
-    rows = []
+def _table(
+    plan: Grid, runs: list[tuple[Row, Run]], found: dict[int, dict[str, Any]], out: Path
+) -> dict[str, Any]:
+    rows, results = [], []
     for row in plan.rows:
-        results = done[row.name]
+        mine = [
+            {"row": row.name, "seed": int(run.training.solver[-1]), **_portable(found[i], out)}
+            for i, (owner, run) in enumerate(runs)
+            if owner is row and i in found
+        ]
+        results += mine
         tasks: dict[str, Any] = {}
         for task in TASKS:
             for metric in METRICS:
                 values = [
                     100 * r["outputs"][f"{metric}_{task}"]
-                    for r in results
+                    for r in mine
                     if f"{metric}_{task}" in r["outputs"]
                 ]
                 if values:
                     tasks.setdefault(task, {})[metric] = _spread(values)
-        params = results[0]["params"] / 1e6 if results else None
-        names = [r["name"] for r in results]
+        params = mine[0]["params"] / 1e6 if mine else None
+        names = [r["name"] for r in mine]
         rows.append(
-            {"name": row.name, "n": len(results), "params": params, "tasks": tasks, "runs": names}
+            {"name": row.name, "n": len(mine), "params": params, "tasks": tasks, "runs": names}
         )
-    finished = sum(map(len, done.values()))
     return {
         "name": plan.name,
         "what": plan.what,
-        "runs": runs,
-        "finished": finished,
+        "order": "a seed's own" if plan.shuffle else "the same for all seeds",
+        "runs": len(runs),
+        "finished": len(found),
         "rows": rows,
-        "results": [result for results in done.values() for result in results],
+        "results": results,
     }
+
+
+def _portable(result: dict[str, Any], out: Path) -> dict[str, Any]:
+    """A result without this machine's folders: its commands are as typed in OUT."""
+    here = f"{out.resolve()}/"
+    commands = [command.replace(here, "") for command in result["commands"]]
+    return {**result, "commands": commands}
 
 
 def _spread(values: list[float]) -> dict[str, Any]:
@@ -240,3 +375,18 @@ def _hold(where: object, values: Any, known: set[str], needed: set[str]) -> None
             raise UserError(f"{where}: unknown {name!r}{near_miss(name, known)}")
     for name in sorted(needed - values.keys()):
         raise UserError(f"{where}: {name!r} is missing")
+
+
+def _seeds(values: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(values, list) or not values or len(set(map(repr, values))) != len(values):
+        raise UserError(f"{where}: seeds are a list of different numbers")
+    return tuple(SEED.check(value, f"{where}, seeds") for value in values)
+
+
+def _stage(values: Any, where: str) -> tuple[float, int]:
+    _hold(where, values, {"lr", "epochs"}, {"lr", "epochs"})
+    return RATE.check(values["lr"], f"{where}, lr"), COUNT.check(values["epochs"], where)
+
+
+def _paths(values: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(map(Path, values))

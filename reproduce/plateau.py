@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import Any, Union
 
 from basics.cli import UserError
@@ -156,6 +157,12 @@ class Stages:
     """Rates and their ends, fixed beforehand."""
 
     stages: tuple[Stage, ...]
+
+    @classmethod
+    def of_epochs(cls, legs: Sequence[tuple[float, int]], epoch: int) -> Stages:
+        """Each rate for its number of epochs, of `epoch` iterations each."""
+        ends = accumulate(epochs * epoch for _, epochs in legs)
+        return cls(tuple(Stage(lr, end) for (lr, _), end in zip(legs, ends)))
 
     def end(self, stage: int, epoch: int) -> int:
         return self.stages[stage].until

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,16 @@ from typing import Any
 from basics.files import read_json, sha256, write_json
 from netgen.command import generate
 from reproduce.caffe import Caffe
-from reproduce.evaluate import KS, Net, evaluate, test_command
+from reproduce.evaluate import KS, Net, evaluate, on_training, test_command
 from reproduce.training import Training
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training, and the test of what it made."""
+    """A training, and the test of what it made; with `both`, on the training images, too."""
 
     training: Training
+    both: bool = False
 
     @property
     def name(self) -> str:
@@ -56,6 +57,7 @@ class Run:
         commands = [*self.training.commands(), test]
         made = {
             "key": self._key(),
+            "plan": self.plan,
             "name": self.name,
             "params": counted["total"],
             "outputs": tested["outputs"],
@@ -63,6 +65,7 @@ class Run:
                 task: {f"top{k}": values[f"top{k}"] for k in KS}
                 for task, values in tested["tasks"].items()
             },
+            **({"train": on_training(net, engine)} if self.both else {}),
             "iterations": int(weights.stem.rpartition("_")[2]),
             "trained_by": self.training.engines(),
             "tested_by": engine.name,
@@ -75,7 +78,17 @@ class Run:
     def finished(self) -> dict[str, Any] | None:
         """The result of an earlier call; None where this very run is not done."""
         done = read_json(self.folder / "result.json")
-        return done if done and done["key"] == self._key() else None
+        return done if done and self.is_mine(done) else None
+
+    def is_mine(self, result: dict[str, Any]) -> bool:
+        """Whether a result, from wherever, is this very run's, by this very engine."""
+        return result["key"] == self._key()
+
+    @property
+    def plan(self) -> str:
+        """Changes with what is trained and how long, not with the engine and its version."""
+        parts = [self.training.key, repr(self.training.schedule)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _files(self) -> list[Path]:
         solvers = sorted(self.folder.glob("solver_*.prototxt"))
@@ -83,17 +96,24 @@ class Run:
 
     def _key(self) -> str:
         """Changes with whatever could change the result."""
-        parts = [self.training.key, repr(self.training.schedule), self.training.engine.version()]
+        parts = [self.plan, self.training.engine.version()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def run_all(runs: dict[Hashable, Run], jobs: int) -> dict[Hashable, dict[str, Any]]:
-    """The results of all runs, `jobs` at a time; the first error ends those not yet begun."""
+def run_all(
+    runs: dict[Hashable, Run],
+    jobs: int,
+    done: Callable[[Hashable, dict[str, Any]], object] = lambda name, result: None,
+) -> dict[Hashable, dict[str, Any]]:
+    """The results of all runs, `jobs` at a time; the first error ends those not yet begun.
+
+    `done` hears of each as it comes.
+    """
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(run.result) for run in runs.values()]
+        futures = {pool.submit(run.result): name for name, run in runs.items()}
         try:
             for future in as_completed(futures):
-                future.result()
+                done(futures[future], future.result())
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from basics.cli import UserError
-from basics.files import read_json, read_text, write, write_json
+from basics.files import read_json, read_text, sha256, write, write_json
 from caffeproto import NetParameter, text
 from netgen import command as netgen
 from netgen.catalog import find
@@ -147,9 +147,11 @@ class Training:
     @cached_property
     def key(self) -> str:
         """Changes with the net, the data or the solver; not with rates, rule or places."""
-        parts = [self.data.key, netgen.generate([*self.argv, *self.data.argv("DATA")])]
+        # What Caffe reads of the net: the comments may change with this code.
+        net = text.loads(netgen.generate([*self.argv, *self.data.argv("DATA")]), NetParameter)
         plan = "" if isinstance(self.schedule, Plateau) else repr(self.schedule)
-        parts += [json.dumps(self.solver), plan, *map(str, self.weights)]
+        parts = [self.data.key, text.dump(net), json.dumps(self.solver), plan]
+        parts += [sha256(path) if path.is_file() else str(path) for path in self.weights]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @cached_property
@@ -190,6 +192,7 @@ class Training:
             KeyboardInterrupt: stopped, with a snapshot from which the next call goes on.
         """
         with self._lock() as lock:
+            self.data.prepare()
             self._prepare()
             history = read_history(self.folder)
             live = Live(

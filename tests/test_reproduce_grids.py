@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from basics.cli import UserError
+from data_prep.folder import DataFolder
 from reproduce.__main__ import main
 from reproduce.data import Data
 from reproduce.grid import Grid
@@ -44,3 +47,115 @@ def test_every_ablation_is_trained_to_the_table(caffe_tools, drawn, tmp_path, ca
     assert params["XS (scale)"] < params["Cross-stitch"] < params["XP (projection)"]
     lines = (out / "grid.md").read_text().splitlines()
     assert [line.split(" | ")[0][2:] for line in lines[-len(params) :]] == list(params)
+
+
+SMALL = {
+    "name": "small",
+    "net": ["--width", "4", "--blocks", "1,1,1,3", "--batch", "60"],
+    "stages": [{"lr": 0.02, "epochs": 2}, {"lr": 0.002, "epochs": 1}],
+    "shuffle": True,
+    "seeds": [1, 2],
+    "rows": [
+        {"name": "X0", "net": ["x0_resnet50"]},
+        {"name": "self, wide", "net": ["xself_resnet50", "--width", "6"], "seeds": [2]},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "small.json"
+    path.write_text(json.dumps(SMALL))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(small, drawn, caffe_tools, tmp_path_factory) -> Path:
+    """The folder of the small grid, trained by real Caffe, two runs at a time."""
+    out = tmp_path_factory.mktemp("grid")
+    command = ["grid", str(small), "--data", str(drawn), "--out", str(out)]
+    assert main([*command, "--threads", "1", "--jobs", "2"]) == 0
+    return out
+
+
+def test_rows_outweigh_the_grid_and_take_its_seeds(small, drawn, tmp_path):
+    runs = Grid.read(small).runs(Data.read(drawn), tmp_path)
+    assert [run.name for _, run in runs] == ["X0-1", "self,_wide-2", "X0-2"]
+    options = {run.name: run.training.options for _, run in runs}
+    assert (options["X0-1"].width, options["self,_wide-2"].width) == (4, 6)
+
+
+@pytest.mark.caffe
+def test_every_arm_takes_the_same_steps_over_its_seeds_order(trained, drawn):
+    table = json.loads((trained / "grid.json").read_text())
+    assert (table["finished"], table["runs"]) == (3, 3)
+    epoch = -(-Data.read(drawn).train // 60)
+    for result in table["results"]:
+        assert result["iterations"] == 3 * epoch
+        assert set(result["train"]) == {"adj", "anp", "noun"}
+        assert all(0 <= v["top1"] <= v["top5"] <= 100 for v in result["train"].values())
+        assert str(trained) not in json.dumps(result)
+    lists = [DataFolder(trained / "data" / f"order-{seed}").list("train") for seed in (1, 2)]
+    lists.append(DataFolder(drawn).list("train"))
+    texts = [path.read_text() for path in lists]
+    assert len(set(texts)) == 3 and len({tuple(sorted(text.split("\n"))) for text in texts}) == 1
+    for name, seed in (("X0-1", 1), ("X0-2", 2), ("self,_wide-2", 2)):
+        net = (trained / "runs" / name / "net.prototxt").read_text()
+        assert f"{trained}/data/order-{seed}/train_image_lmdb" in net
+
+
+@pytest.mark.caffe
+def test_a_grid_goes_on_from_its_json_alone(trained, small, drawn, tmp_path, capsys):
+    """As copied to another machine; where the engine is another one, if it is told to."""
+    (tmp_path / "grid.json").write_bytes((trained / "grid.json").read_bytes())
+    command = ["grid", str(small), "--data", str(drawn), "--json"]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    ours = json.loads(capsys.readouterr().out)
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "data").exists()
+    assert ours == json.loads((trained / "grid.json").read_text())
+    told = ["--resume-from", str(trained / "grid.json"), "--engine", "torch"]
+    assert main([*command, "--out", str(tmp_path / "other"), *told]) == 0
+    assert json.loads(capsys.readouterr().out) == ours
+    table = dict(ours, results=ours["results"][:1])
+    (tmp_path / "grid.json").write_text(json.dumps(table))
+    assert main([*command, "--out", str(tmp_path), "--table"]) == 0
+    assert json.loads(capsys.readouterr().out)["finished"] == 1
+    with pytest.raises(UserError, match=r"no grid\.json"):
+        main([*command, "--out", str(tmp_path), "--resume-from", str(small)])
+
+
+@pytest.mark.caffe
+def test_what_is_missing_is_trained_with_an_estimate_before_it(
+    trained, small, drawn, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    shutil.copytree(trained, out)
+    shutil.rmtree(out / "runs" / "X0-2")
+    (out / "grid.json").unlink()
+    command = ["grid", str(small), "--data", str(drawn), "--out", str(out), "--threads", "1"]
+    assert main(command) == 0
+    said = capsys.readouterr().err.splitlines()
+    told = [line for line in said if "to train" in line or line.startswith("X0-2: top1")]
+    assert told[0].startswith("2 runs are there; 1 to train: about ")
+    assert told[1].endswith("; all are done")
+    before, after = (json.loads((f / "grid.json").read_text()) for f in (trained, out))
+    for old, new in zip(before["results"], after["results"]):
+        assert old["outputs"] == new["outputs"], "real Caffe repeats a seed to the last digit"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plateau": {"lr": 0.1}}, "`plateau` or `stages`, not both"),
+        ({"stages": [{"lr": 0.1}]}, "stages: 'epochs' is missing"),
+        ({"stages": [{"lr": 0, "epochs": 1}]}, "a learning rate above 0"),
+        ({"seeds": [1, 1]}, "a list of different numbers"),
+        ({"seeds": [-1]}, "expected a seed"),
+        ({"rows": [{"name": "X0", "net": ["x0_resnet50"], "seed": 1}]}, "unknown 'seed'.*seeds"),
+    ],
+)
+def test_a_wrong_grid_file_is_told(change, message, tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({**SMALL, **change}))
+    with pytest.raises(UserError, match=message):
+        Grid.read(path)

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from basics.numbers import at_least
 from reproduce.commands import common
 from reproduce.grid import grid, markdown
 
@@ -14,6 +15,10 @@ EXAMPLES = """\
 examples:
   python -m reproduce grid reproduce/grids/cifar.json --data data/cifar --out runs/study
   python -m reproduce grid reproduce/grids/cifar.json --data data/cifar --out runs/study --table
+  python -m reproduce grid reproduce/grids/scratch.json --data data/cifar --out runs/scratch \\
+      --jobs 2 --threads 1
+  python -m reproduce grid reproduce/grids/scratch.json --data data/cifar --out runs/more \\
+      --resume-from runs/scratch/grid.json
 """
 
 
@@ -21,8 +26,9 @@ def add(commands: common.Commands) -> None:
     p = commands.add_parser(
         "grid",
         help="train a grid of nets and seeds, and tabulate mean and deviation",
-        description="Train every row and seed of a grid file, one after another, and tabulate "
-        "means and deviations after each. What is done is taken as it is.",
+        description="Train every row and seed of a grid file and tabulate means and deviations "
+        "after each run. What is done is taken as it is, so the same command goes on after any "
+        "interruption; grid.json alone is enough for that.",
         epilog=EXAMPLES,
     )
     p.set_defaults(run=run)
@@ -31,13 +37,36 @@ def add(commands: common.Commands) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="where all results go")
     common.add_engine(p)
     common.add_threads(p)
+    p.add_argument(
+        "--jobs",
+        type=at_least(1, "jobs", most=1_024),
+        default=1,
+        metavar="N",
+        help="runs at a time: 1",
+    )
+    p.add_argument(
+        "--resume-from",
+        type=common.paths,
+        default=(),
+        metavar="FILE,...",
+        help="grid.jsons of other machines or engines: what they hold is not trained again",
+    )
     p.add_argument("--table", action="store_true", help="train nothing: tabulate what is done")
     p.add_argument("--json", action="store_true", help="print the table as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     engine = common.engine(args)
-    table = grid(args.file, args.data, args.out, engine, not args.table, say=_tell)
+    table = grid(
+        args.file,
+        args.data,
+        args.out,
+        engine,
+        not args.table,
+        args.jobs,
+        args.resume_from,
+        say=_tell,
+    )
     print(json.dumps(table, indent=2) if args.json else markdown(table))
     return 0
 
