@@ -33,28 +33,28 @@ class Bottleneck(nn.Module):
 class HandXS(nn.Module):
     """XS-ResNet-50 written by hand: a trunk to res5a, a norm a task, two cross-residual units."""
 
-    def __init__(self, classes: tuple[int, ...] = (117, 553, 167)) -> None:
+    def __init__(self, classes: tuple[int, ...] = (117, 553, 167), width: int = 64) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3), nn.BatchNorm2d(64))
-        layers, inputs = [], 64
+        self.conv1 = nn.Sequential(nn.Conv2d(3, width, 7, 2, 3), nn.BatchNorm2d(width))
+        layers, inputs = [], width
         for stage, count in enumerate((3, 4, 6)):
             for i in range(count):
-                width = 64 << stage
-                layers.append(Bottleneck(inputs, width, 2 if i == 0 and stage else 1))
-                inputs = 4 * width
+                inner = width << stage
+                layers.append(Bottleneck(inputs, inner, 2 if i == 0 and stage else 1))
+                inputs = 4 * inner
         self.trunk = nn.Sequential(*layers)
-        self.branch = Bottleneck(1024, 512, 2)
+        self.branch = Bottleneck(inputs, 8 * width, 2)
         self.branch.c = self.branch.c[:1]
         self.branch.project = self.branch.project[:1]
-        tasks = range(len(classes))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(2048) for _ in tasks)
+        tasks, outputs = range(len(classes)), 32 * width
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in tasks)
         self.units = nn.ModuleList(
-            nn.ModuleList(Bottleneck(2048, 512) for _ in tasks) for _ in range(2)
+            nn.ModuleList(Bottleneck(outputs, 8 * width) for _ in tasks) for _ in range(2)
         )
         self.crosses = nn.ParameterList(
-            nn.Parameter(torch.randn(2048, 1, 1) * 0.0442) for _ in range(2 * len(classes) ** 2)
+            nn.Parameter(torch.randn(outputs, 1, 1) * 0.0442) for _ in range(2 * len(classes) ** 2)
         )
-        self.heads = nn.ModuleList(nn.Linear(2048, k) for k in classes)
+        self.heads = nn.ModuleList(nn.Linear(outputs, k) for k in classes)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = F.max_pool2d(F.relu_(self.conv1(x)), 3, 2, ceil_mode=True)

@@ -50,7 +50,7 @@ for line in sys.stdin:
 class Worker:
     """A process that makes a pass when asked."""
 
-    def __init__(self, command: list[object]) -> None:
+    def __init__(self, command: list[object], **more: str) -> None:
         threads = os.environ.get("OMP_NUM_THREADS", "2")
         quiet = {
             "OMP_NUM_THREADS": threads,
@@ -59,7 +59,7 @@ class Worker:
         }
         self.process = subprocess.Popen(
             [*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env={**os.environ, **quiet},
+            stderr=subprocess.DEVNULL, text=True, env={**os.environ, **quiet, **more},
         )  # fmt: skip
         told = self.process.stdout.readline()
         if told.strip() != "ready":
@@ -68,10 +68,18 @@ class Worker:
         self.peak = 0.0
 
     def ask(self, passes: int) -> None:
+        """Make so many passes, and note the seconds of one."""
+        self.start(passes)
+        self.seconds.append(self.finish())
+
+    def start(self, passes: int) -> None:
         self.process.stdin.write(f"{passes}\n")
         self.process.stdin.flush()
+
+    def finish(self) -> float:
+        """Wait for the passes begun; the seconds of one."""
         seconds, self.peak = map(float, self.process.stdout.readline().split())
-        self.seconds.append(seconds)
+        return seconds
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -104,13 +112,14 @@ def race(workers: dict[str, Worker], rounds: int, batch: int) -> None:
         workers[name].close()
 
 
-def train_net(batch: int) -> object:
-    """XS for training, its databases replaced by numbers drawn in memory."""
-    net = text.loads(generate(["xs_resnet50"]), NetParameter)
+def train_net(batch: int, name: str = "xs_resnet50", size: int = 224, width: int = 64) -> object:
+    """A net for training, its databases replaced by numbers drawn in memory."""
+    words = [name, "--input-size", str(size), "--width", str(width)]
+    net = text.loads(generate(words), NetParameter)
     for layer in net.layer:
         if layer.type == "Data":
             images = layer.top[0] == "data"
-            shape = [batch, 3, 224, 224] if images else [batch, 3, 1, 1]
+            shape = [batch, 3, size, size] if images else [batch, 3, 1, 1]
             layer.type = "DummyData"
             layer.ClearField("data_param")
             layer.ClearField("transform_param")
@@ -120,16 +129,22 @@ def train_net(batch: int) -> object:
     return net
 
 
-def training(
-    folder: Path, batch: int, rounds: int, compiled: bool, precisions: tuple[str, ...]
-) -> None:
+def write_solver(folder: Path, net: object) -> Path:
+    """A solver of `net`, which lies beside it."""
     model = folder / "train.prototxt"
-    model.write_text(text.dump(train_net(batch)))
+    model.write_text(text.dump(net))
     solver = folder / "solver.prototxt"
     solver.write_text(
         f'net: "{model}" base_lr: 0.0001 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0001\n'
         'type: "SGD" solver_mode: CPU snapshot_after_train: false'
     )
+    return solver
+
+
+def training(
+    folder: Path, batch: int, rounds: int, compiled: bool, precisions: tuple[str, ...]
+) -> None:
+    solver = write_solver(folder, train_net(batch))
     how = ["compiled"] if compiled else []
     workers = {} if compiled else {"caffe": caffe(solver)}
     for precision in precisions:

@@ -1,6 +1,6 @@
 """One runner of bench.torchcaffe_step in a process of its own: passes, as stdin asks for.
 
-    python -m bench.torchcaffe_worker KIND FOLDER BATCH
+    python -m bench.torchcaffe_worker KIND FOLDER BATCH [bf16] [compiled] [size=S] [width=C]
 
 Says `ready` when warm, then the seconds of a pass and the peak memory (MiB). A process
 each, so that peak memory is its own, as are the memory allocator's habits.
@@ -16,30 +16,36 @@ from typing import Callable
 
 import numpy as np
 
+from basics import cores
+
+cores.share()  # for by hand too: how OpenMP waits is no difference to measure
+
 Pass = Callable[[], object]
 
 
-def by_hand(folder: Path, batch: int, bf16: bool = False, compiled: bool = False) -> Pass:
+def by_hand(
+    folder: Path, batch: int, bf16: int = 0, compiled: int = 0, size: int = 224, width: int = 64
+) -> Pass:
     """A training step of the hand-written net, channels last."""
     import torch
 
     from bench.torchcaffe_peers import HandXS, hand_step
 
-    net = HandXS().to(memory_format=torch.channels_last)
+    net = HandXS(width=width).to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(net.parameters(), 1e-4, 0.9, weight_decay=1e-4)
-    x = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
     labels = torch.ones(batch, 3, dtype=torch.long)
     run = torch.compile(net) if compiled else net
 
     def step() -> None:
         x.normal_()  # the engine's DummyData draws anew as well
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bool(bf16)):
             hand_step(run, optimiser, x, labels)
 
     return step
 
 
-def engine(folder: Path, batch: int, bf16: bool = False, compiled: bool = False) -> Pass:
+def engine(folder: Path, batch: int, bf16: int = 0, compiled: int = 0) -> Pass:
     """A solver step of ours, as `python -m torchcaffe train` takes it."""
     from basics import memory
     from caffeproto import SolverParameter, text
@@ -47,7 +53,7 @@ def engine(folder: Path, batch: int, bf16: bool = False, compiled: bool = False)
 
     memory.keep_freed()
     param = text.load(folder / "solver.prototxt", SolverParameter)
-    solver = Solver(param, Choices(channels_last=True, bf16=bf16, compile=compiled))
+    solver = Solver(param, Choices(channels_last=True, bf16=bool(bf16), compile=bool(compiled)))
     return lambda: solver.step(1)
 
 
@@ -124,7 +130,8 @@ KINDS = {f.__name__: f for f in (by_hand, engine, packed, folded, onnxruntime, o
 
 def main() -> None:
     kind, folder, batch, *flags = sys.argv[1:]
-    run = KINDS[kind](Path(folder), int(batch), **dict.fromkeys(flags, True))
+    given = {name: int(value or 1) for name, _, value in (flag.partition("=") for flag in flags)}
+    run = KINDS[kind](Path(folder), int(batch), **given)
     run()
     run()
     print("ready", flush=True)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from basics import cores
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
 def default_threads() -> int:
-    """One more than there are cores, which keeps them busy while one thread waits."""
-    return len(os.sched_getaffinity(0)) + 1
+    """One more than the cores that may be used, which keeps them busy while one thread waits."""
+    return cores.usable() + 1
 
 
 def ordered(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:

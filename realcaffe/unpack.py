@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Callable
 
+from basics import cores
 from basics.cli import UserError
 
-THREADS = max(2, os.cpu_count() or 1)  # lzma and file writing let go of Python's global lock
+THREADS = max(2, cores.usable())  # lzma and file writing let go of Python's global lock
 
 # What no program reads. A package's copyright file stays: its licence asks for that.
 _SKIPPED = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import realcaffe
+from basics import cores
 from basics.cli import UserError, near_miss
 from basics.files import read_json, sha256, write, write_json
 from data_prep.classes import TASKS
@@ -109,8 +109,8 @@ def table2(
             "DeepSentiBank is not trained: give its files, --deepsentibank WEIGHTS CLASSES"
         )
     found = Data.read(data)
-    jobs = jobs or (1 if engine.gpu is not None else os.cpu_count() or 1)
-    shared = replace(engine, threads=max(1, (os.cpu_count() or 1) // jobs))
+    jobs = jobs or (1 if engine.gpu is not None else cores.usable())
+    shared = replace(engine, threads=max(1, cores.usable() // jobs))
     runs = {}
     for net, task in ((row, task) for row in rows if row in ROWS for task in _tasks(row)):
         name = f"{net}_{task}" if task else net
@@ -303,7 +303,7 @@ def versions(engines: Iterable[str]) -> dict[str, Any]:
         "python": platform.python_version(),
         **{package: _package(package) for package in packages},
         "platform": platform.platform(),
-        "cores": os.cpu_count(),
+        "cores": cores.usable(),
     }
 
 

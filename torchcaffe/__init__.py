@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from basics import cores
+
 __all__ = ["Net", "load"]
+
+cores.share()  # before PyTorch, which starts OpenMP as it is loaded
 
 
 def __getattr__(name: str) -> Any:
