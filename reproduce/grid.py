@@ -129,9 +129,15 @@ class Grid:
         """All runs, seed by seed.
 
         Raises:
-            UserError: a row's own data folder has no databases.
+            UserError: a row's own data folder has no databases, or its net cannot be; nothing
+                is made by then.
         """
         folders = {row.data: Data.read(row.data) for row in self.rows if row.data}
+        for row in self.rows:
+            try:
+                netgen.generate([*self._argv(row), *folders.get(row.data, data).argv()])
+            except UserError as error:
+                raise UserError(f"row {row.name!r}: {error}") from error
         most = max(len(row.seeds) for row in self.rows)
         return [
             (row, self._run(row, row.seeds[i], folders.get(row.data, data), out, engine))
@@ -140,9 +146,12 @@ class Grid:
             if i < len(row.seeds)
         ]
 
+    def _argv(self, row: Row) -> list[str]:
+        return [*row.net[:1], *self.net, *row.net[1:]]
+
     def _run(self, row: Row, seed: int, data: Data, out: Path, engine: Engine) -> Run:
         name = f"{row.name}-{seed}".replace(" ", "_").replace("/", "_")
-        argv = [*row.net[:1], *self.net, *row.net[1:]]
+        argv = self._argv(row)
         if self.shuffle:
             folder = f"{row.data.name}-order-{seed}" if row.data else f"order-{seed}"
             data = data.reordered(seed, out / "data" / folder)

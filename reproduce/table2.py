@@ -126,6 +126,7 @@ def table2(
             engine=shared,
             fresh=setting is SMOKE,
         )
+        training.net_texts()  # an option that does not apply is told before any net is trained
         runs[net, task] = Run(training)
     results = run_all(runs, jobs)
     if deepsentibank:

@@ -25,6 +25,23 @@ def test_rows_differ_in_what_is_trained(path, drawn):
     assert len({run.folder for _, run in runs}) == len(runs)
 
 
+@pytest.mark.parametrize(
+    ("common", "row", "message"),
+    [
+        ([], ["--cross-blocks", "1"], "row 'ROCK': --cross-blocks does not apply to rock_resnet50"),
+        (["--branch-after", "res5a"], [], "row 'ROCK': --branch-after does not apply"),
+    ],
+)
+def test_a_row_that_cannot_be_is_told_before_any_is_trained(common, row, message, drawn, tmp_path):
+    rows = [{"name": "XS", "net": ["xs_resnet50"]}]
+    rows += [{"name": "ROCK", "net": ["rock_resnet50", *row]}]
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"name": "x", "net": common, "rows": rows}))
+    with pytest.raises(UserError, match=message):
+        main(["grid", str(path), "--data", str(drawn), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.caffe
 @pytest.mark.slow
 def test_every_ablation_is_trained_to_the_table(caffe_tools, drawn, tmp_path, capsys):

@@ -86,3 +86,10 @@ def test_options_that_do_not_apply_are_refused():
     ):
         with pytest.raises(UserError, match=words):
             main(list(wrong))
+
+
+def test_table2_refuses_an_option_that_one_row_does_not_take(drawn, tmp_path):
+    rows = ["--rows", "xs_resnet50,caffenet", "--branch-after", "res4f"]
+    with pytest.raises(UserError, match="--branch-after does not apply to caffenet; it is for x0"):
+        main(["table2", "--data", str(drawn), "--out", str(tmp_path / "out"), *rows])
+    assert not (tmp_path / "out").exists()
