@@ -32,7 +32,7 @@ from basics import memory
 from data_prep.classes import Classes
 from data_prep.decode import decode
 from data_prep.folder import DataFolder
-from data_prep.lists import Entry, write_list
+from data_prep.lists import Entry, write_parts
 from data_prep.parallel import default_threads
 from data_prep.records import KEPT_BLOCK
 
@@ -94,9 +94,9 @@ def main() -> None:
         entries = draw(images, options.images)
         size = sum(path.stat().st_size for path in images.rglob("*.jpg")) / len(entries)
         CLASSES.write(folder.classes)
+        folder.record("filter", {"classes": CLASSES.facts})
         # One image is the test part: the work is in the other.
-        write_list(folder.list("train"), entries)
-        write_list(folder.list("test"), entries[:1])
+        write_parts(folder, [entries, entries[:1]])
         convert = [
             str(realcaffe.find("convert_imageset")),
             "-resize_width",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from basics.cli import UserError
 from basics.files import PathLike, read_text, write
@@ -62,7 +64,21 @@ class Classes:
     def write(self, folder: PathLike) -> None:
         """Write `adj.txt`, `anp.txt` and `noun.txt`."""
         for task in TASKS:
-            write(Path(folder) / f"{task}.txt", "".join(f"{n}\n" for n in getattr(self, task)))
+            write(Path(folder) / f"{task}.txt", self._text(task))
+
+    def _text(self, task: str) -> str:
+        return "".join(f"{name}\n" for name in getattr(self, task))
+
+    @cached_property
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Task -> number of classes and SHA-256 of the list as `write` writes it."""
+        return {
+            task: {
+                "count": len(getattr(self, task)),
+                "sha256": hashlib.sha256(self._text(task).encode()).hexdigest(),
+            }
+            for task in TASKS
+        }
 
     @cached_property
     def anp_index(self) -> dict[str, int]:

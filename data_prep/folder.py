@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,9 @@ from basics.cli import UserError
 from basics.files import PathLike, read_text, write_json
 
 STAGES = ("filter", "split", "lmdb")  # each rests on those before it
+_RESULTS = {"filter": "classes", "split": "lists"}  # stage -> its entry with the files' hashes
 PARTS = ("train", "test")
+LOCK = ".lock"
 
 
 class DataFolder:
@@ -61,15 +64,32 @@ class DataFolder:
             stages = json.loads(read_text(self.manifest))
         except json.JSONDecodeError as error:
             raise UserError(f"{self.manifest}:{error.lineno}: not JSON ({error.msg})") from error
-        if not isinstance(stages, dict):
+        if not isinstance(stages, dict) or any(
+            not isinstance(stages.get(stage, {}), dict) for stage in STAGES
+        ):
             raise UserError(f"{self.manifest}: not a manifest; move it away and run `filter` again")
         return stages
 
-    def record(self, stage: str, values: dict[str, Any]) -> None:
-        """Write a stage into the manifest and take out the stages that rested on its old result."""
+    def begin(self, stage: str, values: dict[str, Any]) -> None:
+        """Take a stage and those that rest on it out of the manifest, before its files change.
+
+        They stay where `values` has the result that the manifest has: the same files.
+        """
         stages = self.read_manifest()
-        kept = {name: stages[name] for name in STAGES[: STAGES.index(stage)] if name in stages}
-        write_json(self.manifest, {"format": 1, **kept, stage: {**values, "versions": versions()}})
+        result = _RESULTS.get(stage)
+        if stage not in stages or (result and stages[stage].get(result) == values[result]):
+            return
+        before = STAGES[: STAGES.index(stage)]
+        self._write({name: stages[name] for name in before if name in stages})
+
+    def record(self, stage: str, values: dict[str, Any]) -> None:
+        """Write a stage into the manifest, and take out what rested on another result of it."""
+        self.begin(stage, values)
+        self._write({**self.read_manifest(), stage: {**values, "versions": versions()}})
+
+    def _write(self, stages: dict[str, Any]) -> None:
+        ordered = {name: stages[name] for name in STAGES if name in stages}
+        write_json(self.manifest, {"format": 1, **ordered})
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -78,18 +98,21 @@ class DataFolder:
         Raises:
             UserError: another process is writing there, or the folder cannot be written.
         """
-        path = self.root / ".lock"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
+            # A link of that name could make us write elsewhere, a pipe could make us wait.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            lock = os.open(self.root / LOCK, flags, 0o666)
         except OSError as error:
             raise UserError(f"cannot write {self.root}: {error.strerror}") from error
-        with file:
+        try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise UserError(f"{self.root}: another run is writing there; wait for it") from None
             yield
+        finally:
+            os.close(lock)
 
 
 def versions() -> dict[str, str]:

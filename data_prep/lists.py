@@ -1,14 +1,21 @@
-"""convert_imageset's list format: `<path> <label>` a line, split at the last space."""
+"""convert_imageset's list format: `<path> <label>` a line, split at the last space.
+
+A label is a number, and only the classes say what it is. So the manifest holds the hashes
+of the lists and of the classes that they were made for, and `read_part` takes no others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from basics.cli import UserError
-from basics.files import PathLike, read_text, write
+from basics.files import PathLike, read_text, sha256, write
 from data_prep.classes import Classes
+from data_prep.folder import PARTS, DataFolder
+from data_prep.ontology import is_name
 
 
 class Entry(NamedTuple):
@@ -18,9 +25,66 @@ class Entry(NamedTuple):
     label: int
 
 
+def write_parts(folder: DataFolder, parts: Sequence[Sequence[Entry]], **facts: Any) -> dict:
+    """Write the training and the test list into a data folder and record them for its classes.
+
+    Args:
+        parts: the entries of the two lists.
+        facts: what else the manifest shall tell of them.
+
+    Returns:
+        the manifest's entry.
+    """
+    lists = {
+        part: {
+            "images": len(entries),
+            "sha256": hashlib.sha256(_text(entries).encode()).hexdigest(),
+        }
+        for part, entries in zip(PARTS, parts)
+    }
+    summary = {**facts, "lists": lists}
+    folder.begin("split", summary)
+    for part, entries in zip(PARTS, parts):
+        write_list(folder.list(part), entries)
+    folder.record("split", summary)
+    return summary
+
+
+def read_part(folder: DataFolder, part: str, classes: Classes) -> list[Entry]:
+    """A data folder's list, if it was made for `classes`.
+
+    Raises:
+        UserError: as `read_list`; or the list or the classes are not those that `split` and
+            `filter` wrote.
+    """
+    path = folder.list(part)
+    entries = read_list(path, classes)
+    made = folder.read_manifest()
+    if made.get("filter", {}).get("classes") != classes.facts:
+        raise UserError(
+            f"{folder.classes} holds other classes than `filter` wrote there: "
+            "run `python -m data_prep filter` again, with --labels to take your own"
+        )
+    if "split" not in made:
+        raise UserError(
+            f"{path} was not made for the classes in {folder.classes}: "
+            "run `python -m data_prep split` again"
+        )
+    if made["split"].get("lists", {}).get(part, {}).get("sha256") != sha256(path):
+        raise UserError(
+            f"{path} is not the list that `split` wrote; to use it, hand it in: "
+            "python -m data_prep split --lists TRAIN TEST"
+        )
+    return entries
+
+
 def write_list(path: PathLike, entries: Iterable[Entry]) -> None:
     """Write a list, whole or not at all."""
-    write(path, "".join(f"{entry.path} {entry.label}\n" for entry in entries))
+    write(path, _text(entries))
+
+
+def _text(entries: Iterable[Entry]) -> str:
+    return "".join(f"{entry.path} {entry.label}\n" for entry in entries)
 
 
 def read_list(path: PathLike, classes: Classes) -> list[Entry]:
@@ -28,8 +92,8 @@ def read_list(path: PathLike, classes: Classes) -> list[Entry]:
 
     Raises:
         UserError: not there, empty, a line without a label, a label without
-            a class, a path that leaves the image folder, or a path in the
-            folder of another class (the lists are older than the classes).
+            a class, a path that leaves the image folder, or a path in a folder
+            named adjective_noun that is not its label's class.
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is not there: run `python -m data_prep split` first")
@@ -50,12 +114,13 @@ def parse_list(text: str, classes: Classes, path: str) -> list[Entry]:
         label = int(digits)
         if label >= len(classes.anp):
             raise UserError(f"{where}: label {label}, but there are {len(classes.anp)} ANP classes")
-        parts = name.split("/")
-        if name.startswith("/") or ".." in parts:
+        *folders, file = name.split("/")
+        if name.startswith("/") or ".." in (*folders, file):
             raise UserError(f"{where}: {name} leaves the image folder")
-        if classes.anp_index.get(parts[0], label) != label:
+        other = _another_class(folders, classes.anp[label], classes)
+        if other:
             raise UserError(
-                f"{where}: label {label} is {classes.anp[label]}, not {parts[0]}; "
+                f"{where}: label {label} is {classes.anp[label]}, not {other}; "
                 "run `python -m data_prep split` again after `filter`"
             )
         if name in seen:
@@ -65,3 +130,22 @@ def parse_list(text: str, classes: Classes, path: str) -> list[Entry]:
     if not entries:
         raise UserError(f"{path}: no image in it")
     return entries
+
+
+def in_no_class(entries: Iterable[Entry], classes: Classes) -> int:
+    """How many images lie in no folder of their class: only the list says what they show."""
+    return sum(classes.anp[entry.label] not in entry.path.split("/")[:-1] for entry in entries)
+
+
+def _another_class(folders: Sequence[str], own: str, classes: Classes) -> str:
+    """The folder that says another class than `own`; "" where none does.
+
+    A folder is known as a class by its name. One that only reads as adjective_noun is taken
+    for a class, too (of other lists), unless the image's own class stands beside it.
+    """
+    for folder in folders:
+        if folder != own and (
+            folder in classes.anp_index or (is_name(folder) and own not in folders)
+        ):
+            return folder
+    return ""

@@ -31,7 +31,7 @@ from basics.cli import UserError
 from basics.files import read_text, sync_folder, write, write_json
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
-from data_prep.lists import Entry, read_list
+from data_prep.lists import Entry, read_part
 from data_prep.parallel import default_threads
 from data_prep.progress import Progress, Report
 from data_prep.records import Record, records
@@ -82,7 +82,7 @@ def write_pair(
         UserError: the list is wrong, too much of it cannot be read, the disk
             is full, or a database of that name was not made by us.
     """
-    entries = read_list(folder.list(part), classes)
+    entries = read_part(folder, part, classes)
     job = {
         "format": 2,
         "list": hashlib.sha256(folder.list(part).read_bytes()).hexdigest(),
@@ -121,6 +121,7 @@ def write_pair(
             _describe(places, job, progress)
             progress.finished = True
             progress.save()
+        folder.begin("lmdb", {})  # what the manifest tells of is no longer there
         _publish(places, names, aside)
     except (lmdb.Error, OSError) as error:
         raise UserError(

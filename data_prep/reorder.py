@@ -23,7 +23,7 @@ from basics.cli import UserError
 from basics.files import sha256, write, write_json
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
-from data_prep.lists import read_list, write_list
+from data_prep.lists import read_part, write_list
 from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from
 from data_prep.records import key
 from data_prep.split import rank
@@ -80,7 +80,7 @@ def reorder(source: DataFolder, target: DataFolder, seed: int) -> dict[str, Any]
 def _reorder_train(
     source: DataFolder, target: DataFolder, classes: Classes, seed: int
 ) -> dict[str, Any]:
-    entries = read_list(source.list("train"), classes)
+    entries = read_part(source, "train", classes)
     turned = sorted(range(len(entries)), key=lambda i: rank(seed, "order", entries[i].path))
     write_list(target.list("train"), [entries[i] for i in turned])
     old_crcs = array("I", (source.lmdb("train", "image") / CRCS).read_bytes())

@@ -15,7 +15,7 @@ from data_prep import filter as criteria
 from data_prep import images as files
 from data_prep.classes import TASKS, Classes
 from data_prep.folder import PARTS, DataFolder
-from data_prep.lists import Entry, read_list, write_list
+from data_prep.lists import Entry, in_no_class, read_list, write_parts
 from data_prep.split import parse_fraction, split
 
 PAPER = {"ANPs": 553, "images": 384_258, "train": 307_185, "test": 77_073}  # section 5.1
@@ -40,17 +40,12 @@ def choose_classes(arguments: argparse.Namespace) -> tuple[dict, str]:
     choose = _take_labels if arguments.labels else _apply_criteria
     classes, decisions, summary, lines = choose(arguments, counts)
     folder = DataFolder(arguments.out)
+    summary["images"] = _images(found)
+    summary["classes"] = classes.facts
     with folder.lock():
+        folder.begin("filter", summary)
         classes.write(folder.classes)
         write(folder.ontology, criteria.table(decisions))
-        summary["images"] = _images(found)
-        summary["classes"] = {
-            task: {
-                "count": len(getattr(classes, task)),
-                "sha256": sha256(folder.classes / f"{task}.txt"),
-            }
-            for task in TASKS
-        }
         folder.record("filter", summary)
     lines += _ignored(found) if found else []
     lines.append(f"classes in {folder.classes}, every ANP's reason in {folder.ontology}")
@@ -121,6 +116,12 @@ def divide_images(arguments: argparse.Namespace) -> tuple[dict, str]:
         same = duplicates.find(root, [entry.path for entries in parts for entry in entries])
         decided: dict[str, Any] = {"given": [_source(path) for path in arguments.lists]}
         lines, images = _across(same, parts), {"root": str(root)}
+        unplaced = sum(in_no_class(entries, classes) for entries in parts)
+        if unplaced:
+            lines.append(
+                f"{unplaced:,} images lie in no folder of their class: that their labels are "
+                f"numbers of the classes in {folder.classes} rests on the lists alone"
+            )
     else:
         fraction = parse_fraction(arguments.train)
         found = files.scan(root)
@@ -138,19 +139,14 @@ def divide_images(arguments: argparse.Namespace) -> tuple[dict, str]:
     trained = {entry.label for entry in train}
     untrained = [anp for anp, label in classes.anp_index.items() if label not in trained]
     with folder.lock():
-        for part, entries in zip(PARTS, parts):
-            write_list(folder.list(part), entries)
-        summary = {
-            "images": images,
+        summary = write_parts(
+            folder,
+            parts,
+            images=images,
             **decided,
-            "duplicates": same,
-            "lists": {
-                part: {"images": len(entries), "sha256": sha256(folder.list(part))}
-                for part, entries in zip(PARTS, parts)
-            },
-            "without_training_images": untrained,
-        }
-        folder.record("split", summary)
+            duplicates=same,
+            without_training_images=untrained,
+        )
     here = {
         "ANPs": len(classes.anp),
         "images": len(train) + len(test),

@@ -19,7 +19,7 @@ from basics.cli import UserError
 from data_prep.classes import Classes
 from data_prep.datum import Datum, parse_datum
 from data_prep.folder import DataFolder
-from data_prep.lists import read_list
+from data_prep.lists import read_part
 from data_prep.lmdb_writer import CRCS, KINDS, made_from
 from data_prep.records import key
 
@@ -41,9 +41,10 @@ def verify_pair(
         (no more than `limit`; nothing behind the point where keys differ).
 
     Raises:
-        UserError: a database is not there or cannot be opened.
+        UserError: the list was made for other classes or holds an image in another class's
+            folder, or a database is not there or cannot be opened.
     """
-    entries = read_list(folder.list(part), classes)
+    entries = read_part(folder, part, classes)
     images, labels = (_records(folder.lmdb(part, kind)) for kind in KINDS)
     made = made_from(folder.lmdb(part, "image")) or {}
     crcs = _crcs(folder.lmdb(part, "image") / CRCS)

@@ -18,13 +18,14 @@ import lmdb
 import numpy as np
 import pytest
 
+from basics import files
 from basics.cli import UserError
 from caffeproto import BlobProto, Datum
 from data_prep import sample, verify
 from data_prep.__main__ import main
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
-from data_prep.lists import Entry, write_list
+from data_prep.lists import Entry, write_parts
 from data_prep.verify import verify_pair
 
 NAMES = [f"{part}_{kind}_lmdb" for part in ("train", "test") for kind in ("image", "label")]
@@ -118,6 +119,7 @@ class Data:
         self.folder = DataFolder(self.out)
         self.classes = Classes.of(["dark_moon", "tiny_star"])
         self.classes.write(self.folder.classes)
+        self.folder.record("filter", {"classes": self.classes.facts})
         entries = []
         for i, (name, content) in enumerate(files.items()):
             anp = self.classes.anp[i % 2]
@@ -125,8 +127,7 @@ class Data:
             (self.images / anp / name).write_bytes(content)
             entries.append(Entry(f"{anp}/{name}", i % 2))
         self.entries = entries
-        for part in ("train", "test"):
-            write_list(self.folder.list(part), entries)
+        write_parts(self.folder, [entries, entries])
 
     def lmdb(self, *options: str) -> int:
         return main(
@@ -279,7 +280,7 @@ def test_nothing_is_written_twice_and_changes_are_noticed(plain, capsys):
     plain.lmdb("--fresh")
     second = stamps()
     assert not set(second) & set(first)
-    write_list(plain.folder.list("test"), plain.entries[:5])
+    write_parts(plain.folder, [plain.entries, plain.entries[:5]])
     plain.lmdb()
     assert [new == old for new, old in zip(stamps(), second)] == [True, True, False, False]
     assert len(records(plain.folder.lmdb("test", "label"))) == 5
@@ -525,9 +526,94 @@ def test_the_manifest_forgets_what_is_out_of_date(drawn, tmp_path):
     select = ["filter", "--ontology", str(drawn / "ontology.txt"), "--min-images", "6", *images]
     main(select)
     main(["split", *images])
-    assert {"filter", "split"} <= json.loads((out / "manifest.json").read_text()).keys()
-    main(select)
-    assert "split" not in json.loads((out / "manifest.json").read_text())
+    folder = DataFolder(out)
+    assert {"filter", "split"} <= folder.read_manifest().keys()
+    main(select)  # the same classes: what was made for them stands
+    assert {"filter", "split"} <= folder.read_manifest().keys()
+    main([*select, "--min-nouns", "1"])
+    assert "split" not in folder.read_manifest()
+
+
+def _names_of_another_list(out: Path) -> Path:
+    """A folder of class lists, as large as those of the data folder, with other names."""
+    lists = out.parent / "other"
+    for task in ("adj", "anp", "noun"):
+        text = (out / "classes" / f"{task}.txt").read_text()
+        for old, new in (("moon", "horse"), ("star", "boy"), ("striped", "golden")):
+            text = text.replace(old, new)
+        files.write(lists / f"{task}.txt", text)
+    return lists
+
+
+def test_lists_serve_only_the_classes_that_they_were_made_for(drawn, tmp_path):
+    """After another `filter`, striped_moon must not become golden_horse."""
+    out = tmp_path / "data"
+    images = ["--images", str(drawn), "--out", str(out)]
+    main(["run", "--ontology", str(drawn / "ontology.txt"), "--min-images", "6", *images])
+    lists = [str(out / "train.txt"), str(out / "test.txt")]
+    main(["filter", "--labels", str(_names_of_another_list(out)), "--out", str(out)])
+    for command in (["lmdb", *images], ["verify", "--out", str(out)]):
+        with pytest.raises(UserError, match=r"train\.txt.*golden_\w+.*run .*split.* again"):
+            main(command)
+    with pytest.raises(UserError, match=r"train\.txt:\d+: label \d+ is .*, not "):
+        main(["split", "--lists", *lists, *images])
+
+
+def test_lists_without_class_folders_serve_only_their_classes_too(tmp_path, capsys):
+    """Paths that say nothing: only the manifest knows what the numbers stand for."""
+    data = Data(tmp_path, {f"{i}.jpg": encoded(".jpg", picture(i)) for i in range(6)})
+    flat = data.images / "all"
+    flat.mkdir()
+    for entry in data.entries:
+        (data.images / entry.path).rename(flat / Path(entry.path).name)
+    lists = [tmp_path / "train", tmp_path / "test"]
+    for path, part in zip(lists, (data.entries[:4], data.entries[4:])):
+        files.write(path, "".join(f"all/{Path(e.path).name} {e.label}\n" for e in part))
+    place = ["--images", str(data.images), "--out", str(data.out)]
+    main(["split", "--lists", *map(str, lists), *place])
+    assert "6 images lie in no folder of their class" in capsys.readouterr().out
+    data.lmdb()
+    main(["verify", "--out", str(data.out)])
+    other = Classes.of(["golden_horse", "little_boy"])
+    other.write(tmp_path / "other")
+    main(["filter", "--labels", str(tmp_path / "other"), "--out", str(data.out)])
+    for command in (["lmdb", *place], ["verify", "--out", str(data.out)]):
+        with pytest.raises(UserError, match=r"train\.txt was not made for the classes in .*split"):
+            main(command)
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "complaint"),
+    [
+        ("train.txt", lambda text: text[text.index("\n") + 1 :], "not the list that `split` wrote"),
+        ("classes/anp.txt", lambda text: text.replace("moon", "sun"), "sun has no class"),
+        ("classes/noun.txt", lambda text: f"{text}sun\n", "other classes than `filter` wrote"),
+        ("manifest.json", lambda text: "{}", "other classes than `filter` wrote"),
+        ("manifest.json", lambda text: '{"lmdb": 3}', "not a manifest"),
+    ],
+)
+def test_lists_and_classes_changed_by_hand(plain, path, change, complaint):
+    plain.lmdb()
+    place = plain.out / path
+    place.write_text(change(place.read_text()))
+    for command in (plain.lmdb, lambda: main(["verify", "--out", str(plain.out)])):
+        with pytest.raises(UserError, match=complaint):
+            command()
+
+
+def test_a_kill_while_classes_are_written_leaves_no_data_of_others(plain, tmp_path, monkeypatch):
+    """The manifest must not tell of databases for classes that are being replaced."""
+    plain.lmdb()
+    assert "lmdb" in plain.folder.read_manifest()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    Classes.of(["golden_horse", "little_boy"]).write(tmp_path / "other")
+    monkeypatch.setattr(Classes, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        main(["filter", "--labels", str(tmp_path / "other"), "--out", str(plain.out)])
+    assert plain.folder.read_manifest() == {"format": 1}
 
 
 def test_a_mistake_is_one_line(tmp_path):

@@ -12,7 +12,7 @@ from basics.cli import UserError
 from data_prep.__main__ import main
 from data_prep.classes import Classes
 from data_prep.duplicates import find
-from data_prep.lists import Entry, read_list, write_list
+from data_prep.lists import Entry, in_no_class, read_list, write_list
 from data_prep.split import parse_fraction, split, train_count
 
 _names = st.text(
@@ -149,6 +149,14 @@ def test_list_splits_at_the_last_space(tmp_path):
     assert read_list(path, CLASSES) == [("dark_moon/full moon 2.jpg", 0), ("tiny_star/ü.jpg", 1)]
 
 
+def test_folders_around_and_in_that_of_the_class(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("my_set/tiny_star/best_of/a.jpg 1\nall/b.jpg 0\nc_d.jpg 1\n")
+    entries = read_list(path, CLASSES)
+    assert len(entries) == 3
+    assert in_no_class(entries, CLASSES) == 2
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -158,6 +166,9 @@ def test_list_splits_at_the_last_space(tmp_path):
         (" 1", "expected `path label`"),
         ("dark_moon/a.jpg 2", "there are 2 ANP classes"),
         ("dark_moon/a.jpg 1", "label 1 is tiny_star, not dark_moon"),
+        ("golden_horse/a.jpg 1", "label 1 is tiny_star, not golden_horse"),
+        ("set/golden_horse/a.jpg 1", "label 1 is tiny_star, not golden_horse"),
+        ("tiny_star/dark_moon/a.jpg 1", "label 1 is tiny_star, not dark_moon"),
         ("../dark_moon/a.jpg 0", "leaves the image folder"),
         ("dark_moon/../../a.jpg 0", "leaves the image folder"),
         ("/dark_moon/a.jpg 0", "leaves the image folder"),
