@@ -99,7 +99,9 @@ COPY --from=build-cuda /opt/caffe /opt/caffe
 COPY docker/entrypoint.sh docker/healthcheck.sh docker/licences.sh /usr/local/bin/
 RUN --network=none ["licences.sh", "/opt/xresnet/LICENCES.txt"]
 # The NVIDIA container toolkit reads the two: any driver that serves the CUDA of this image.
+# glog would copy each log into /tmp.
 ENV PATH=/opt/caffe/bin:$PATH \
+    GLOG_logtostderr=1 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /data

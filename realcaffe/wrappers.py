@@ -3,7 +3,8 @@
 A program of the prefix must not meet the host's C library, nor a host program
 the prefix's. So each is started by the prefix's own loader with its library
 path as an argument, which children do not inherit. `exec` leaves no process
-between, so that signals and exit codes are Caffe's own.
+between, so that signals and exit codes are Caffe's own. Nor does a script wait for a child
+before: dash then unblocks the signals that its caller has blocked (reproduce.caffe does).
 """
 
 from __future__ import annotations
@@ -43,12 +44,21 @@ unset LD_PRELOAD
 # This OpenBLAS, of 2020, knows CPUs by name and takes a later AMD for one of 2007, at half
 # the speed. So choose its kernels by what the CPU can do; a choice of the user's stands.
 if [ -z "${{OPENBLAS_CORETYPE-}}" ]; then
-    case "$(grep -m 1 ^flags /proc/cpuinfo 2>/dev/null) " in
-        *" avx512vl "*) export OPENBLAS_CORETYPE=SkylakeX ;;
-        *" avx2 "*) export OPENBLAS_CORETYPE=Haswell ;;
-        *) unset OPENBLAS_CORETYPE ;;
-    esac
+    unset OPENBLAS_CORETYPE
+    [ ! -r /proc/cpuinfo ] || while read -r line; do
+        case "$line " in
+            flags*" avx512vl "*) export OPENBLAS_CORETYPE=SkylakeX ;;
+            flags*" avx2 "*) export OPENBLAS_CORETYPE=Haswell ;;
+        esac
+        case $line in flags*) break ;; esac
+    done </proc/cpuinfo
 fi
+# Caffe's log goes to stderr, and once more into files in /tmp, which nobody clears. Those are
+# written only where a folder is named for them.
+case "${{GLOG_log_dir:+-log_dir}} $*" in
+    *-log_dir*) ;;
+    *) export GLOG_logtostderr="${{GLOG_logtostderr-1}}" ;;
+esac
 """
 
 _EXEC = """\
@@ -96,8 +106,18 @@ gpu_asked() {
         esac
         shift
     done
-    [ "$command" = train ] && [ -r "$solver" ] &&
-        grep -Eq '^([^#]*[[:space:];,])?solver_mode[[:space:]]*:[[:space:]]*(GPU|1)' "$solver"
+    [ "$command" = train ] && [ -r "$solver" ] || return 1
+    set -f
+    while IFS= read -r line || [ -n "$line" ]; do
+        line=" ${line%%#*}"
+        case $line in
+            *[[:space:]\;,]solver_mode[[:space:]:]*) ;;
+            *) continue ;;
+        esac
+        set -- ${line#*solver_mode}
+        case ${1-}${2-} in :GPU* | :1*) return 0 ;; esac
+    done <"$solver"
+    return 1
 }
 
 if gpu_asked "$@"; then

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -87,6 +88,59 @@ def test_openblas_computes_with_what_the_cpu_has(prefix, monkeypatch) -> None:
     assert realcaffe.kernels() == wanted
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
     assert realcaffe.kernels() == "Nehalem"
+
+
+def test_log_files_are_written_only_where_a_folder_is_named(caffe_tools, work, monkeypatch):
+    """By default glog copies each call's log into the temporary folder, for ever."""
+    (work / "solver.prototxt").write_text(SOLVER + "max_iter: 1\nsolver_mode: CPU\n")
+    folders = [work / "tmp", work / "logs", work / "mine"]
+    for folder in folders:
+        folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folders[0]))
+    command = [caffe_tools["caffe"], "train", "-solver", "solver.prototxt"]
+    assert "Optimization Done" in run(*command, cwd=work).stderr
+    run(caffe_tools["convert_imageset"], "./", "none.txt", "lmdb", cwd=work)
+    code = "import caffe; caffe.Net('net.prototxt', caffe.TEST)"
+    assert run(caffe_tools["pycaffe"], "-c", code, cwd=work).returncode == 0
+    assert not list(folders[0].iterdir())
+    assert "Optimization Done" in run(*command, f"-log_dir={folders[1]}", cwd=work).stderr
+    assert (folders[1] / "caffe.INFO").exists()
+    monkeypatch.setenv("GLOG_log_dir", str(folders[2]))
+    assert run(*command, cwd=work).returncode == 0
+    assert (folders[2] / "caffe.INFO").exists()
+
+
+def test_a_signal_that_is_blocked_stays_blocked(caffe_tools, work) -> None:
+    """dash unblocks all once it has waited for a child, and reproduce relies on SIGTERM's."""
+    (work / "solver.prototxt").write_text(SOLVER + "max_iter: 100000000\nsolver_mode: CPU\n")
+    launch = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+    launch += "os.execv(sys.argv[1], sys.argv[1:])"
+    command = [caffe_tools["caffe"], "train", "-solver", "solver.prototxt"]
+    with (work / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-c", launch, *command], cwd=work, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while "Iteration" not in (work / "log").read_text():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        process.terminate()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+    assert "Optimization stopped early" in (work / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    "line", ["solver_mode: GPU", "max_iter: 1 solver_mode :GPU # or CPU", "solver_mode:1"]
+)
+def test_a_solver_file_for_a_gpu_is_known(caffe_tools, work, line) -> None:
+    (work / "solver.prototxt").write_text(f"# solver_mode: CPU\n{SOLVER}{line}")
+    command = (caffe_tools["caffe"], "train", "-solver", "solver.prototxt")
+    assert "CPU-only build" in run(*command, cwd=work).stderr
+    (work / "solver.prototxt").write_text(f"{SOLVER}max_iter: 1\nsolver_mode: CPU # {line}\n")
+    assert run(*command, cwd=work).returncode == 0
 
 
 def test_pycaffe_can_start_itself(caffe_tools, prefix, work) -> None:
