@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-
 from basics import cli
+from reproduce import stop
 from reproduce.commands import (
     evaluate,
     figure5,
@@ -33,14 +32,13 @@ def parser() -> cli.Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    # A kill is a Ctrl-C: Caffe takes its snapshot first.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     p = parser()
     args, rest = p.parse_known_args(argv)
     if rest and "netgen" not in args:  # a command that takes netgen's arguments too says so
         p.error(f"unrecognized arguments: {' '.join(rest)}")
     args.netgen = rest
-    return args.run(args)
+    with stop.on_signals():  # Caffe takes its snapshot first
+        return args.run(args)
 
 
 if __name__ == "__main__":

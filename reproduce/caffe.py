@@ -6,7 +6,6 @@ lost, and Caffe never waits for us, whatever happens to this process.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import signal
@@ -19,18 +18,28 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
+from basics import bars
 from basics.cli import UserError
 from realcaffe import train_log
-from reproduce.engine import CAFFE, Engine
+from reproduce import stop
+from reproduce.engine import CAFFE, Engine, explained
+from reproduce.process import Standstill, is_stopped
 
 POLL = 0.2  # seconds between two looks at the log
 PATIENCE = 120  # seconds for the snapshot of a Caffe that was told to stop
+LAST_WORK = 30  # seconds: one told to stop that has done nothing for so long will not end
+STILL = 120  # seconds without work or word after which a Caffe is told to stand still
 
 # Starts Caffe so that the kernel interrupts it when the thread that started it is
 # gone, however that came about (prctl 1, PR_SET_PDEATHSIG): Caffe then writes a
 # snapshot and ends. Our parent may have died before we asked: hence the look at it.
+# SIGTERM would end Caffe without a snapshot, and whoever stops a job sends it to all
+# its processes: blocked, it leaves the stopping to us. An ignored SIGINT (a shell's
+# background) would be Caffe's until it has set up its own.
 _LAUNCH = """\
 import ctypes, os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 ctypes.CDLL(None).prctl(1, int(signal.SIGINT), 0, 0, 0)
 if os.getppid() != int(sys.argv[1]):
     sys.exit(130)
@@ -64,6 +73,7 @@ class Caffe:
     """
 
     _running: ClassVar[set[Caffe]] = set()
+    _starting: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(
         self,
@@ -78,18 +88,23 @@ class Caffe:
         self.log = log
         self.name = name
         program = engine.program()
-        self._begin()
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
-        with self.log.open("ab") as file:
-            self.process = subprocess.Popen(
-                [*launch, *program, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                env=engine.environment(),
-                pass_fds=() if keep is None else (keep,),
-            )
-        self._running.add(self)
+        with self._starting:  # one that `interrupt_all` does not see must not start after it
+            stop.check()
+            try:
+                self._begin()
+                with self.log.open("ab") as file:
+                    self.process = subprocess.Popen(
+                        [*launch, *program, *command],
+                        stdin=subprocess.DEVNULL,
+                        stdout=file,
+                        stderr=file,
+                        env=engine.environment(),
+                        pass_fds=() if keep is None else (keep,),
+                    )
+            except OSError as error:
+                raise UserError(f"cannot write {self.log}: {error.strerror}") from error
+            self._running.add(self)
 
     def _begin(self) -> None:
         """Head this call's part of the log, in glog's form, for other readers' sake."""
@@ -110,19 +125,32 @@ class Caffe:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         if kind is KeyboardInterrupt:
-            self.interrupt()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(PATIENCE)
+            self._wait_for_its_end()
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
         self._running.discard(self)
 
+    def _wait_for_its_end(self) -> None:
+        """Interrupt it, and give it the time that its snapshot takes."""
+        self.interrupt()
+        watch, begun = Standstill(self.process.pid), time.monotonic()
+        while self.process.poll() is None:
+            if time.monotonic() - begun > PATIENCE or watch.seconds() > LAST_WORK:
+                bars.say(f"{self.name}: Caffe does not end: killed, without a snapshot")
+                return
+            time.sleep(POLL)
+
     def lines(self) -> Iterator[str]:
-        """The log's lines as they come, until Caffe has ended."""
+        """The log's lines as they come, until Caffe has ended.
+
+        Raises:
+            KeyboardInterrupt: another thread was asked to stop all of them.
+        """
         with self.log.open("r+b") as file:
             file.seek(self._start)
             held = b""
+            watch, told = Standstill(self.process.pid), False
             while True:
                 ended = self.process.poll() is not None  # before reading: what follows is the end
                 while line := file.readline():
@@ -133,6 +161,11 @@ class Caffe:
                         held = b""
                 if ended:
                     break
+                stop.check()
+                still = watch.seconds() > STILL
+                if still and not told:
+                    self._tell_standstill()
+                told = still
                 time.sleep(POLL)
             if held:
                 yield held.decode(errors="replace")
@@ -158,12 +191,24 @@ class Caffe:
         """Ask for a snapshot and the end; a second request does no harm."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(signal.SIGCONT)  # a stopped one would not hear it
+
+    def _tell_standstill(self) -> None:
+        pid = self.process.pid
+        if is_stopped(pid):
+            why = f"it was stopped (kill -CONT {pid} lets it go on)"
+        else:
+            why = (
+                "a GPU, a disk or another process that it waits for may be gone (Ctrl-C, then the "
+                "same command, goes on from the last snapshot)"
+            )
+        bars.say(f"{self.name}: Caffe (process {pid}) has done nothing for {STILL} s: {why}")
 
     def _error(self, fatal: str, last: str) -> CaffeError:
         code = self.process.returncode
         number = -code if code < 0 else code - 128 if code > 128 else 0
         if fatal:
-            reason = fatal
+            reason = explained(fatal)
         elif number:
             reason = f"killed by {_signal_name(number)}"
         else:
@@ -174,9 +219,11 @@ class Caffe:
 
     @classmethod
     def interrupt_all(cls) -> None:
-        """Ask every Caffe of this process for a snapshot and the end."""
-        for caffe in tuple(cls._running):
-            caffe.interrupt()
+        """Ask every Caffe of this process for a snapshot and the end; no other will start."""
+        stop.ask()
+        with cls._starting:
+            for caffe in tuple(cls._running):
+                caffe.interrupt()
 
 
 def _fill(file: BinaryIO, line: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,8 +24,20 @@ import numpy as np
 
 import realcaffe
 from basics.cli import UserError
-from basics.files import write
-from caffeproto import NetParameter, text
+from caffeproto import TEST, NetParameter, text
+from reproduce import stop
+
+_NO_GPU = "Cannot use GPU in CPU-only Caffe"
+
+
+def explained(words: str) -> str:
+    """Caffe's last words, with what to do where they are known."""
+    if _NO_GPU not in words:
+        return words
+    return (
+        f"{_NO_GPU}: leave out --gpu, choose --engine torch, or put a Caffe that was built with "
+        "CUDA on PATH (docs/DOCKER.md)"
+    )
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,10 @@ class Engine(ABC):
     title: ClassVar[str]
     typed: ClassVar[tuple[str, ...]]  # how a person starts it
     scorer: ClassVar[str]  # what computes its scores
+
+    def __post_init__(self) -> None:
+        if self.gpu is not None and not re.fullmatch(r"all|\d+(,\d+)*", self.gpu):
+            raise UserError(f"--gpu {self.gpu}: expected a GPU's number, several as 0,1, or all")
 
     @abstractmethod
     def program(self) -> list[str]:
@@ -78,12 +95,15 @@ class Engine(ABC):
     @property
     def first_gpu(self) -> str | None:
         """Where a net is tested, which takes one GPU."""
-        return self.gpu and self.gpu.split(",")[0]
+        return "0" if self.gpu == "all" else self.gpu and self.gpu.split(",")[0]
 
     def environment(self) -> dict[str, str]:
         """Variables for its process."""
+        # glog's could silence the log that we read, or change its form; and by default it
+        # leaves a copy of the log in /tmp, which nobody clears.
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("GLOG_")}
         names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS") if self.threads else ()
-        return {**os.environ, **dict.fromkeys(names, str(self.threads))}
+        return {**kept, "GLOG_logtostderr": "1", **dict.fromkeys(names, str(self.threads))}
 
 
 class RealCaffe(Engine):
@@ -104,21 +124,24 @@ class RealCaffe(Engine):
         self, deploy: Path, weights: Path, batches: Iterable[np.ndarray], blobs: Sequence[str]
     ) -> np.ndarray:
         # pycaffe lives in its own, older Python: a process fed through a pipe. Its scores come
-        # back in a file, so memory does not grow with the number of images.
-        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
-            out = Path(folder) / "scores"
+        # back in a file without a name, so memory does not grow with the number of images, and
+        # a kill leaves nothing behind.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
             device = self.first_gpu or "cpu"
-            command = [realcaffe.find("pycaffe"), "-c", _PYCAFFE, deploy, weights, out, device]
+            pycaffe = realcaffe.find("pycaffe")
+            command = [pycaffe, "-c", _PYCAFFE, deploy, weights, out.fileno(), device]
             process = subprocess.Popen(
                 [*map(str, command), *blobs],
                 stdin=subprocess.PIPE,
                 stdout=said,
                 stderr=said,
+                pass_fds=[out.fileno()],
                 env={**self.environment(), "GLOG_minloglevel": "2"},
             )
             images = 0
             try:
                 for batch in batches:
+                    stop.check()
                     process.stdin.write(" ".join(map(str, batch.shape)).encode() + b"\n")
                     process.stdin.write(np.ascontiguousarray(batch, np.float32).data)
                     images += len(batch)
@@ -133,11 +156,13 @@ class RealCaffe(Engine):
             if process.returncode:
                 said.seek(0)
                 words = said.read().decode(errors="replace").strip().splitlines() or ["no word"]
-                raise UserError(f"pycaffe failed on {deploy} with {weights}: {words[-1]}")
+                why = next((line for line in words if _NO_GPU in line), words[-1])
+                raise UserError(f"pycaffe failed on {deploy} with {weights}: {explained(why)}")
+            out.seek(0)
             return np.fromfile(out, np.float32).reshape(images, -1)
 
 
-# argv: deploy net, weights, file for the scores, device or "cpu", the blobs' names.
+# argv: deploy net, weights, descriptor for the scores, device or "cpu", the blobs' names.
 # stdin: batches, each a line "N C H W" and N x C x H x W float32. A row of the
 # output holds the blobs' values of one image, one blob after the other.
 _PYCAFFE = """
@@ -151,7 +176,7 @@ else:
     caffe.set_device(int(device))
     caffe.set_mode_gpu()
 net = caffe.Net(deploy, weights, caffe.TEST)
-with open(out, "wb") as file:
+with open(int(out), "wb") as file:
     while True:
         head = sys.stdin.buffer.readline().split()
         if not head:
@@ -197,6 +222,7 @@ class Torch(Engine):
         import torch
 
         import torchcaffe
+        from torchcaffe import blobs as blob_files
 
         if self.threads:
             torch.set_num_threads(self.threads)
@@ -207,13 +233,13 @@ class Torch(Engine):
         kept = [layer for layer in net.layer if layer.type != "Softmax"]  # their bottoms come out
         del net.layer[:]
         net.layer.extend(kept)
-        with tempfile.TemporaryDirectory() as folder:
-            headless = write(Path(folder) / deploy.name, text.dump(net))
-            # Unfolded: exactly what `torchcaffe test` computes.
-            run = torchcaffe.load(headless, weights, fold=False).to(device)
+        run = torchcaffe.Net(net, TEST)  # unfolded: exactly what `torchcaffe test` computes
+        run.copy_from(blob_files.read_net(weights), str(weights))
+        run.requires_grad_(False).to(device)
         rows = []
         with torch.inference_mode():
             for batch in batches:
+                stop.check()
                 tops = run(data=torch.from_numpy(batch).to(device))
                 values = [tops[name].reshape(len(batch), -1).cpu().numpy() for name in blobs]
                 rows.append(np.concatenate(values, axis=1))

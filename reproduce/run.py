@@ -19,6 +19,7 @@ from typing import Any
 
 from basics.files import read_json, sha256, write_json
 from netgen.command import generate
+from reproduce import stop
 from reproduce.caffe import Caffe
 from reproduce.evaluate import KS, Net, evaluate, on_training, test_command
 from reproduce.training import Training
@@ -109,14 +110,17 @@ def run_all(
 
     `done` hears of each as it comes.
     """
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(run.result): name for name, run in runs.items()}
-        try:
-            for future in as_completed(futures):
-                done(futures[future], future.result())
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):
-                Caffe.interrupt_all()  # a Ctrl-C at the terminal has reached them, a kill has not
-            raise
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = {pool.submit(run.result): name for name, run in runs.items()}
+            try:
+                for future in as_completed(futures):
+                    done(futures[future], future.result())
+            except BaseException as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                if isinstance(error, KeyboardInterrupt):
+                    Caffe.interrupt_all()
+                raise
+    finally:
+        stop.clear()
     return dict(zip(runs, (future.result() for future in futures)))

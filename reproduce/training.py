@@ -22,7 +22,6 @@ After a crash the epoch's first records are read again in place of its last.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -30,7 +29,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,11 +43,12 @@ from netgen.catalog import find
 from netgen.measure import takes_part
 from netgen.options import Options
 from realcaffe import train_log
-from reproduce.caffe import PATIENCE, Caffe, CaffeError
+from reproduce.caffe import Caffe, CaffeError
 from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine
 from reproduce.history import History
 from reproduce.live import Live
+from reproduce.lock import Lock, hold
 from reproduce.plateau import Decision, Plateau, Schedule
 from reproduce.snapshots import PREFIX, Snapshot, delete_except, is_whole_weights, snapshots
 
@@ -191,7 +191,7 @@ class Training:
                 the loss is no number, the disk is full, or Caffe fails.
             KeyboardInterrupt: stopped, with a snapshot from which the next call goes on.
         """
-        with self._lock() as lock:
+        with hold(self.folder) as lock:
             self.data.prepare()
             self._prepare()
             history = read_history(self.folder)
@@ -214,7 +214,7 @@ class Training:
                 live.close()
         return self.snapshots()[-1]
 
-    def _stage(self, history: History, live: Live, lock: int) -> None:
+    def _stage(self, history: History, live: Live, lock: Lock) -> None:
         """Resume at the present rate; stay until the next decision against going on."""
         taken = self.decisions()
         found = self.snapshots()
@@ -230,9 +230,11 @@ class Training:
         turn: Decision | None = None
         writing: Snapshot | None = None
         stopped = False
-        caffe = Caffe(self._command(solver, state), self.log, self.name, self.engine, lock)
+        command = self._command(solver, state)
+        caffe = Caffe(command, self.log, self.name, self.engine, lock.descriptor)
         try:
             with caffe:
+                lock.name(caffe.process.pid)
                 for event in caffe.events():
                     history.add(event)
                     if turn:  # on its way out
@@ -449,34 +451,6 @@ class Training:
                 self.folder, Decision("start", self._at(), first.lr, why, first.numbers)
             )
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[int]:
-        """Hold the folder; Caffe holds it with us, so that an orphan of a killed driver does too.
-
-        Raises:
-            UserError: another driver is at work here.
-        """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise UserError(f"cannot write {self.folder}: {error.strerror}") from error
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while not _try_lock(descriptor):
-                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-                if (holder.isdigit() and is_alive(int(holder))) or time.monotonic() > deadline:
-                    raise UserError(
-                        f"{self.folder}: another run (process {holder}) is training here; wait for "
-                        "it, or stop it with Ctrl-C"
-                    )
-                time.sleep(0.2)  # an orphaned Caffe: it was interrupted when its driver died
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
 
 def refuse_ours(words: Sequence[str], where: str = "") -> None:
     """Hold netgen's arguments to those that are the user's to give; `where` they stand.
@@ -547,24 +521,6 @@ def _announced(event: train_log.Snapshot) -> Snapshot | None:
 
 def _starting_rate(taken: list[Decision]) -> float:
     return [d for d in taken if d.action == "start"][-1].lr
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet buried does not."""
-    try:
-        # /proc/PID/stat: `PID (name) state ...`, Z for a zombie.
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _free(folder: Path) -> str:

@@ -15,8 +15,9 @@ from basics.cli import UserError
 from reproduce.__main__ import main
 from reproduce.engine import Engine, RealCaffe, Torch
 from reproduce.evaluate import evaluate, net_of
+from reproduce.process import is_alive
 from reproduce.snapshots import snapshots
-from reproduce.training import Training, is_alive, read_engines
+from reproduce.training import Training, read_engines
 from tests.test_reproduce_train import ENDLESS, Driver, resumed, training
 
 torch = pytest.importorskip("torch", reason="SKIPPED FOR LACK OF PYTORCH: pip install '.[torch]'")

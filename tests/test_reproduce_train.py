@@ -18,8 +18,9 @@ from basics.cli import UserError
 from reproduce.data import Data
 from reproduce.engine import CAFFE, ENGINES, Engine
 from reproduce.plateau import Plateau
+from reproduce.process import is_alive
 from reproduce.snapshots import snapshots
-from reproduce.training import Training, is_alive, read_decisions, read_history
+from reproduce.training import Training, read_decisions, read_history
 
 NET = ("--width", "4", "--blocks", "1,1,1,2", "--batch", "8", "--bn-fraction", "0.9")
 SOLVER = ("--seed", "1", "--display", "5", "--snapshot", "10")
