@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-
-# 64 megapixels (200 MB decoded) is beyond any photo in VSO; OpenCV's own limit of 2^30
-# would let one crafted file take 3 GB. OpenCV reads this once, when it is loaded.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
+import stat
 
 import cv2
 import numpy as np
 
+from basics import MOST_PIXELS
+
+MOST_BYTES = 4 * MOST_PIXELS  # of a file: what the most pixels take without any compression
 _EOI = b"\xff\xd9"
 
 # What real Caffe's OpenCV can read. The others that a newer OpenCV knows (GIF, AVIF, ...)
@@ -23,6 +23,7 @@ _SIGNATURES = (
     b"II*\0",  # TIFF, little endian
     b"MM\0*",  # TIFF, big endian
 )
+_TOO_MANY = "too many pixels (over 64 million)"
 
 
 class Unreadable(Exception):
@@ -40,10 +41,26 @@ def decode(path: str) -> tuple[np.ndarray, str]:
         Unreadable: with the reason.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_opened) as file:
+            _check(os.fstat(file.fileno()))
             data = file.read()
+            return _decoded(data, file.fileno())
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe of that name would make us wait for ever
+
+
+def _check(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise Unreadable("not a file")
+    if found.st_size > MOST_BYTES:  # a sparse one costs its maker nothing, and us all memory
+        raise Unreadable(f"{found.st_size:,} bytes, more than an image has ({MOST_BYTES:,})")
+
+
+def _decoded(data: bytes, descriptor: int) -> tuple[np.ndarray, str]:
     if not data:
         raise Unreadable("empty file")
     if not data.startswith(_SIGNATURES):
@@ -54,17 +71,21 @@ def decode(path: str) -> tuple[np.ndarray, str]:
     try:
         if jpeg and not data.endswith(_EOI):
             # Where a JPEG ends early, imread fills up with grey and imdecode does not:
-            # do as convert_imageset does.
-            pixels = cv2.imread(path, cv2.IMREAD_COLOR)
+            # do as convert_imageset does. By the open file's name, for a name that is not
+            # UTF-8 kills OpenCV.
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            pixels = cv2.imread(f"/dev/fd/{descriptor}", cv2.IMREAD_COLOR)
         else:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         text = str(error)
         if "CV_IO_MAX_IMAGE" in text:
-            raise Unreadable("too many pixels (over 64 million)") from None
+            raise Unreadable(_TOO_MANY) from None
         raise Unreadable(f"OpenCV: {error.err or text}".strip()) from None
     if pixels is None:
         raise Unreadable("damaged: it begins like an image, but OpenCV cannot decode it")
+    if pixels.shape[0] * pixels.shape[1] > MOST_PIXELS:  # cv2 was loaded before us, without limit
+        raise Unreadable(_TOO_MANY)
     # Scans hold no bare marker, so a JPEG whose last "end of image" lies before its
     # last "start of scan" was cut inside that scan.
     cut = jpeg and not data.endswith(_EOI) and data.rfind(_EOI) < data.rfind(b"\xff\xda")

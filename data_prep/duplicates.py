@@ -14,6 +14,7 @@ from pathlib import Path
 
 from basics import bars
 from basics.files import sha256
+from data_prep.decode import MOST_BYTES
 
 _TAIL = 64  # bytes
 
@@ -21,14 +22,15 @@ _TAIL = 64  # bytes
 def find(root: Path, paths: Iterable[str]) -> list[list[str]]:
     """The groups of identical files among `paths` (relative to `root`), each sorted.
 
-    Empty and unreadable files are in no group: no image comes of them.
+    Empty, unreadable and huge files are in no group: no image comes of them.
     """
     base = os.fspath(root)
     groups = [list(paths)]
     sizes: dict[str, int] = {}
 
     def size(path: str) -> int:
-        return sizes.setdefault(path, os.path.getsize(path))
+        found = os.path.getsize(path)
+        return sizes.setdefault(path, found if found <= MOST_BYTES else 0)
 
     def tail(path: str) -> bytes:
         return _tail(path, sizes[path])

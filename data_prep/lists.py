@@ -109,7 +109,11 @@ def parse_list(text: str, classes: Classes, path: str) -> list[Entry]:
             continue
         name, _, digits = line.rstrip("\r").rpartition(" ")
         where = f"{path}:{number}"
-        if not name or not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+        if (
+            not name
+            or "\0" in name
+            or not (digits.isascii() and digits.isdigit() and len(digits) < 10)
+        ):
             raise UserError(f"{where}: expected `path label`, found {line!r}")
         label = int(digits)
         if label >= len(classes.anp):

@@ -21,9 +21,10 @@ import pytest
 from basics import files
 from basics.cli import UserError
 from caffeproto import BlobProto, Datum
-from data_prep import sample, verify
+from data_prep import duplicates, sample, verify
 from data_prep.__main__ import main
 from data_prep.classes import Classes
+from data_prep.decode import Unreadable, decode
 from data_prep.folder import DataFolder
 from data_prep.lists import Entry, write_parts
 from data_prep.verify import verify_pair
@@ -266,6 +267,69 @@ def test_a_decompression_bomb_is_left_out(tmp_path):
     data.lmdb("--allow-dropped")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
     assert len(records(data.folder.lmdb("train", "image"))) == 1
+
+
+def _left_out(data: Data) -> tuple[dict[str, str], int]:
+    """What `python -m data_prep lmdb` leaves out, and its peak of memory in MB."""
+    process = subprocess.Popen(data.command("--allow-dropped"), stderr=subprocess.PIPE, text=True)
+    with process.stderr:
+        said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, said
+    dropped = data.folder.read_manifest()["lmdb"]["train"]["dropped"]
+    return {Path(path).name: reason for path, reason in dropped}, usage.ru_maxrss >> 10
+
+
+def test_images_of_too_many_pixels_are_left_out_by_the_command(tmp_path):
+    """In a process of its own: OpenCV reads its limit when it is loaded, whoever loads it."""
+    large = encoded(".png", np.zeros((9_000, 9_000), np.uint8))
+    data = Data(tmp_path, {"good.jpg": encoded(".jpg", picture()), "81.png": large})
+    dropped, megabytes = _left_out(data)
+    assert dropped == {"81.png": "too many pixels (over 64 million)"}
+    assert megabytes < 250
+
+
+def test_files_of_too_many_bytes_are_not_read(tmp_path):
+    data = Data(tmp_path, {"good.jpg": encoded(".jpg", picture()), "sparse.jpg": b"\xff\xd8\xff"})
+    sparse = data.images / data.entries[1].path
+    os.truncate(sparse, 6 << 30)
+    dropped, megabytes = _left_out(data)
+    assert dropped == {"sparse.jpg": "6,442,450,944 bytes, more than an image has (268,435,456)"}
+    assert megabytes < 250
+    assert duplicates.find(data.images, [data.entries[1].path] * 2) == []
+
+
+def test_the_limit_holds_where_opencv_came_first():
+    """A program that loads cv2 before us has no limit in OpenCV; ours refuses all the same."""
+    code = (
+        "import cv2, numpy, os, tempfile\n"
+        "from data_prep.decode import Unreadable, decode\n"
+        "with tempfile.NamedTemporaryFile(suffix='.png') as file:\n"
+        "    file.write(cv2.imencode('.png', numpy.zeros((9000, 9000), 'u1'))[1])\n"
+        "    file.flush()\n"
+        "    try: decode(file.name)\n"
+        "    except Unreadable as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "too many pixels (over 64 million)\n", done.stderr
+
+
+def test_pipes_and_folders_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name, reason in (("pipe.jpg", "not a file"), ("", "Is a directory")):
+        with pytest.raises(Unreadable, match=reason):
+            decode(str(tmp_path / name))
+
+
+def test_names_that_are_not_utf_8_do_not_kill_opencv(tmp_path):
+    cut = encoded(".jpg", picture(1, 300, 400))[:6000]
+    (tmp_path / "plain.jpg").write_bytes(cut)
+    odd = os.path.join(os.fsencode(tmp_path), b"caf\xe9.jpg")
+    Path(os.fsdecode(odd)).write_bytes(cut)
+    pixels, wrong = decode(os.fsdecode(odd))
+    assert "ends early" in wrong
+    assert (pixels == cv2.imread(str(tmp_path / "plain.jpg"))).all()
 
 
 def test_nothing_is_written_twice_and_changes_are_noticed(plain, capsys):

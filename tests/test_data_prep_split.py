@@ -164,6 +164,7 @@ def test_folders_around_and_in_that_of_the_class(tmp_path):
         ("dark_moon/a.jpg x", "expected `path label`"),
         ("dark_moon/a.jpg -1", "expected `path label`"),
         (" 1", "expected `path label`"),
+        ("dark_moon/a\0.jpg 0", "expected `path label`"),
         ("dark_moon/a.jpg 2", "there are 2 ANP classes"),
         ("dark_moon/a.jpg 1", "label 1 is tiny_star, not dark_moon"),
         ("golden_horse/a.jpg 1", "label 1 is tiny_star, not golden_horse"),
