@@ -5,6 +5,7 @@ from __future__ import annotations
 from basics import cli
 from reproduce import stop
 from reproduce.commands import (
+    compare,
     evaluate,
     figure5,
     figure6,
@@ -26,7 +27,10 @@ examples:
 def parser() -> cli.Parser:
     p = cli.Parser(prog="reproduce", description="The paper's results from LMDBs.", epilog=EXAMPLES)
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, table2, grid, evaluate, figure5, figure6, predict, watch, report):
+    for module in (
+        *(train, table2, grid, compare, evaluate),
+        *(figure5, figure6, predict, watch, report),
+    ):
         module.add(commands)
     return p
 

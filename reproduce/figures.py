@@ -109,6 +109,44 @@ def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
     return figure
 
 
+def differences(made: dict[str, Any]) -> Figure:
+    """Arm against arm: a panel a comparison, a point a seed, mean and 95% interval, a zero line.
+
+    `made` is what `reproduce.compare.comparison` tells. Panels have their own scales; the grey
+    band is a point to either side of zero.
+    """
+    found = made["comparisons"]
+    columns = min(2, len(found))
+    rows = -(-len(found) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.9 * columns, 0.7 + 1.5 * rows), squeeze=False
+    )
+    for axis in axes.flat[len(found) :]:
+        axis.set_visible(False)
+    for axis, c in zip(axes.flat, found):
+        measures = list(c["measures"])
+        for y, measure in enumerate(measures):
+            values = c["measures"][measure]
+            axis.plot(values["differences"], [y] * len(c["seeds"]), "o", ms=3.5, alpha=0.45,
+                      color=COLOURS[0], markeredgewidth=0)  # fmt: skip
+            if "interval" in values:
+                axis.plot(values["interval"], [y, y], color="black", linewidth=1.2)
+            axis.plot(values["mean"], y, "d", color="black", ms=5)
+        axis.axvspan(-1, 1, color="0.5", alpha=0.12, linewidth=0)
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set_yticks(range(len(measures)), [m.replace("anp", "ANP") for m in measures])
+        axis.set_ylim(len(measures) - 0.5, -0.5)
+        axis.grid(axis="y", visible=False)
+        weight = "bold" if c["kind"] == "primary" else "normal"
+        seeds = f"{len(c['seeds'])} seeds" if len(c["seeds"]) > 1 else "1 seed"
+        axis.set_title(f"{c['a']} − {c['b']}  ({seeds})", fontsize=9, fontweight=weight)
+    for column in range(columns):
+        last = [axis for axis in axes[:, column] if axis.get_visible()][-1]
+        last.set_xlabel("difference in top-1, points")
+    figure.tight_layout()
+    return figure
+
+
 def cross_statistics(weights: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Figure 5 in numbers: block -> Source-Target -> mean, deviation, extremes, share above 0.
 

@@ -10,7 +10,8 @@ A grid file is JSON:
      "shuffle": true,                      a seed is an order of the training images, too
      "seeds": [1, 2, 3],                   of rows that name none (default: 1)
      "weights": ["FILE", ...],             initial .caffemodels, of all rows (optional)
-     "rows": [{"name": "XS", "net": ["xs_resnet50"]}, ...]}
+     "rows": [{"name": "XS", "net": ["xs_resnet50"]}, ...],
+     "arms", "primary", "exploratory": what reproduce.compare compares (optional)}
 
 A row may have `seeds`, `solver`, `weights` and `data` (a folder) of its own; what it says of
 net and solver outweighs what the grid says. Caffe reads a database in its order,
@@ -75,6 +76,9 @@ class Grid:
     stages: tuple[tuple[float, int], ...] = ()  # (rate, epochs); none: the plateau rule
     shuffle: bool = False
     weights: tuple[Path, ...] = ()
+    arms: dict[str, list[str]] = field(default_factory=dict)
+    primary: tuple[list[str], ...] = ()
+    exploratory: tuple[list[str], ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Grid:
@@ -123,6 +127,7 @@ class Grid:
             stages=tuple(_stage(v, f"{path}, stages") for v in values.get("stages", ())),
             shuffle=bool(values.get("shuffle", False)),
             weights=_paths(values.get("weights", ())),
+            **_comparisons(values, names, path),
         )
 
     def runs(self, data: Data, out: Path, engine: Engine = CAFFE) -> list[tuple[Row, Run]]:
@@ -330,6 +335,9 @@ def _table(
         "order": "a seed's own" if plan.shuffle else "the same for all seeds",
         "runs": len(runs),
         "finished": len(found),
+        "arms": plan.arms,
+        "primary": plan.primary,
+        "exploratory": plan.exploratory,
         "rows": rows,
         "results": results,
     }
@@ -384,6 +392,26 @@ def _hold(where: object, values: Any, known: set[str], needed: set[str]) -> None
             raise UserError(f"{where}: unknown {name!r}{near_miss(name, known)}")
     for name in sorted(needed - values.keys()):
         raise UserError(f"{where}: {name!r} is missing")
+
+
+def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[str, Any]:
+    """The grid file's arms and the pairs of them that are compared."""
+    arms = values.get("arms", {})
+    for name, members in arms.items():
+        for row in members:
+            if row not in rows:
+                raise UserError(f"{path}, arms, {name}: no row {row!r}{near_miss(row, rows)}")
+    known = [*rows, *arms]
+    found: dict[str, Any] = {"arms": arms}
+    for kind in ("primary", "exploratory"):
+        for pair in values.get(kind, ()):
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise UserError(f"{path}, {kind}: a comparison is a pair of arms, not {pair!r}")
+            for name in pair:
+                if name not in known:
+                    raise UserError(f"{path}, {kind}: no arm {name!r}{near_miss(name, known)}")
+        found[kind] = tuple(values.get(kind, ()))
+    return found
 
 
 def _seeds(values: Any, where: str) -> tuple[int, ...]:
