@@ -69,14 +69,17 @@ class Entry:
 
 
 # Of these the first would go unread beside the second.
-EXCLUSIVE = (("depth", "blocks"), ("mean", "mean_file"), ("cross_std", "cross_start"))
+EXCLUSIVE = (
+    *(("depth", "blocks"), ("mean", "mean_file"), ("cross_std", "cross_start")),
+    *(("from_block", option) for option in ("mean", "mean_file", "crop")),
+)
 
 
 def joined(
     name: str, short: str, prefix: str, joint: resnet.Joint, what: str, *more: Family
 ) -> Entry:
     """A cross-residual ResNet-50 whose tasks `joint` joins; it takes the families `more`, too."""
-    families = (Family.TRUNK, Family.BRANCH, *more)
+    families = (Family.TRUNK, Family.TAIL, Family.BRANCH, *more)
     if joint is not resnet.zero:
         families = (*families, Family.JOINED)
     return Entry(name, short, what, partial(resnet.x_resnet, prefix, joint), families)
@@ -93,7 +96,7 @@ CATALOG = {
             "resnet50",
             "single-task ResNet-50 (Figure 4, right): --task noun|adj|anp",
             partial(resnet.resnet, "resnet50"),
-            (Family.TRUNK, Family.ONE_TASK),
+            (Family.TRUNK, Family.TAIL, Family.ONE_TASK),
         ),
         Entry(
             "caffenet",

@@ -55,6 +55,8 @@ def parser() -> cli.Parser:
     _add(shape, "blocks", "A,B,C,D", "blocks in res2 to res5, instead")
     _add(shape, "width", "C", f"channels of conv1: {d.width}")
     _add(shape, "input_size", "S", f"{d.input_size}; caffenet: 227")
+    what = "begin behind this block: its maps, cached by `reproduce features`, are the data"
+    _add(shape, "from_block", "BLOCK", what)
     _add(shape, "branch_after", "BLOCK", f"the branching block, or none: {d.branch_after}")
     _add(shape, "cross_blocks", "N", "cross-residual blocks: all after the branch")
     what = "whose BatchNorm moves behind the branching block's addition: both summands'"

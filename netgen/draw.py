@@ -170,7 +170,8 @@ def _line(layer: Any) -> str:
         return f"fc, {layer.inner_product_param.num_output}"
     if layer.type == "Input":
         shape = layer.input_param.shape[0].dim
-        return f"image, {shape[2]}×{shape[3]}"
+        what = "image" if shape[1] == 3 else f"{shape[1]} maps"
+        return f"{what}, {shape[2]}×{shape[3]}"
     if layer.type == "Softmax":
         return layer.name.replace("prob_", "softmax: ")
     return {"BatchNorm": "norm, ReLU"}.get(layer.type, layer.type)

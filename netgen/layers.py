@@ -14,27 +14,30 @@ MSRA = {"type": "msra"}
 FROZEN = {"lr_mult": 0, "decay_mult": 0}
 
 
-def images(net: Net, options: Options) -> str:
+def images(net: Net, options: Options, maps: Sequence[int] | None = None) -> str:
     """The image blob `data`, N x 3 x H x W in BGR minus the mean; flipped at random in TRAIN.
 
-    Section 5.2: "We use random flips of the input at training", nothing else.
+    Section 5.2: "We use random flips of the input at training", nothing else. With `maps`
+    (C, H, W) the blob holds the cached maps of `from_block`, as they are.
     """
     size = options.input_size
     if options.deploy:
-        net.group("image, BGR minus the mean")
-        return net.layer("Input", "data", input_param={"shape": [{"dim": [1, 3, size, size]}]})
-    net.group("images")
+        net.group(f"maps of {options.from_block}" if maps else "image, BGR minus the mean")
+        shape = [1, *(maps or (3, size, size))]
+        return net.layer("Input", "data", input_param={"shape": [{"dim": shape}]})
+    net.group(f"maps of {options.from_block}, cached" if maps else "images")
     mean = {"mean_file": options.mean_file} if options.mean_file else {"mean_value": options.mean}
     for phase, batch in _batches(options):
         transform = {"mirror": True, **mean} if phase == "TRAIN" else mean
         if options.crop:  # at random in TRAIN, from the centre in TEST
             transform = {**transform, "crop_size": size}
+        fields = {} if maps else {"transform_param": transform}
         source = f"{options.data}/{phase.lower()}_image_lmdb"
         net.layer(
             "Data",
             "data",
             phase=phase,
-            transform_param=transform,
+            **fields,
             data_param={"source": source, "batch_size": batch, "backend": "LMDB"},
         )
     return "data"

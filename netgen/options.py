@@ -42,6 +42,7 @@ class Family(Enum):
     ALL = auto()  # tasks, classifiers, data: every net
     ONE_TASK = auto()  # which task a single-task net does
     TRUNK = auto()  # the shape of a ResNet
+    TAIL = auto()  # where a net whose trunk is shared may begin
     BRANCH = auto()  # where and how a multitask ResNet branches
     JOINED = auto()  # which blocks cross-residuals join
     LEARNED = auto()  # how what joins two tasks learns
@@ -116,6 +117,8 @@ class Options:
     blocks: tuple[int, ...] | None = option(None, Family.TRUNK, one_of=BLOCKS)
     # channels of conv1; every other width is a multiple of it
     width: int = option(64, Family.TRUNK, one_of=WIDTH)
+    # the block whose cached maps are the input, instead of images
+    from_block: str | None = option(None, Family.TAIL)
     branch_after: str = option("res5a", Family.BRANCH)
     branch_norm: str = option("both", Family.BRANCH, one_of=("both", "branch2c", "none"))
     # None: every block after the branch

@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from netgen import paper
+from netgen import paper, resnet
 from netgen.catalog import Entry
 from netgen.measure import Measured, measure
 from netgen.net import Net
@@ -26,7 +26,7 @@ def as_json(entry: Entry, options: Options) -> str:
         "total": _params(layers.values()),
         "inference_total": _inference_params(entry, options),
         "macs": _macs(layers.values()),
-        "paper_millions": paper.params(entry.name, options.task),
+        "paper_millions": _in_paper(entry, options),
         "batch": options.batch,
         "training_memory": training_memory(entry, options),
         "blocks": [
@@ -66,7 +66,7 @@ def as_table(entry: Entry, options: Options) -> str:
     inference = _inference_params(entry, options)
     if inference != total:
         lines.append(f"{'without auxiliary heads':{width}} {inference:>12,}")
-    in_paper = paper.params(entry.name, options.task)
+    in_paper = _in_paper(entry, options)
     beside = "" if in_paper is None else f"; the paper's Table 2: {in_paper:.2f}"
     if entry.trained:
         memory = training_memory(entry, options) / 2**30
@@ -120,11 +120,17 @@ def measured(
     entry: Entry, options: Options, batch: int = 1, deploy: bool = False
 ) -> tuple[Net, dict[str, Measured]]:
     """The train (or inference) net and its layers by name, at a batch of images."""
-    size, tasks = options.input_size, options.tasks
+    tasks = options.tasks
+    shape = resnet.maps(options) or (3, options.input_size, options.input_size)
     label = ("label", len(tasks)) if len(tasks) > 1 else (f"label_{tasks[0].name}", 1)
-    inputs = {"data": (batch, 3, size, size), label[0]: (batch, label[1], 1, 1)}
+    inputs = {"data": (batch, *shape), label[0]: (batch, label[1], 1, 1)}
     net = entry.build(replace(options, deploy=deploy or not entry.trained))
     return net, {layer.name: layer for layer in measure(net.proto(), inputs)}
+
+
+def _in_paper(entry: Entry, options: Options) -> float | None:
+    """Table 2's millions of parameters, of a net that is whole."""
+    return None if options.from_block else paper.params(entry.name, options.task)
 
 
 def _inference_params(entry: Entry, options: Options) -> int:

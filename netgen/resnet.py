@@ -51,11 +51,9 @@ def resnet(name: str, options: Options) -> Net:
     """Single-task ResNet (Figure 4, right): trunk, average pool, one classifier."""
     task = options.chosen_task(name)
     net = Net(f"{title(options, 'ResNet')}-{task.name}")
-    x = images(net, options)
+    x = images(net, options, maps(options))
     labels(net, options, [task])
-    x = stem(net, x, options)
-    for block in blocks(options):
-        x = residual_block(net, x, block, options)
+    x = trunk(net, x, blocks(options), options)
     net.group(task.name)
     head(net, average(net, x, "pool5", options), task, options)
     return net
@@ -64,16 +62,14 @@ def resnet(name: str, options: Options) -> Net:
 def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
     """A cross-residual net (Figure 4, left and centre): branch, cross-residual units, heads."""
     net = Net(title(options, f"{prefix}-ResNet"))
-    x = images(net, options)
+    x = images(net, options, maps(options))
     labels(net, options, list(options.tasks))
     before, branching, after = split_at_branch(options)
     if branching is None:  # whole towers, coupled only by their shortcuts (section 4)
+        shared(before, options)
         xs = {task.name: stem(net, x, options, task.name) for task in options.tasks}
     else:
-        x = stem(net, x, options)
-        for block in before:
-            x = residual_block(net, x, block, options)
-        xs = branch_block(net, x, branching, options)
+        xs = branch_block(net, trunk(net, x, before, options), branching, options)
     for i, block in enumerate(after):
         crosses = options.cross_blocks is None or i < options.cross_blocks
         xs = cross_residual_block(net, xs, block, joint if crosses else zero, options)
@@ -84,6 +80,52 @@ def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
     if options.freeze_towers:
         freeze(net, lambda layer: CROSS not in layer.name)
     return net
+
+
+def trunk(net: Net, x: str, before: list[Block], options: Options) -> str:
+    """What all tasks share: the images through conv1 and the blocks `before` the tasks part.
+
+    With `from_block`, that block's cached maps through those behind it.
+    """
+    if options.from_block is None:
+        x = stem(net, x, options)
+    for block in shared(before, options):
+        x = residual_block(net, x, block, options)
+    return x
+
+
+def shared(before: list[Block], options: Options) -> list[Block]:
+    """The blocks of `before` that the net holds: with `from_block`, those behind it.
+
+    Raises:
+        UserError: `from_block` is not among them.
+    """
+    if options.from_block is None:
+        return before
+    names = [block.title for block in before]
+    if options.from_block not in names:
+        there = f"the tasks share {names[0]} to {names[-1]}" if names else "the tasks share none"
+        raise UserError(
+            f"--from-block: no shared block {options.from_block!r}"
+            f"{near_miss(options.from_block, names)}; {there}"
+        )
+    return before[names.index(options.from_block) + 1 :]
+
+
+def maps(options: Options) -> tuple[int, int, int] | None:
+    """C, H and W of the cached maps that the net begins with; None where images are its input."""
+    if options.from_block is None:
+        return None
+    every = blocks(options)
+    for i, block in enumerate(every):
+        if block.title == options.from_block:
+            size = map_behind(every[: i + 1], options)
+            return 4 * block.width, size, size
+    names = [block.title for block in every]
+    raise UserError(
+        f"--from-block: no block {options.from_block!r}{near_miss(options.from_block, names)}; "
+        f"this net has {names[0]} to {names[-1]}"
+    )
 
 
 def heads(net: Net, xs: dict[str, str], options: Options) -> None:
@@ -358,9 +400,14 @@ def split_at_branch(options: Options) -> tuple[list[Block], Block | None, list[B
 
 def last_map(options: Options) -> int:
     """Height and width of the last block's map: 7 for an input of 224."""
+    return map_behind(blocks(options), options)
+
+
+def map_behind(before: list[Block], options: Options) -> int:
+    """Height and width of the map that the blocks `before` make of an image."""
     size = (options.input_size - 1) // 2 + 1  # conv1: 7 x 7, stride 2, pad 3
     size = (size + (options.pool1 == "padded")) // 2  # pool1: 3 x 3, stride 2
-    for block in blocks(options):
+    for block in before:
         size = (size - 1) // block.stride + 1
     return size
 

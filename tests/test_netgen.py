@@ -121,6 +121,57 @@ def test_cross_weights_start_and_learn_as_asked():
         generate(["xs_resnet50", "--cross-std", "0.1", "--cross-start", "0.25"])
 
 
+@pytest.mark.parametrize("net", [["xs_resnet50"], ["resnet50", "--task", "anp"]])
+def test_a_tail_is_the_net_behind_a_block(net):
+    """Layer for layer, but for the first, which read the cached maps."""
+    for form in [], ["--deploy"]:
+        whole, tail = (net_of(*net, *form, *more) for more in ([], ["--from-block", "res4f"]))
+        behind, ours = (
+            [la for la in x.layer if la.type not in ("Input", "Data") and la.name[:6] != "label_"]
+            for x in (whole, tail)
+        )
+        first = next(i for i, la in enumerate(behind) if la.name == "res5a_branch1")
+        for layer in ours:
+            layer.bottom[:] = ["res4f" if name == "data" else name for name in layer.bottom]
+        assert ours == behind[first:]
+    data = [la for la in net_of(*net, "--from-block", "res4f").layer if la.top[:1] == ["data"]]
+    assert [la.data_param.batch_size for la in data] == [24, 23]
+    assert not any(la.HasField("transform_param") for la in data)  # no flips, no mean
+    (image,) = (la for la in tail.layer if la.type == "Input")
+    assert list(image.input_param.shape[0].dim) == [1, 1024, 14, 14]
+
+
+def test_a_tail_counts_its_own_parameters():
+    whole, tail = (
+        json.loads(generate(["xs_resnet50", *more, "--params", "--json"]))
+        for more in ([], ["--from-block", "res4f"])
+    )
+    trunk = sum(
+        layer["params"]
+        for layer in whole["layers"]
+        if not layer["name"].startswith(("res5", "bn5"))
+        and not layer["name"].startswith(("scale5", "fc_"))
+    )
+    assert tail["total"] == whole["total"] - trunk
+    assert tail["paper_millions"] is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["xs_resnet50", "--from-block", "res4g"], "no block 'res4g', did you mean"),
+        (["xs_resnet50", "--from-block", "res5a"], "no shared block 'res5a'.*res2a to res4f"),
+        (["xs_resnet50", "--from-block", "res2a", "--branch-after", "none"], "share none"),
+        (["xs_resnet50", "--from-block", "res4f", "--mean", "1"], "exclude each other"),
+        (["xs_resnet50", "--from-block", "res4f", "--crop"], "exclude each other"),
+        (["caffenet", "--task", "adj", "--from-block", "res4f"], "does not apply to caffenet"),
+    ],
+)
+def test_a_tail_that_cannot_be_is_refused(argv, message):
+    with pytest.raises(UserError, match=message):
+        generate(argv)
+
+
 def test_equation_2_sums_own_shortcut_residual_and_the_others():
     by_name = layers(net_of("xs_resnet50"))
     assert list(by_name["res5b_noun"].bottom) == [
