@@ -114,6 +114,9 @@ NATURAL = at_least(0)  # where none is a choice
 SEED = at_least(0, "a seed")
 PIXELS = at_least(1, "pixels a side", most=4_096)
 THREADS = at_least(1, "a number of threads", most=1_024)
+PROCESSES = at_least(1, "a number of processes", most=1_024)
+TRIES = at_least(0, "a number of tries", most=1_000)
+WAIT = at_least(1, "whole seconds", most=86_400)  # as SECONDS, where parts are not taken
 PORT = at_least(1, "a port", most=65_535)
 SECONDS = Number("seconds", float, 0, 86_400, open_low=True)
 POSITIVE = Number("a number", float, 0, open_low=True)

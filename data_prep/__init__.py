@@ -13,6 +13,7 @@ One role a module, each stage reading what the one before it left in the data fo
     lmdb_writer.py  lists -> image and label databases, record for record together
     verify.py     the databases read back
     sample.py     a small drawn image set, to try all this without a download
+    tables.py     CSV that a spreadsheet shows and does not compute
     parallel.py   threads that keep order
     folder.py     where everything lies in a data folder; its manifest and lock
 """

@@ -5,11 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from fractions import Fraction
 
-from basics.cli import Parser, run
-from basics.numbers import SEED
+from basics.cli import Parser, printable, run
+from basics.numbers import (
+    COUNT,
+    NATURAL,
+    PIXELS,
+    PROCESSES,
+    SEED,
+    THREADS,
+    TRIES,
+    WAIT,
+    exact_fraction,
+)
 from data_prep import filter as criteria
 from data_prep import labels, stages
+from data_prep.sample import PER_ANP
 
 _EPILOG = """\
 from nothing to the four databases, in one command or one by one:
@@ -33,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = _parser().parse_args(argv)
     summary, text = arguments.command(arguments)
-    print(json.dumps(summary, indent=2, ensure_ascii=False) if arguments.json else text)
+    print(json.dumps(summary, indent=2) if arguments.json else printable(text))
     return 0
 
 
@@ -66,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         "--out work/sample --per-anp 60",
         "where bi_concepts/ and ontology.txt go",
     )
-    sub.add_argument("--per-anp", type=int, default=60, metavar="N", help="images an ANP (60)")
-    sub.add_argument("--seed", type=int, default=0, help="another seed, other images (0)")
+    sub.add_argument("--per-anp", type=PER_ANP, default=60, metavar="N", help="images an ANP (60)")
+    sub.add_argument("--seed", type=SEED, default=0, help="another seed, other images (0)")
 
     sub = add(
         "labels",
@@ -115,18 +127,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--cluster", default="", metavar="URL", help="Spark master or Ray address (this machine)"
     )
-    sub.add_argument("--processes", type=int, default=2, metavar="N", help="processes (2)")
+    sub.add_argument("--processes", type=PROCESSES, default=2, metavar="N", help="processes (2)")
     sub.add_argument(
-        "--threads", type=int, default=16, metavar="N", help="connections a process (16)"
+        "--threads", type=THREADS, default=16, metavar="N", help="connections a process (16)"
     )
-    sub.add_argument("--timeout", type=int, default=20, metavar="S", help="seconds a try (20)")
-    sub.add_argument("--retries", type=int, default=2, metavar="N", help="further tries (2)")
+    sub.add_argument("--timeout", type=WAIT, default=20, metavar="S", help="seconds a try (20)")
+    sub.add_argument("--retries", type=TRIES, default=2, metavar="N", help="further tries (2)")
     sub.add_argument(
-        "--per-shard", type=int, default=1000, metavar="N", help="addresses a shard (1000)"
+        "--per-shard", type=COUNT, default=1000, metavar="N", help="addresses a shard (1000)"
     )
     sub.add_argument(
         "--min-bytes",
-        type=int,
+        type=NATURAL,
         default=2052,
         metavar="N",
         help="smaller files are placeholders (2052)",
@@ -150,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ontology vso/1200ANPsv1.1.txt --images vso/bi_concepts1553 --out data",
     )
     _add_filter(sub)
+    _add_missing(sub)
     sub.add_argument(
         "--images", metavar="DIR", help="the ANP folders; without it criterion 3 is left out"
     )
@@ -162,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--images", required=True, metavar="DIR", help="the ANP folders")
     _add_split(sub)
+    _add_missing(sub)
 
     sub = add(
         "lmdb",
@@ -197,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
         "--labels vso/labels --images vso/bi_concepts1553 --out data",
     )
     sub.add_argument("--images", required=True, metavar="DIR", help="the ANP folders")
-    for options in (_add_filter, _add_split, _add_lmdb, _add_verify):
+    for options in (_add_filter, _add_split, _add_missing, _add_lmdb, _add_verify):
         options(sub)
     return parser
 
@@ -216,7 +230,7 @@ def _add_filter(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--min-nouns",
-        type=int,
+        type=NATURAL,
         default=3,
         metavar="N",
         help="criterion 1: nouns an adjective needs in the full list (3)",
@@ -229,7 +243,7 @@ def _add_filter(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--min-images",
-        type=int,
+        type=NATURAL,
         default=500,
         metavar="N",
         help="criterion 3: images an ANP needs on disk (500)",
@@ -239,11 +253,12 @@ def _add_filter(sub: argparse.ArgumentParser) -> None:
 def _add_split(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--train",
-        default="0.8",
+        type=exact_fraction,
+        default=Fraction(4, 5),
         metavar="F",
         help="share for training; an ANP with n images gives floor(F n) (0.8)",
     )
-    sub.add_argument("--seed", type=int, default=0, help="another seed, another split (0)")
+    sub.add_argument("--seed", type=SEED, default=0, help="another seed, another split (0)")
     sub.add_argument(
         "--lists",
         nargs=2,
@@ -252,14 +267,22 @@ def _add_split(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_missing(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="go on when classes have no image at all",
+    )
+
+
 def _add_lmdb(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--size", type=int, default=224, metavar="S", help="pixels a side (224)")
+    sub.add_argument("--size", type=PIXELS, default=224, metavar="S", help="pixels a side (224)")
     sub.add_argument(
         "--encoded",
         action="store_true",
         help="JPEGs in the records: 14 GB instead of 58, but Caffe reads a sixth as many a second",
     )
-    sub.add_argument("--threads", type=int, metavar="N", help="decoding threads (cores + 1)")
+    sub.add_argument("--threads", type=THREADS, metavar="N", help="decoding threads (cores + 1)")
     sub.add_argument(
         "--allow-dropped",
         action="store_true",
@@ -271,8 +294,11 @@ def _add_lmdb(sub: argparse.ArgumentParser) -> None:
         help="leave out JPEGs that end early; convert_imageset keeps them",
     )
     sub.add_argument(
-        "--fresh", action="store_true", help="write again even if the same databases are there"
+        "--replace",
+        action="store_true",
+        help="replace finished databases of another size or form",
     )
+    sub.add_argument("--fresh", action="store_true", help="write anew whatever databases are there")
 
 
 def _add_verify(sub: argparse.ArgumentParser) -> None:

@@ -30,12 +30,21 @@ from typing import NamedTuple
 
 from basics import bars
 from basics.cli import UserError
-from basics.files import PathLike, write
+from basics.files import PathLike, replacing, write
+from basics.numbers import COUNT, PROCESSES, THREADS, TRIES, WAIT
 from data_prep.decode import Unreadable, decode
 from data_prep.parallel import default_threads, ordered
+from data_prep.tables import table
 from data_prep.urls import read_urls
 
 DISTRIBUTORS = {"multiprocessing": "", "pyspark": "pyspark", "ray": "ray"}  # name -> package
+_RANGES = {
+    "processes": PROCESSES,
+    "threads": THREADS,
+    "timeout": WAIT,
+    "retries": TRIES,
+    "per_shard": COUNT,
+}
 # Flickr's answer for a deleted photo has 2,051 bytes; no photo is as small.
 MIN_BYTES = 2052
 # The same bytes at so many addresses are nobody's photo.
@@ -53,6 +62,10 @@ class Engine:
     timeout: int = 20
     retries: int = 2
     per_shard: int = 1000
+
+    def __post_init__(self) -> None:
+        for name, number in _RANGES.items():
+            number.check(getattr(self, name), name)
 
 
 class Fetched(NamedTuple):
@@ -85,7 +98,8 @@ def download(
         _fetch(shards, total, engine)
         rejected = _sort(shards, out, total, min_bytes)
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+        place = error.filename2 or error.filename or out
+        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
     return {
         "addresses": total,
         "images": total - len(rejected),
@@ -201,15 +215,9 @@ def _sort(folder: Path, out: Path, total: int, min_bytes: int) -> list[tuple[str
             final.parent.mkdir(exist_ok=True)
             _link(fetched.path, final)
         kept.append((fetched.anp, fetched.url, fetched.sha256))
-    _write_table(out / "downloaded.csv", ("anp", "url", "sha256"), kept)
-    _write_table(out / "rejected.csv", ("anp", "url", "reason"), rejected)
+    write(out / "downloaded.csv", table(("anp", "url", "sha256"), kept))
+    write(out / "rejected.csv", table(("anp", "url", "reason"), rejected))
     return rejected
-
-
-def _write_table(path: Path, head: tuple[str, ...], rows: list[tuple[str, str, str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([head, *rows])
-    write(path, text.getvalue())
 
 
 def _final(fetched: Fetched, out: Path) -> Path:
@@ -218,13 +226,13 @@ def _final(fetched: Fetched, out: Path) -> Path:
 
 def _link(source: Path, target: Path) -> None:
     """A second name for the file costs no disk; where there are none, a copy."""
-    aside = target.with_name(f".{target.name}")
-    aside.unlink(missing_ok=True)
     try:
-        os.link(source, aside)
+        os.link(source, target)
+    except FileExistsError:  # a link to nothing: no file of ours
+        raise
     except OSError:
-        shutil.copyfile(source, aside)
-    os.replace(aside, target)
+        with source.open("rb") as whole, replacing(target, sync=False) as file:
+            shutil.copyfileobj(whole, file)
 
 
 def _reason(fetched: Fetched, seen: Counter[str], min_bytes: int) -> str:

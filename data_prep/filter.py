@@ -9,8 +9,6 @@ those on disk; an ontology's own counts are search hits.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from basics.cli import UserError
 from basics.files import PathLike, read_text
+from data_prep import tables
 from data_prep.ontology import Anp
 
 EXCLUDED_NOUNS = Path(__file__).with_name("excluded_nouns.txt")
@@ -124,12 +123,9 @@ FATE = ("kept", "criterion", "reason")
 
 def table(decisions: Sequence[Decision], fates: bool = True) -> str:
     """Every ANP as CSV, with its fate unless that is not yet decided."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
     columns = COLUMNS + FATE if fates else COLUMNS
-    rows.writerow(columns)
-    for d in decisions:
-        values = (
+    rows = (
+        (
             d.anp.name,
             d.anp.adjective,
             d.anp.noun,
@@ -140,5 +136,6 @@ def table(decisions: Sequence[Decision], fates: bool = True) -> str:
             d.criterion,
             d.reason,
         )
-        rows.writerow(["" if value is None else value for value in values[: len(columns)]])
-    return out.getvalue()
+        for d in decisions
+    )
+    return tables.table(columns, (row[: len(columns)] for row in rows))

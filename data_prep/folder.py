@@ -33,11 +33,28 @@ PARTS = ("train", "test")
 LOCK = ".lock"
 
 
+def check_name(folder: PathLike) -> Path:
+    """`folder`, whose whole name has to stand in nets, lists and manifests.
+
+    Raises:
+        UserError: that is not UTF-8.
+    """
+    try:
+        os.path.realpath(folder).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{folder}: its name is not UTF-8; rename it") from None
+    return Path(folder)
+
+
 class DataFolder:
-    """The paths under one data folder, and what is written down about them."""
+    """The paths under one data folder, and what is written down about them.
+
+    Raises:
+        UserError: its name is not UTF-8.
+    """
 
     def __init__(self, root: PathLike) -> None:
-        self.root = Path(root)
+        self.root = check_name(root)
         self.manifest = self.root / "manifest.json"
         self.ontology = self.root / "ontology.csv"
         self.classes = self.root / "classes"

@@ -9,9 +9,14 @@ from pathlib import Path
 
 from basics.cli import UserError
 from basics.files import PathLike
+from data_prep.folder import check_name
 from data_prep.ontology import is_name
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+LEAVES = "a link that leads out of the image folder"
+_UNFIT = "a list cannot hold its name (not UTF-8, or a line break)"
+_NOTHING = "a link that leads to nothing"
 
 # Stages shorten long lists of complaints on the terminal; the manifest has all of them.
 SHOWN = 20
@@ -30,6 +35,11 @@ class Images:
     ignored: list[tuple[str, str]] = field(default_factory=list)
 
     @property
+    def leaving(self) -> list[str]:
+        """What was ignored because it is a link that leads out of the image folder."""
+        return [path for path, reason in self.ignored if reason == LEAVES]
+
+    @property
     def total(self) -> int:
         """The number of image files."""
         return sum(map(len, self.by_anp.values()))
@@ -42,7 +52,8 @@ def find_root(folder: PathLike) -> Path:
     the folder above it.
 
     Raises:
-        UserError: `folder` is not a folder, or has several `bi_concepts*` in it.
+        UserError: `folder` is not a folder, has several `bi_concepts*` in it, or its name is
+            not UTF-8.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -51,7 +62,7 @@ def find_root(folder: PathLike) -> Path:
     if len(inner) > 1:
         names = ", ".join(entry.name for entry in inner)
         raise UserError(f"{folder}: which of {names}? name one of them")
-    return inner[0] if inner else folder
+    return check_name(inner[0] if inner else folder)
 
 
 def scan(folder: PathLike) -> Images:
@@ -61,35 +72,56 @@ def scan(folder: PathLike) -> Images:
         UserError: no ANP folder there, or a folder cannot be read.
     """
     images = Images(find_root(folder))
-    root = os.fspath(images.root)
+    root = os.path.realpath(images.root)
     try:
-        for anp in _entries(root):
-            if not is_name(anp.name):
-                images.ignored.append((anp.name, "its name is not adjective_noun"))
-            elif _leaves(anp, root):
-                images.ignored.append((anp.name, "a link that leaves the image folder"))
-            elif anp.is_dir():
+        for anp in _entries(os.fspath(images.root)):
+            wrong = _no_anp(anp, root)
+            if wrong:
+                images.ignored.append((anp.name, wrong))
+            else:
                 images.by_anp[anp.name] = list(_files(anp, root, images.ignored))
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
     if not images.by_anp:
-        raise UserError(f"{images.root}: no folder named adjective_noun in it")
+        raise UserError(f"{images.root}: no folder named adjective_noun in it{told(images)}")
     return images
+
+
+def told(images: Images) -> str:
+    """`; ...` of the links that lead out of the folder, and what to do; "" where there are none."""
+    leaving = images.leaving
+    if not leaving:
+        return ""
+    return (
+        f"; ignored: {len(leaving):,} links that lead out of the image folder, such as "
+        f"{leaving[0]}: name the folder that they lead into, or put the files themselves there"
+    )
+
+
+def _no_anp(entry: os.DirEntry[str], root: str) -> str:
+    if not _fits_a_list(entry.name):
+        return _UNFIT
+    if not is_name(entry.name):
+        return "its name is not adjective_noun"
+    return _wrong_link(entry, root) or ("" if entry.is_dir() else "not a folder")
 
 
 def _files(anp: os.DirEntry[str], root: str, ignored: list[tuple[str, str]]) -> Iterator[str]:
     for file in _entries(anp.path):
         path = f"{anp.name}/{file.name}"
-        if not file.name.lower().endswith(SUFFIXES):
-            ignored.append((path, "not named like an image"))
-        elif not _fits_a_list(file.name):
-            ignored.append((path, "a list cannot hold its name (not UTF-8, or a line break)"))
-        elif _leaves(file, root):
-            ignored.append((path, "a link that leaves the image folder"))
-        elif not file.is_file():
-            ignored.append((path, "not a file"))
+        wrong = _no_image(file, root)
+        if wrong:
+            ignored.append((path, wrong))
         else:
             yield path
+
+
+def _no_image(entry: os.DirEntry[str], root: str) -> str:
+    if not entry.name.lower().endswith(SUFFIXES):
+        return "not named like an image"
+    if not _fits_a_list(entry.name):
+        return _UNFIT
+    return _wrong_link(entry, root) or ("" if entry.is_file() else "not a file")
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -97,10 +129,17 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
 
 
-def _leaves(entry: os.DirEntry[str], root: str) -> bool:
+def _wrong_link(entry: os.DirEntry[str], root: str) -> str:
     if not entry.is_symlink():
-        return False
-    return Path(root).resolve() not in Path(entry.path).resolve().parents
+        return ""
+    if not inside(entry.path, root):
+        return LEAVES
+    return "" if os.path.exists(entry.path) else _NOTHING  # gone, or a link in a circle
+
+
+def inside(path: str, root: str) -> bool:
+    """Whether `path`, its links followed, lies under `root`, which is a real path."""
+    return os.path.realpath(path).startswith(f"{root}{os.sep}" if root != os.sep else root)
 
 
 def _fits_a_list(name: str) -> bool:

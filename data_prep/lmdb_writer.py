@@ -29,8 +29,10 @@ import lmdb
 from basics import bars
 from basics.cli import UserError
 from basics.files import read_text, sync_folder, write, write_json
+from basics.numbers import PIXELS, THREADS
 from data_prep.classes import Classes
-from data_prep.folder import DataFolder
+from data_prep.folder import PARTS, DataFolder
+from data_prep.images import inside
 from data_prep.lists import Entry, read_part
 from data_prep.parallel import default_threads
 from data_prep.progress import Progress, Report
@@ -47,6 +49,34 @@ MAP_SIZE = 1 << 40  # costs address space only; Caffe's own is as large
 # commits cheap.
 BATCH_BYTES = 32 << 20
 BATCH_RECORDS = 10_000
+
+
+FORM = ("size", "encoded", "drop_damaged")  # of a job: what its records are like
+
+
+def check_form(folder: DataFolder, wanted: dict[str, Any]) -> None:
+    """See that no finished database would be replaced by one of another size or form.
+
+    Args:
+        wanted: an entry for each of `FORM`.
+
+    Raises:
+        UserError: one would, or a database of that name was not made by us.
+    """
+    for part in PARTS:
+        for kind in KINDS:
+            made = made_from(folder.lmdb(part, kind))
+            there = made and {name: made["job"].get(name) for name in FORM}
+            if there and there != wanted:
+                raise UserError(
+                    f"{folder.lmdb(part, kind)} is finished, with {_words(there)}; to replace it "
+                    f"by one with {_words(wanted)} add --replace, or choose another --out"
+                )
+
+
+def _words(form: dict[str, Any]) -> str:
+    said = ", ".join(f"--{name.replace('_', '-')}" for name in FORM[1:] if form[name])
+    return f"--size {form['size']}{' ' if said else ''}{said}"
 
 
 def write_pair(
@@ -82,6 +112,8 @@ def write_pair(
         UserError: the list is wrong, too much of it cannot be read, the disk
             is full, or a database of that name was not made by us.
     """
+    PIXELS.check(size, "size")
+    threads = THREADS.check(default_threads() if threads is None else threads, "threads")
     entries = read_part(folder, part, classes)
     job = {
         "format": 2,
@@ -114,7 +146,7 @@ def write_pair(
                 size,
                 start=progress.next,
                 encoded=encoded,
-                threads=threads or default_threads(),
+                threads=threads,
             )
             bar = bars.bar(source, part, len(entries), initial=progress.next, unit="img")
             _write(places, bar, progress, allow_dropped, drop_damaged, say or bars.say)
@@ -254,17 +286,17 @@ def _state(root: Path, entries: Sequence[Entry]) -> str:
     """
     digest = hashlib.sha256()
     base = os.fspath(root)
-    inside = root.resolve()
+    real = os.path.realpath(root)
     folders: set[str] = set()
     for path, _ in entries:
         full = f"{base}/{path}"
         try:
             found = os.lstat(full)
-            anp = path.partition("/")[0]
-            if stat.S_ISLNK(found.st_mode) or anp not in folders:
-                if inside not in Path(full).resolve().parents:
+            parent = path.rpartition("/")[0]
+            if stat.S_ISLNK(found.st_mode) or parent not in folders:
+                if not inside(full, real):
                     raise UserError(f"{full}: a link that leaves the image folder")
-                folders.add(anp)
+                folders.add(parent)
                 found = os.stat(full)
             digest.update(b"%d %d\n" % (found.st_size, found.st_mtime_ns))
         except OSError:
@@ -281,8 +313,12 @@ def made_from(database: Path) -> dict[str, Any] | None:
     if not database.exists():
         return None
     try:
-        return json.loads(read_text(database / JOB))
-    except (UserError, json.JSONDecodeError):
+        made = json.loads(read_text(database / JOB))
+        Report(**made["report"])
+        if not isinstance(made["job"], dict):
+            raise TypeError
+        return made
+    except (UserError, ValueError, LookupError, TypeError):
         raise UserError(
             f"{database} was not made by data_prep and is left alone; move it away first"
         ) from None

@@ -21,10 +21,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from basics import bars
 from basics.cli import UserError
 from basics.files import PathLike, read_text
+from data_prep.tables import plain
 
-_NAME = re.compile(r"[^\s_]+_\S+")
+_NAME = re.compile(r"[^\s_\ud800-\udfff]+_[^\s\ud800-\udfff]+")  # UTF-8, as the lists are
 _ADJECTIVE = re.compile(
     r"\d+\. (?P<name>\S+) \[sentiment: (?P<sentiment>[^\]]*)\] \[#images: (?P<hits>[^\]]*)\]"
 )
@@ -70,11 +72,15 @@ def read(path: PathLike) -> list[Anp]:
     """
     path = Path(path)
     if path.is_dir():
-        anps = [
-            Anp(entry.name)
-            for entry in sorted(path.iterdir())
-            if entry.is_dir() and is_name(entry.name)
-        ]
+        names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+        anps = [Anp(name) for name in names if is_name(name)]
+        others = [name for name in names if not is_name(name)]
+        if others:
+            more = ", ..." if len(others) > 3 else ""
+            bars.say(
+                f"{path}: ignored {len(others):,} folders whose names are not adjective_noun "
+                f"in UTF-8: {', '.join(others[:3])}{more}"
+            )
     else:
         anps = parse(read_text(path), str(path))
     if not anps:
@@ -127,7 +133,7 @@ def _parse_csv(lines: list[tuple[int, str]], source: str) -> list[Anp]:
             row = dict(zip(columns, next(csv.reader([line], strict=True))))
         except csv.Error as error:
             raise UserError(f"{where}: not CSV ({error}): {_short(line)}") from None
-        name = row.get("anp", "").strip()
+        name = plain(row.get("anp", "").strip())
         if not is_name(name):
             raise UserError(f"{where}: expected adjective_noun, found {_short(line)}")
         counts[name] += 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from array import array
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from basics.files import replacing
 from data_prep.mean import Mean
 
 
@@ -81,12 +81,10 @@ class Progress:
             "finished": self.finished,
             "report": self.report.facts(),
         }
-        aside = self._path.with_suffix(".new")
-        with aside.open("wb") as file:
+        with replacing(self._path, sync=False) as file:
             file.write(json.dumps(head).encode() + b"\n")
             file.write(self.crcs.tobytes())
             file.write(self.mean.sums.tobytes())
-        os.replace(aside, self._path)
 
     def summarise(self) -> None:
         """Complete the report when all is written."""

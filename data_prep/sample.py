@@ -23,11 +23,13 @@ import numpy as np
 from basics import bars
 from basics.cli import UserError
 from basics.files import PathLike, write, write_json
-from data_prep.folder import versions
+from basics.numbers import SEED, at_least
+from data_prep.folder import DataFolder, versions
 from data_prep.parallel import default_threads, ordered
 
 SIZE = 96  # pixels a side of a finished image
 FOLDER = "bi_concepts"
+PER_ANP = at_least(1, "a number of images", most=10_000)
 _DRAWN = 2 * SIZE  # drawn twice as large and averaged down, for smooth edges
 
 ADJECTIVES = {
@@ -70,26 +72,32 @@ def make(out: PathLike, per_anp: int = 60, seed: int = 0, threads: int | None = 
         the summary that also goes to `out/sample.json`.
 
     Raises:
-        UserError: `out/bi_concepts` is somebody else's, or the disk refuses.
+        UserError: `out/bi_concepts` is somebody else's, another `make` is at work there, or the
+            disk refuses.
     """
-    if per_anp < 1:
-        raise UserError(f"--per-anp {per_anp}: at least 1 image for each ANP")
-    out = Path(out)
+    PER_ANP.check(per_anp, "per_anp")
+    SEED.check(seed, "seed")
+    with DataFolder(out).lock():
+        return _make(Path(out), per_anp, seed, threads or default_threads())
+
+
+def _make(out: Path, per_anp: int, seed: int, threads: int) -> dict:
     final, aside, note = out / FOLDER, out / f".{FOLDER}.partial", out / "sample.json"
     if final.exists() and not note.exists():
         raise UserError(f"{final} was not made by `sample` and is left alone; choose another --out")
     wanted = counts(per_anp)
     try:
         shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()  # fails where somebody's link has its name
         for anp in wanted:
-            (aside / anp).mkdir(parents=True)
+            (aside / anp).mkdir()
         tasks = [(anp, i) for anp, n in wanted.items() for i in range(n)]
 
         def draw(task: tuple[str, int]) -> None:
             anp, i = task
             (aside / anp / f"{i + 1:05d}.jpg").write_bytes(jpeg(render(anp, i, seed)))
 
-        drawn = ordered(draw, tasks, threads or default_threads())
+        drawn = ordered(draw, tasks, threads)
         for _ in bars.bar(drawn, "sample", len(tasks), unit="img"):
             pass
         summary = {

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
-from basics.cli import UserError
 from data_prep.lists import Entry
 
 TRAIN, TEST = 0, 1  # sides, and places in the pair that `split` returns
@@ -20,17 +19,6 @@ TRAIN, TEST = 0, 1  # sides, and places in the pair that `split` returns
 def train_count(n: int, fraction: Fraction) -> int:
     """floor(fraction * n), exactly: a float 0.8 turns some products just below an integer."""
     return n * fraction.numerator // fraction.denominator
-
-
-def parse_fraction(text: str) -> Fraction:
-    """`0.8`, `4/5` as an exact fraction strictly between 0 and 1."""
-    try:
-        fraction = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"{text!r} is not a fraction such as 0.8 or 4/5") from None
-    if not 0 < fraction < 1:
-        raise UserError(f"the training fraction {text} is not between 0 and 1")
-    return fraction
 
 
 def split(

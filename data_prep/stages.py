@@ -5,27 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from basics.cli import UserError
 from basics.files import sha256, write
-from data_prep import duplicates, graph, ontology
+from data_prep import duplicates, graph, ontology, sample
 from data_prep import filter as criteria
 from data_prep import images as files
 from data_prep.classes import TASKS, Classes
 from data_prep.folder import PARTS, DataFolder
 from data_prep.lists import Entry, in_no_class, read_list, write_parts
-from data_prep.split import parse_fraction, split
+from data_prep.split import split
 
 PAPER = {"ANPs": 553, "images": 384_258, "train": 307_185, "test": 77_073}  # section 5.1
 
 
 def draw_sample(arguments: argparse.Namespace) -> tuple[dict, str]:
     """`sample`: a small drawn image set."""
-    from data_prep.sample import make  # drawing needs tables that no other command does
-
-    summary = make(arguments.out, arguments.per_anp, arguments.seed)
+    summary = sample.make(arguments.out, arguments.per_anp, arguments.seed)
     return summary, (
         f"{summary['images']:,} images of {summary['anps']} ANPs in {arguments.out}\n"
         f"next: python -m data_prep filter --ontology {arguments.out}/ontology.txt "
@@ -35,11 +34,13 @@ def draw_sample(arguments: argparse.Namespace) -> tuple[dict, str]:
 
 def choose_classes(arguments: argparse.Namespace) -> tuple[dict, str]:
     """`filter`: the paper's criteria, or finished class lists."""
-    found = files.scan(arguments.images) if arguments.images else None
-    counts = None if found is None else {anp: len(paths) for anp, paths in found.by_anp.items()}
-    choose = _take_labels if arguments.labels else _apply_criteria
-    classes, decisions, summary, lines = choose(arguments, counts)
     folder = DataFolder(arguments.out)
+    found = files.scan(arguments.images) if arguments.images else None
+    choose = _take_labels if arguments.labels else _apply_criteria
+    classes, decisions, summary, lines = choose(arguments, found)
+    if found:
+        there = {anp for anp, paths in found.by_anp.items() if paths}
+        lines += _missing(classes, there, arguments.allow_missing, files.told(found))
     summary["images"] = _images(found)
     summary["classes"] = classes.facts
     with folder.lock():
@@ -55,7 +56,30 @@ def choose_classes(arguments: argparse.Namespace) -> tuple[dict, str]:
 _Choice = tuple  # (Classes, decisions, summary, lines for the terminal)
 
 
-def _apply_criteria(arguments: argparse.Namespace, counts: dict[str, int] | None) -> _Choice:
+def _counts(found: files.Images | None) -> dict[str, int] | None:
+    return None if found is None else {anp: len(paths) for anp, paths in found.by_anp.items()}
+
+
+def _missing(classes: Classes, there: Collection[str], allowed: bool, more: str = "") -> list[str]:
+    """A line about classes that are not `there`, if that is `allowed`."""
+    missing = [anp for anp in classes.anp if anp not in there]
+    if not missing:
+        return []
+    line = f"{len(missing):,} of {len(classes.anp):,} ANPs have no image: {_some(missing)}"
+    if allowed:
+        return [line]
+    raise UserError(f"{line}{more}; if they shall be classes all the same, add --allow-missing")
+
+
+_ADVICE = {  # criterion -> what to do where it leaves nothing
+    "adjective": "lower --min-nouns",
+    "noun": "exclude fewer nouns (--exclude)",
+    "images": "lower --min-images, or name the folder that holds the ANP folders (--images)",
+}
+
+
+def _apply_criteria(arguments: argparse.Namespace, found: files.Images | None) -> _Choice:
+    counts = _counts(found)
     decisions = criteria.decide(
         ontology.read(arguments.ontology),
         counts,
@@ -68,7 +92,8 @@ def _apply_criteria(arguments: argparse.Namespace, counts: dict[str, int] | None
     if empty:
         raise UserError(
             f"{arguments.ontology}: no ANP is left after the criterion "
-            f"`{empty['criterion']}`; lower --min-nouns or --min-images"
+            f"`{empty['criterion']}`: {_ADVICE[empty['criterion']]}"
+            + (files.told(found) if found and empty["criterion"] == "images" else "")
         )
     summary = {
         "ontology": _source(arguments.ontology),
@@ -89,19 +114,17 @@ def _apply_criteria(arguments: argparse.Namespace, counts: dict[str, int] | None
     return classes, decisions, summary, lines
 
 
-def _take_labels(arguments: argparse.Namespace, counts: dict[str, int] | None) -> _Choice:
-    classes = Classes.read(arguments.labels)
+def _take_labels(arguments: argparse.Namespace, found: files.Images | None) -> _Choice:
+    classes, counts = Classes.read(arguments.labels), _counts(found)
     decisions = [
         criteria.Decision(ontology.Anp(anp), None if counts is None else counts.get(anp, 0))
         for anp in classes.anp
     ]
-    missing = [d.anp.name for d in decisions if d.images == 0]
     lines = [
         ", ".join(f"{len(getattr(classes, task))} {task}" for task in TASKS)
         + f" classes taken from {arguments.labels}, in their order"
     ]
-    if missing:
-        lines.append(f"{len(missing)} ANPs have no image on disk: {_some(missing)}")
+    missing = [d.anp.name for d in decisions if d.images == 0]
     return classes, decisions, {"labels": arguments.labels, "missing_on_disk": missing}, lines
 
 
@@ -123,13 +146,15 @@ def divide_images(arguments: argparse.Namespace) -> tuple[dict, str]:
                 f"numbers of the classes in {folder.classes} rests on the lists alone"
             )
     else:
-        fraction = parse_fraction(arguments.train)
+        fraction = arguments.train
         found = files.scan(root)
         mine = [path for anp in classes.anp for path in found.by_anp.get(anp, ())]
         same = duplicates.find(root, mine)
         parts = split(found.by_anp, classes.anp_index, arguments.seed, fraction, same)
         decided = {"fraction": str(fraction), "seed": arguments.seed}
         lines, images = _ignored(found), _images(found)
+    there = {classes.anp[entry.label] for entries in parts for entry in entries}
+    lines += _missing(classes, there, arguments.allow_missing)
     train, test = parts
     if not train or not test:
         raise UserError(
@@ -181,11 +206,8 @@ def write_databases(arguments: argparse.Namespace) -> tuple[dict, str]:
     """`lmdb`: the image and label databases of both lists, and the mean."""
     from data_prep.lmdb_writer import MEAN, write_pair
 
-    if not 1 <= arguments.size <= 4096:
-        raise UserError(f"--size {arguments.size}: between 1 and 4096 pixels")
-    if arguments.threads is not None and not 1 <= arguments.threads <= 256:
-        raise UserError(f"--threads {arguments.threads}: between 1 and 256")
     folder = DataFolder(arguments.out)
+    _check_form(folder, arguments)
     classes = _classes(folder)
     root = files.find_root(arguments.images)
     reports, lines = {}, []
@@ -224,6 +246,13 @@ def write_databases(arguments: argparse.Namespace) -> tuple[dict, str]:
     return summary, "\n".join([*lines, names])
 
 
+def _check_form(folder: DataFolder, arguments: argparse.Namespace) -> None:
+    from data_prep.lmdb_writer import FORM, check_form
+
+    if not (arguments.replace or arguments.fresh):
+        check_form(folder, {name: getattr(arguments, name) for name in FORM})
+
+
 def reorder_training(arguments: argparse.Namespace) -> tuple[dict, str]:
     """`reorder`: the same databases, the training images in another order."""
     from data_prep.reorder import reorder
@@ -257,7 +286,7 @@ def describe_ontology(arguments: argparse.Namespace) -> tuple[dict, str]:
     """`ontology`: any published format as one table, its graph's numbers, a picture."""
     anps = ontology.read(arguments.ontology)
     found = files.scan(arguments.images) if arguments.images else None
-    counts = None if found is None else {anp: len(paths) for anp, paths in found.by_anp.items()}
+    counts = _counts(found)
     out = Path(arguments.out)
     table, picture = out / "anps.csv", out / "anps.svg"
     decisions = [
@@ -319,6 +348,7 @@ def run_all(arguments: argparse.Namespace) -> tuple[dict, str]:
     What is done stays: databases that are whole are left alone, half ones
     are taken up, so the same command goes on after any interruption.
     """
+    _check_form(DataFolder(arguments.out), arguments)  # before a stage has changed anything
     summary, lines = {}, []
     for name, stage in (
         ("filter", choose_classes),
@@ -348,12 +378,15 @@ def _images(found: files.Images | None) -> dict[str, Any] | None:
         "root": str(found.root),
         "anps": len(found.by_anp),
         "images": found.total,
+        "links_out": len(found.leaving),
         "ignored": found.ignored,
     }
 
 
 def _ignored(found: files.Images) -> list[str]:
-    return _shown(found.ignored)
+    leaving = len(found.leaving)
+    lines = [f"ignored {leaving:,} links that lead out of the image folder"] if leaving else []
+    return lines + _shown(found.ignored)
 
 
 def _shown(ignored: list[tuple[str, str]]) -> list[str]:

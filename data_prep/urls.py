@@ -17,6 +17,7 @@ from typing import NamedTuple
 from basics.cli import UserError
 from basics.files import PathLike
 from data_prep.ontology import csv_cells, is_name
+from data_prep.tables import plain
 
 _URL = re.compile(r"https?://[^\s/,\"]+/?[^\s\"]*", re.IGNORECASE)
 
@@ -83,7 +84,7 @@ def _with_header(line: str, columns: list[str]) -> Url | None:
     digest = row.get("sha256", "").strip().lower()
     if digest and not re.fullmatch(r"[0-9a-f]{64}", digest):
         return None
-    return Url(row.get("anp", "").strip(), row.get("url", "").strip(), digest)
+    return Url(plain(row.get("anp", "").strip()), row.get("url", "").strip(), digest)
 
 
 def _plain(line: str, anp: str | None) -> Url | None:

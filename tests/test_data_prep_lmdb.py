@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -22,11 +24,12 @@ from basics import files
 from basics.cli import UserError
 from caffeproto import BlobProto, Datum
 from data_prep import duplicates, sample, verify
-from data_prep.__main__ import main
+from data_prep.__main__ import _parser, main
 from data_prep.classes import Classes
 from data_prep.decode import Unreadable, decode
 from data_prep.folder import DataFolder
 from data_prep.lists import Entry, write_parts
+from data_prep.lmdb_writer import write_pair
 from data_prep.verify import verify_pair
 
 NAMES = [f"{part}_{kind}_lmdb" for part in ("train", "test") for kind in ("image", "label")]
@@ -188,7 +191,7 @@ def odd(tmp_path_factory):
 )
 def test_records_and_mean_are_caffes(odd, tmp_path, caffe_tools, ours, theirs):
     """Real convert_imageset and we agree byte for byte; so do compute_image_mean and we."""
-    odd.lmdb("--allow-dropped", *ours)
+    odd.lmdb("--allow-dropped", "--replace", *ours)
     reference, mean = tmp_path / "reference", tmp_path / "mean.binaryproto"
     size = ["-resize_width", "48", "-resize_height", "48"]
     listed = [f"{odd.images}/", odd.folder.list("train"), reference]
@@ -253,7 +256,7 @@ def test_truncated_jpegs_are_kept_and_named_or_dropped(tmp_path, capsys):
     data.lmdb()
     assert "damaged tiny_star/cut.jpg: the JPEG ends early" in capsys.readouterr().err
     assert len(records(data.folder.lmdb("train", "image"))) == 10
-    data.lmdb("--drop-damaged", "--allow-dropped")
+    data.lmdb("--drop-damaged", "--allow-dropped", "--replace")
     assert len(records(data.folder.lmdb("train", "image"))) == 9
 
 
@@ -370,16 +373,79 @@ def test_two_runs_at_once(plain):
     plain.lmdb()
 
 
+def test_a_pair_is_held_to_its_ranges(plain):
+    for option in ({"size": 0}, {"size": 5000}, {"threads": 0}):
+        with pytest.raises(UserError, match=f"{next(iter(option))}: expected"):
+            write_pair(plain.folder, "train", plain.images, plain.classes, **{"size": 48, **option})
+
+
 def test_stale_lists_are_refused(plain):
     Classes.of(["dark_moon", "bright_moon", "tiny_star"]).write(plain.folder.classes)
     with pytest.raises(UserError, match=r"train.txt:\d+: label \d is .* run .*split.* again"):
         plain.lmdb()
 
 
-@pytest.mark.parametrize("options", [["--size", "0"], ["--size", "9999"], ["--threads", "0"]])
-def test_wrong_options(plain, options):
-    with pytest.raises(UserError, match=options[0]):
-        plain.lmdb(*options)
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--size 0", "--size 9999", "--size 1e2", "--threads 0", "--train 80", "--train 0"),
+        *("--train nan", "--seed -1", "--min-images -50", "--min-nouns -1", "--min-images 1.5"),
+    ],
+)
+def test_wrong_numbers_fail_before_anything_is_looked_at(tmp_path, capsys, option):
+    missing = str(tmp_path / "missing")
+    command = ["run", "--ontology", missing, "--images", missing, "--out", str(tmp_path / "data")]
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, *option.split()])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"argument {option.split()[0]}: expected " in said
+    assert os.listdir(tmp_path) == []
+
+
+def test_every_number_of_every_command_has_a_range():
+    """A number that takes anything takes -1 and 10^9 too."""
+    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    numbers = [
+        (name, action.option_strings[0], action.type)
+        for name, command in commands.choices.items()
+        for action in command._actions
+        if action.type is not None or isinstance(action.default, (int, float, Fraction))
+        if not isinstance(action.default, bool)
+    ]
+    assert len(numbers) > 15
+    for name, option, kind in numbers:
+        for text in ("-1", "nan", "inf", "", "1e9", str(10**10)):
+            with pytest.raises(argparse.ArgumentTypeError):
+                kind(text)
+                pytest.fail(f"{name} {option} {text}")
+
+
+def test_another_size_or_form_replaces_nothing_unasked(plain, capsys):
+    """58 GB of databases must not go because of a forgotten --size."""
+    place = ["--images", str(plain.images), "--out", str(plain.out)]
+    whole = ["run", "--labels", str(plain.folder.classes), *place]
+    main([*whole, "--size", "48"])
+    before = {path: path.read_bytes() for path in plain.out.rglob("*") if path.is_file()}
+    for command in (["lmdb", *place], whole):
+        for form in (["--size", "32"], ["--size", "48", "--encoded"], []):
+            with pytest.raises(UserError, match=r"with --size 48; to replace it .* add --replace"):
+                main([*command, *form])
+    assert {path: path.read_bytes() for path in plain.out.rglob("*") if path.is_file()} == before
+    main([*whole, "--size", "32", "--replace"])
+    assert plain.folder.read_manifest()["lmdb"]["size"] == 32
+    main([*whole, "--size", "32"])
+    assert capsys.readouterr().out.count("(already there)") == 2
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"job": {}, "report": {"nonsense": 1}}', "{"])
+def test_a_database_with_another_note_is_a_foreign_one(plain, text):
+    plain.lmdb()
+    (plain.folder.lmdb("train", "image") / "job.json").write_text(text)
+    with pytest.raises(UserError, match="was not made by data_prep"):
+        plain.lmdb()
+    with pytest.raises(UserError, match="was not made by data_prep"):
+        main(["verify", "--out", str(plain.out)])
 
 
 def test_output_that_cannot_be_written(plain, tmp_path):
@@ -547,8 +613,47 @@ def test_sample_leaves_other_folders_alone(tmp_path):
     (tmp_path / "bi_concepts").mkdir()
     with pytest.raises(UserError, match="was not made by `sample`"):
         sample.make(tmp_path)
-    with pytest.raises(UserError, match="--per-anp 0"):
+    with pytest.raises(UserError, match="per_anp: expected a number of images from 1 to 10,000"):
         sample.make(tmp_path, per_anp=0)
+
+
+def test_sample_writes_through_no_link_and_not_twice_at_once(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".bi_concepts.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="cannot write"):
+        sample.make(tmp_path, per_anp=1)
+    assert os.listdir(tmp_path / "elsewhere") == []
+    with DataFolder(tmp_path).lock(), pytest.raises(UserError, match="another run is writing"):
+        sample.make(tmp_path, per_anp=1)
+
+
+def test_a_lock_is_no_way_into_other_files(tmp_path):
+    precious, data = tmp_path / "precious", tmp_path / "data"
+    precious.write_text("mine")
+    data.mkdir()
+    (data / ".lock").symlink_to(precious)
+    with pytest.raises(UserError, match="cannot write"), DataFolder(data).lock():
+        pass
+    assert precious.read_text() == "mine"
+
+
+def test_a_folder_without_the_right_to_write_is_one_line(tmp_path):
+    """As the user `nobody` where we are root, who may write anywhere."""
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    code = (
+        "import os, sys\n"
+        "from basics.cli import run\n"
+        "from data_prep.__main__ import main\n"
+        "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "sys.argv[1:] = ['sample', '--per-anp', '1', '--out', sys.argv[1]]\n"
+        "run(main, 'data_prep')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, locked / "x"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "Permission denied" in done.stderr
 
 
 def test_from_sample_to_databases(drawn, tmp_path, capsys):
@@ -641,7 +746,7 @@ def test_lists_without_class_folders_serve_only_their_classes_too(tmp_path, caps
     other = Classes.of(["golden_horse", "little_boy"])
     other.write(tmp_path / "other")
     main(["filter", "--labels", str(tmp_path / "other"), "--out", str(data.out)])
-    for command in (["lmdb", *place], ["verify", "--out", str(data.out)]):
+    for command in (["lmdb", "--size", "48", *place], ["verify", "--out", str(data.out)]):
         with pytest.raises(UserError, match=r"train\.txt was not made for the classes in .*split"):
             main(command)
 

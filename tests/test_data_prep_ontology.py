@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import tarfile
 import zipfile
 from xml.etree import ElementTree
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from basics.cli import UserError
 from data_prep import filter as criteria
-from data_prep import images, ontology
+from data_prep import images, ontology, tables
 from data_prep.__main__ import main
 from data_prep.classes import Classes
 
@@ -415,7 +416,7 @@ def test_filter_that_leaves_nothing_says_where(tmp_path):
 
 
 def test_labels_keep_their_order_and_name_what_is_missing(tmp_path, capsys):
-    _tree(tmp_path / "img", "tiny_star/a.jpg")
+    _tree(tmp_path / "img", "tiny_star/a.jpg", "tiny_star/b.jpg", "other_one/a.jpg")
     lists = tmp_path / "lists"
     lists.mkdir()
     for task, text in (
@@ -424,16 +425,129 @@ def test_labels_keep_their_order_and_name_what_is_missing(tmp_path, capsys):
         ("noun", "star\nmoon\n"),
     ):
         (lists / f"mtvso_{task}.txt").write_text(text)
-    main(
-        [
-            "filter",
-            "--labels",
-            str(lists),
-            "--images",
-            str(tmp_path / "img"),
-            "--out",
-            str(tmp_path / "data"),
-        ]
-    )
-    assert "1 ANPs have no image on disk: dark_moon" in capsys.readouterr().out
+    place = ["--images", str(tmp_path / "img"), "--out", str(tmp_path / "data")]
+    # A class without an image is a wrong folder more often than it is meant.
+    for command in (["filter", "--labels", str(lists)], ["run", "--labels", str(lists)]):
+        with pytest.raises(UserError, match=r"1 of 2 ANPs have no image: dark_moon.*allow-missing"):
+            main([*command, *place])
+        assert not (tmp_path / "data").exists()
+    main(["filter", "--labels", str(lists), "--allow-missing", *place])
+    assert "1 of 2 ANPs have no image: dark_moon" in capsys.readouterr().out
     assert (tmp_path / "data" / "classes" / "adj.txt").read_text() == "tiny\ndark\n"
+    with pytest.raises(UserError, match=r"1 of 2 ANPs have no image: dark_moon.*allow-missing"):
+        main(["split", *place])
+    (tmp_path / "train").write_text("tiny_star/a.jpg 0\n")
+    (tmp_path / "test").write_text("tiny_star/b.jpg 0\n")
+    given = ["--lists", str(tmp_path / "train"), str(tmp_path / "test")]
+    with pytest.raises(UserError, match=r"1 of 2 ANPs have no image: dark_moon.*allow-missing"):
+        main(["split", *given, *place])
+    main(["split", *given, "--allow-missing", *place])
+
+
+@pytest.mark.parametrize("noun", ["moon", "sta\x1br", "=1+1", "-2"])
+def test_names_that_are_formulas_or_escapes_harm_nobody(tmp_path, capsys, noun):
+    """`=1+1_car` must be text in a spreadsheet; the table reads back as it was."""
+    name = f"=1+1_{noun}"
+    _tree(tmp_path / "img", f"{name}/a.jpg", f"{name}/\x1b[2Jb.txt")
+    out = tmp_path / "out"
+    main(["ontology", str(tmp_path / "img"), "--images", str(tmp_path / "img"), "--out", str(out)])
+    assert "\x1b" not in capsys.readouterr().out
+    assert ontology.read(out / "anps.csv") == [ontology.Anp(name)]
+    (row,) = csv.DictReader((out / "anps.csv").open())
+    assert not [cell for cell in row.values() if cell.startswith(("=", "+", "-", "@"))]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=4))
+def test_cells_read_back(cells):
+    text = tables.table(["name"], [[cell] for cell in cells])
+    read = list(csv.reader(io.StringIO(text, newline="")))[1:]
+    assert [tables.plain(row[0]) if row else "" for row in read] == [
+        cell.replace("\r", " ") for cell in cells
+    ]
+    assert not [row for row in read if row and row[0].startswith(("=", "+", "-", "@"))]
+
+
+def test_names_that_are_not_utf_8(tmp_path, capsys):
+    """In every stage: left out, mentioned, in the manifest, no traceback."""
+    images, data = tmp_path / "img", tmp_path / "data"
+    for anp in ("dark_moon", "dark_star", "dark_tree"):
+        _tree(images, *(f"{anp}/{i}.jpg" for i in range(5)))
+        for path in (images / anp).iterdir():
+            path.write_text(str(path))  # no two alike
+    for path in (b"dark_moon/caf\xe9.jpg", b"dark_caf\xe9/a.jpg", b"caf\xe9.txt"):
+        _tree(images, os.fsdecode(path))
+    place = ["--images", str(images), "--out", str(data)]
+    main(["ontology", str(images), *place])
+    main(["filter", "--ontology", str(images), "--min-images", "2", *place])
+    main(["split", *place])
+    shown = capsys.readouterr()
+    assert shown.out.count("a list cannot hold its name (not UTF-8") == 3 * 3
+    assert (
+        "ignored 1 folders whose names are not adjective_noun in UTF-8: dark_caf\\xe9" in shown.err
+    )
+    main(["filter", "--ontology", str(images), "--min-images", "2", "--json", *place])
+    ignored = json.loads(capsys.readouterr().out)["images"]["ignored"]
+    assert (
+        ignored == json.loads((data / "manifest.json").read_text())["filter"]["images"]["ignored"]
+    )
+    assert os.fsdecode(b"dark_moon/caf\xe9.jpg") in [path for path, _ in ignored]
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    images.rename(odd)
+    for wrong in (
+        ["split", "--images", str(odd), "--out", str(data)],
+        ["verify", "--out", str(odd)],
+        ["sample", "--out", str(odd)],
+    ):
+        with pytest.raises(UserError, match="its name is not UTF-8; rename it"):
+            main(wrong)
+
+
+def _linked(tmp_path):
+    """An image folder whose ANP folders are links to another disk, as it were."""
+    disk, images = tmp_path / "disk", tmp_path / "img"
+    images.mkdir()
+    for noun in ("moon", "star", "tree"):
+        _tree(disk, f"dark_{noun}/a.jpg", f"dark_{noun}/b.jpg")
+        (images / f"dark_{noun}").symlink_to(disk / f"dark_{noun}")
+    (tmp_path / "list.txt").write_text("dark_moon\ndark_star\ndark_tree\n")
+    return images
+
+
+def test_links_out_of_the_folder_are_counted_and_the_advice_is_right(tmp_path, capsys):
+    images, data = _linked(tmp_path), tmp_path / "data"
+    command = ["filter", "--ontology", str(tmp_path / "list.txt"), "--min-images", "2"]
+    command += ["--images", str(images), "--out", str(data)]
+    told = r"ignored: 3 links that lead out of the image folder, such as dark_moon: name the folder"
+    with pytest.raises(UserError, match=f"no folder named adjective_noun in it; {told}"):
+        main(command)
+    _tree(images, "dark_sun/a.jpg")
+    with pytest.raises(UserError, match=f"criterion `images`: lower --min-images.*{told}") as error:
+        main(command)
+    assert "--min-nouns" not in str(error.value)
+    (tmp_path / "list.txt").write_text("dark_moon\ndark_sun\ndark_tree\n")
+    main([*command, "--min-images", "1"])
+    assert "ignored 3 links that lead out of the image folder" in capsys.readouterr().out
+    main([*command, "--min-images", "1", "--json"])
+    assert json.loads(capsys.readouterr().out)["images"]["links_out"] == 3
+    with pytest.raises(UserError, match=f"2 of 3 ANPs have no image.*{told}"):
+        main([*command, "--min-images", "0"])
+
+
+def test_links_in_circles_and_to_nothing_are_left_out(tmp_path):
+    _tree(tmp_path, "dark_moon/a.jpg", "dark_file")
+    (tmp_path / "dark_circle").symlink_to(tmp_path / "dark_circle")
+    (tmp_path / "dark_gone").symlink_to(tmp_path / "nothing")
+    (tmp_path / "dark_moon" / "b.jpg").symlink_to("b.jpg")
+    (tmp_path / "dark_moon" / "c.jpg").symlink_to("missing.jpg")
+    os.mkfifo(tmp_path / "dark_moon" / "d.jpg")
+    found = images.scan(tmp_path)
+    assert found.by_anp == {"dark_moon": ["dark_moon/a.jpg"]}
+    nothing = "a link that leads to nothing"
+    assert sorted(found.ignored) == [
+        ("dark_circle", nothing),
+        ("dark_file", "not a folder"),
+        ("dark_gone", nothing),
+        ("dark_moon/b.jpg", nothing),
+        ("dark_moon/c.jpg", nothing),
+        ("dark_moon/d.jpg", "not a file"),
+    ]

@@ -13,7 +13,7 @@ from data_prep.__main__ import main
 from data_prep.classes import Classes
 from data_prep.duplicates import find
 from data_prep.lists import Entry, in_no_class, read_list, write_list
-from data_prep.split import parse_fraction, split, train_count
+from data_prep.split import split, train_count
 
 _names = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="/\0\r\n"), min_size=1, max_size=8
@@ -121,12 +121,6 @@ def test_train_count_is_exact():
     # In floating point, 0.29 * 100 is 28.999...: floor would lose one.
     assert train_count(100, Fraction("0.29")) == 29
     assert [train_count(n, Fraction(4, 5)) for n in range(11)] == [0, 0, 1, 2, 3, 4, 4, 5, 6, 7, 8]
-
-
-@pytest.mark.parametrize("text", ["1", "0", "1.2", "-0.5", "x", "1/0", "nan"])
-def test_wrong_fraction(text):
-    with pytest.raises(UserError):
-        parse_fraction(text)
 
 
 # --- lists --------------------------------------------------------------------------------------
