@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +42,7 @@ class Data:
         Raises:
             UserError: no finished LMDBs there.
         """
-        folder = DataFolder(Path(root).resolve())
+        folder = DataFolder(os.path.realpath(root))  # resolve() is no OSError on a looping link
         made = folder.read_manifest().get("lmdb")
         if not made:
             raise UserError(f"{root} has no finished LMDBs: run `python -m data_prep lmdb` first")
@@ -92,5 +93,6 @@ class Data:
             "classes": self.classes,
             "train": self.train,
             "test": self.test,
+            "size": self.size,
             "key": self.key,
         }

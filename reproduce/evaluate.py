@@ -1,7 +1,9 @@
 """Exact evaluation: every test image once, by `caffe test` and from the scores themselves.
 
-RUN/eval.json   what came out
-    eval.npz    each image's rank of the truth and five best classes, a task
+RUN/eval_SNAPSHOT.json   what came out, of the weights SNAPSHOT.caffemodel
+    eval_SNAPSHOT.npz    each image's rank of the truth and five best classes, a task
+
+(Older runs have one eval.json and eval.npz, of the snapshot that is named in it.)
 
 The two ways share the weights and little else: `caffe test` reads both
 databases with its Data layers and counts with its Accuracy layers; the other
@@ -18,6 +20,8 @@ import math
 import os
 import re
 import threading
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +31,9 @@ import cv2
 import lmdb
 import numpy as np
 
+from basics import shapes
 from basics.cli import UserError
-from basics.files import sha256, write_json
+from basics.files import replacing, sha256, write_json
 from data_prep.classes import TASKS, Classes
 from data_prep.datum import parse_datum
 from data_prep.ontology import Anp
@@ -39,11 +44,28 @@ from reproduce.caffe import Caffe
 from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine
 from reproduce.forward import Transform, image_layer, scores
-from reproduce.snapshots import snapshots
+from reproduce.kept import Kept
+from reproduce.snapshots import is_whole_weights, snapshots
 from reproduce.stats import bootstrap, mcnemar, paired_bootstrap
 from reproduce.training import read_history
 
 KS = (1, 5)
+_RIGHT = {"correct": int, "percent": float, "interval": [float]}
+_CLASS = {"class": str, "images": int, "top1?": float, "top5?": float}
+_SHARE = {"errors": int, "share": float, "by_chance": float}
+RESULT = {  # the shape of an evaluation's JSON
+    "name": str,
+    "images": int,
+    "weights": {"file": str, "sha256": str},
+    "agrees": str,
+    "tasks": {str: {"top1": _RIGHT, "top5": _RIGHT, "classes": [_CLASS]}},
+    "confusion?": {
+        "wrong": int,
+        "same_noun": _SHARE,
+        "same_adjective": _SHARE,
+        "pairs": [{"truth": str, "guess": str, "images": int, "of": int}],
+    },
+}
 DEEPSENTIBANK_INPUT = (224, 227)  # from and to where its fc6 has the published shape
 
 
@@ -57,23 +79,130 @@ class Net:
     weights: Path
 
     @property
-    def root(self) -> Path:
-        """The data folder that it tests on."""
-        return Path(image_layer(self.model).data_param.source).parent
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.model.parent
 
     @property
     def batch(self) -> int:
         return image_layer(self.model).data_param.batch_size
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What was written about one snapshot: `path`, .json, and .npz beside it."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, folder: Path, weights: Path) -> Evaluation:
+        """That of the weights, in a run's folder, written or not."""
+        return cls(folder / f"eval_{weights.stem}.json")
+
+    @classmethod
+    def all(cls, folder: Path) -> list[Evaluation]:
+        """Those in a run's folder, by iteration."""
+        found = [folder / "eval.json", *folder.glob("eval_*.json")]
+        whole = [path for path in found if path.is_file() and path.with_suffix(".npz").is_file()]
+        return sorted(map(cls, whole), key=lambda one: (one.iteration, one.path.name))
+
+    @classmethod
+    def find(cls, place: Path) -> Evaluation:
+        """The newest of a run's folder, or that of a .caffemodel in one.
+
+        Raises:
+            UserError: there is none.
+        """
+        if place.suffix == ".caffemodel":
+            found = [e for e in cls.all(place.parent) if e.snapshot == place.stem]
+        else:
+            found = cls.all(place)
+        if not found:
+            raise UserError(f"{place}: not evaluated; run `python -m reproduce eval {place}`")
+        return found[-1]
+
+    @property
+    def run(self) -> Path:
+        return self.path.parent
+
+    @property
+    def snapshot(self) -> str:
+        """The weights' file's name, without .caffemodel."""
+        if self.path.name == "eval.json":
+            return Path(self.result()["weights"]["file"]).stem
+        return self.path.stem[len("eval_") :]
+
+    @property
+    def iteration(self) -> int:
+        """The snapshot's; 0 where its name tells none."""
+        number = re.search(r"_iter_(\d+)$", self.snapshot)
+        return int(number[1]) if number else 0
+
+    @property
+    def title(self) -> str:
+        """The run and the snapshot, for people."""
+        return f"{self.run.name}, {self.snapshot}"
+
+    def result(self) -> dict[str, Any]:
+        """What `evaluate` returned.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return shapes.read(self.path, RESULT)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """rank_TASK (N), best_TASK (N x 5) and truth_TASK (N), each an image of the test set.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self.path.with_suffix(".npz")
+        try:
+            with np.load(path) as file:
+                arrays = {name: file[name] for name in file.files}
+            images = {len(array) for array in arrays.values()}
+            if len(images) != 1 or not all(a.dtype == np.int16 for a in arrays.values()):
+                raise ValueError("not as `eval` writes it")
+        except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: damaged ({error}): evaluate the run again") from error
+        return arrays
+
+    def hold_images(self, root: Path) -> None:
+        """Hold the evaluated images to be those of a data folder.
+
+        Raises:
+            UserError: they are others.
+        """
+        found = self.arrays()
+        for task, own in labels(root).items():
+            if not np.array_equal(found.get(f"truth_{task}", own), own):
+                raise UserError(f"{self.title} was tested on other images than those of {root}")
+
+    def write(
+        self, result: dict[str, Any], found: dict[str, np.ndarray], truth: dict[str, np.ndarray]
+    ) -> None:
+        """Write both files; `found` holds scores N x K a task, `truth` labels N."""
+        arrays = {}
+        for task, values in found.items():
+            best = np.argsort(-values, axis=1, kind="stable")[:, :5]
+            arrays[f"rank_{task}"] = ranks(values, truth[task]).astype(np.int16)
+            arrays[f"best_{task}"] = best.astype(np.int16)
+            arrays[f"truth_{task}"] = truth[task].astype(np.int16)
+        with replacing(self.path.with_suffix(".npz")) as file:
+            np.savez_compressed(file, **arrays)
+        write_json(self.path, result)
+
+
 def evaluate(net: Net, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
-    """Evaluate both ways, hold them together, and write eval.json and eval.npz into `folder`.
+    """Evaluate both ways, hold them together, and write what came out into `folder`.
 
     Raises:
-        UserError: the two ways disagree, or Caffe fails.
+        UserError: the data are not those that it was trained on, the two ways disagree, or
+            Caffe fails.
     """
-    root = net.root
-    names = Classes.read(root / "classes")
+    kept = Kept.read(net.folder)
+    root, names = kept.tested_on(), kept.names
     truth = labels(root)
     images = len(truth["anp"])
     tested = caffe_test(net, folder / "test.log", images, engine)
@@ -102,7 +231,7 @@ def evaluate(net: Net, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
         "agrees": f"{engine.typed[-1]} test and {engine.scorer}'s scores, to the last image",
         "outputs": tested.outputs,
     }
-    _write(folder, result, found, truth)
+    Evaluation.of(folder, net.weights).write(result, found, truth)
     return result
 
 
@@ -162,7 +291,7 @@ def deepsentibank(
         "weights": {"file": weights.name, "sha256": sha256(weights)},
         "agrees": f"{engine.scorer}'s scores alone: there is no test net",
     }
-    _write(folder, result, {"anp": kept}, truth)
+    Evaluation.of(folder, weights).write(result, {"anp": kept}, truth)
     return result
 
 
@@ -213,11 +342,6 @@ def records(root: Path, part: str = "test") -> Iterator[np.ndarray]:
         else:
             shape = (datum.channels, datum.height, datum.width)
             yield np.frombuffer(datum.data, np.uint8).reshape(shape)
-
-
-def keys(root: Path, part: str = "test") -> list[str]:
-    """The records' names: `%08d_<path>`."""
-    return [key.decode(errors="replace") for key, _ in _database(root / f"{part}_label_lmdb")]
 
 
 def labels(root: Path, part: str = "test") -> dict[str, np.ndarray]:
@@ -305,24 +429,19 @@ def confusion(guess: np.ndarray, truth: np.ndarray, names: Classes, most: int = 
     return result
 
 
-def compare(a: Path, b: Path) -> dict[str, Any]:
-    """McNemar's test between two evaluated runs on the same test images, by task and k.
+def compare(a: Evaluation, b: Evaluation) -> dict[str, Any]:
+    """McNemar's test between two evaluations on the same test images, by task and k.
 
     Raises:
-        UserError: one is not evaluated, or on other images.
+        UserError: they are of other images, or a file is damaged.
     """
-    loaded = []
-    for folder in (a, b):
-        path = folder / "eval.npz"
-        if not path.exists():
-            raise UserError(f"{folder}: not evaluated; run `python -m reproduce eval {folder}`")
-        loaded.append(np.load(path))
-    result: dict[str, Any] = {"a": a.name, "b": b.name, "tasks": {}}
+    loaded = [one.arrays() for one in (a, b)]
+    result: dict[str, Any] = {"a": a.title, "b": b.title, "tasks": {}}
     for task in TASKS:
         if any(f"rank_{task}" not in x for x in loaded):
             continue
         if not np.array_equal(loaded[0][f"truth_{task}"], loaded[1][f"truth_{task}"]):
-            raise UserError(f"{a} and {b} were tested on different images")
+            raise UserError(f"{a.title} and {b.title} were tested on different images")
         rank_a, rank_b = (x[f"rank_{task}"] for x in loaded)
         result["tasks"][task] = {}
         for k in KS:
@@ -337,7 +456,7 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
                 "p": mcnemar(only_a, only_b),
             }
     if not result["tasks"]:
-        raise UserError(f"{a} and {b} have no task in common")
+        raise UserError(f"{a.title} and {b.title} have no task in common")
     return result
 
 
@@ -370,52 +489,38 @@ def as_text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def net_of(folder: Path, snapshot: str = "last") -> Net:
-    """The net in a run's folder at `snapshot`: last, best, an iteration, or a .caffemodel.
+def net_of(place: Path, snapshot: str | None = None) -> Net:
+    """The net in a run's folder at `snapshot`: last (None), best, or an iteration.
 
-    `folder` may also be a .caffemodel in a run's folder.
+    `place` may also be a .caffemodel in a run's folder.
 
     Raises:
         UserError: no run there, or no such snapshot.
     """
-    if folder.suffix == ".caffemodel":
-        folder, snapshot = folder.parent, str(folder)
+    folder = place.parent if place.suffix == ".caffemodel" else place
     model, deploy = folder / "net.prototxt", folder / "deploy.prototxt"
     for path in (model, deploy):
         if not path.exists():
             raise UserError(f"{folder}: no {path.name} there: not a run's folder")
-    if snapshot.endswith(".caffemodel"):
-        weights = Path(snapshot)
-        if not weights.exists():
-            raise UserError(f"{weights} is not there")
-        return Net(folder.name, model, deploy, weights)
+    if folder != place:
+        if snapshot:
+            raise UserError(f"--snapshot {snapshot}: {place} is one already")
+        if not is_whole_weights(place):
+            raise UserError(f"{place}: not there, or not a whole .caffemodel")
+        return Net(folder.name, model, deploy, place)
     found = {s.iteration: s for s in snapshots(folder)}
     if not found:
         raise UserError(f"{folder}: no whole snapshot there yet")
-    if snapshot == "last":
+    if snapshot in (None, "last"):
         at = max(found)
     elif snapshot == "best":
         at = read_history(folder).best(set(found)) or max(found)
-    elif re.fullmatch(r"\d+", snapshot) and int(snapshot) in found:
+    elif re.fullmatch(r"[0-9]+", snapshot) and int(snapshot) in found:
         at = int(snapshot)
     else:
         there = ", ".join(map(str, sorted(found)))
         raise UserError(f"{folder}: no snapshot {snapshot!r}; there are {there}, last and best")
     return Net(folder.name, model, deploy, found[at].weights)
-
-
-def _write(
-    folder: Path, result: dict[str, Any], found: dict[str, np.ndarray], truth: dict[str, np.ndarray]
-) -> None:
-    arrays = {}
-    for task, values in found.items():
-        arrays[f"rank_{task}"] = ranks(values, truth[task]).astype(np.int16)
-        arrays[f"best_{task}"] = np.argsort(-values, axis=1, kind="stable")[:, :5].astype(np.int16)
-        arrays[f"truth_{task}"] = truth[task].astype(np.int16)
-    aside = folder / f".eval.{os.getpid()}.npz"
-    np.savez_compressed(aside, **arrays)
-    aside.replace(folder / "eval.npz")
-    write_json(folder / "eval.json", result)
 
 
 def _database(path: Path) -> Iterator[tuple[bytes, bytes]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from basics.cli import UserError
 from basics.files import write
+from data_prep.decode import decode
 from netgen.paper import paper
 from reproduce.history import History
 from reproduce.plateau import Decision
@@ -32,9 +33,13 @@ plt.rcParams.update(
         "svg.fonttype": "none",  # text as text: small, and it can be selected
         "svg.hashsalt": "xresnet",  # the same picture is the same file
         "legend.frameon": False,
+        "text.parse_math": False,  # `$` in a run's name is a dollar
     }
 )
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # for every eye
+MOST_IMAGES = 200  # of a Figure 6: beyond some 320 it is higher than matplotlib can draw
+STYLES = ("-", "--", ":", "-.")  # where there are more curves than colours
+NEAR = 0.05  # a cross weight within this of zero or one is near it
 FORMATS = {".svg", ".png", ".pdf"}
 
 
@@ -47,10 +52,19 @@ def save(figure: Figure, path: Path) -> Path:
     return write(path, render(figure, path.suffix.lower()))
 
 
-def render(figure: Figure, suffix: str = ".svg") -> bytes:
-    """The picture's bytes."""
+def hold_suffix(suffix: str) -> None:
+    """Hold a file's suffix to be a picture's.
+
+    Raises:
+        UserError: it is another.
+    """
     if suffix not in FORMATS:
         raise UserError(f"a picture is {', '.join(sorted(FORMATS))}, not {suffix or 'nameless'}")
+
+
+def render(figure: Figure, suffix: str = ".svg") -> bytes:
+    """The picture's bytes."""
+    hold_suffix(suffix)
     target = io.BytesIO()
     metadata = {"Date": None} if suffix == ".svg" else None
     figure.savefig(target, format=suffix[1:], dpi=150, bbox_inches="tight", metadata=metadata)
@@ -58,26 +72,25 @@ def render(figure: Figure, suffix: str = ".svg") -> bytes:
     return target.getvalue()
 
 
-def figure5(weights: Path) -> Figure:
-    """Cross-residual weights, sorted by channel: a plot a layer, a curve a Source-Target.
+def figure5(weights: Path, by_channel: bool = False) -> Figure:
+    """Cross-residual weights: a plot a layer, a curve a Source-Target, each sorted by value.
 
     "Learned unnormalized cross-residual weights (sorted) ... Left and right
     plots show cross-residual weights of the first and second (feed-forward
-    direction) cross-residual layers" (Figure 5).
+    direction) cross-residual layers" (Figure 5). `by_channel` leaves them in the channels'
+    order, as section 5.2.2 may be read (docs/REPRODUCTION.md).
     """
     blocks = cross_weights(weights)
-    figure, axes = plt.subplots(
-        1, len(blocks), figsize=(4 * len(blocks), 3), sharey=True, squeeze=False
-    )
-    for axis, (block, curves) in zip(axes[0], blocks.items()):
-        for colour, ((source, target), values) in zip(COLOURS, sorted(curves.items())):
-            label = f"{_title(source)}-{_title(target)}"
-            axis.plot(np.sort(values), color=colour, linewidth=1.2, label=label)
+    figure, axes = _side_by_side(len(blocks))
+    for axis, (block, curves) in zip(axes, blocks.items()):
+        for i, (pair, values) in enumerate(sorted(curves.items())):
+            shown = values if by_channel else np.sort(values)
+            axis.plot(shown, **_line(i), linewidth=1.2, label=_pair(pair))
         axis.axhline(0, color="black", linewidth=0.6)
-        axis.set(title=block, xlabel="channel, sorted")
+        axis.set(title=block, xlabel="channel" if by_channel else "channel, sorted by weight")
         axis.margins(x=0)
-    axes[0][0].set_ylabel("cross-residual weight")
-    axes[0][0].legend(fontsize=8, title="Source-Target", title_fontsize=8)
+    axes[0].set_ylabel("cross-residual weight")
+    axes[0].legend(fontsize=8, title="Source-Target", title_fontsize=8)
     figure.tight_layout()
     return figure
 
@@ -93,18 +106,17 @@ def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
     found = [(iteration, cross_weights(path)) for iteration, path in snapshots]
     blocks = list(found[0][1])
     iterations = [iteration for iteration, _ in found]
-    figure, axes = plt.subplots(
-        1, len(blocks), figsize=(4 * len(blocks), 3), sharey=True, squeeze=False
-    )
-    for axis, block in zip(axes[0], blocks):
-        for colour, pair in zip(COLOURS, sorted(found[0][1][block])):
+    figure, axes = _side_by_side(len(blocks))
+    for axis, block in zip(axes, blocks):
+        for i, pair in enumerate(sorted(found[0][1][block])):
             values = np.array([weights[block][pair] for _, weights in found])
-            label = f"{_title(pair[0])}-{_title(pair[1])}"
-            axis.plot(iterations, values.mean(axis=1), "o-", color=colour, ms=3, label=label)
+            axis.plot(
+                iterations, values.mean(axis=1), marker="o", ms=3, **_line(i), label=_pair(pair)
+            )
         axis.axhline(0, color="black", linewidth=0.6)
         axis.set(title=block, xlabel="iteration")
-    axes[0][0].set_ylabel("mean weight")
-    axes[0][0].legend(fontsize=8)
+    axes[0].set_ylabel("mean weight")
+    axes[0].legend(fontsize=8)
     figure.tight_layout()
     return figure
 
@@ -148,24 +160,53 @@ def differences(made: dict[str, Any]) -> Figure:
 
 
 def cross_statistics(weights: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Figure 5 in numbers: block -> Source-Target -> mean, deviation, extremes, share above 0.
+    """Figure 5 in numbers: block -> Source-Target -> mean, deviation, extremes, and shares.
 
-    The paper observes "mostly non-negative" weights, few near zero or one.
+    The paper observes "mostly non-negative" weights, few near zero or one; near is within `NEAR`.
     """
     return {
         block: {
-            f"{_title(s)}-{_title(t)}": {
+            _pair(pair): {
                 "mean": float(v.mean()),
                 "sd": float(v.std()),
                 "min": float(v.min()),
                 "max": float(v.max()),
+                "near_zero": float((abs(v) <= NEAR).mean()),
+                "near_one": float((abs(v - 1) <= NEAR).mean()),
                 "non_negative": float((v >= 0).mean()),
                 "channels": len(v),
             }
-            for (s, t), v in sorted(curves.items())
+            for pair, v in sorted(curves.items())
         }
         for block, curves in cross_weights(weights).items()
     }
+
+
+def statistics_text(statistics: dict[str, dict[str, dict[str, float]]]) -> str:
+    """`cross_statistics` for people."""
+    pairs = [(block, pair, v) for block, found in statistics.items() for pair, v in found.items()]
+    width = max(len(f"{block} {pair}") for block, pair, _ in pairs)
+    lines = [
+        f"{f'{block} {pair}':{width}}  mean {v['mean']:+.3f}, deviation {v['sd']:.3f}; "
+        f"near zero {v['near_zero']:.1%}, near one {v['near_one']:.1%}, "
+        f"non-negative {v['non_negative']:.1%} of {v['channels']:,}"
+        for block, pair, v in pairs
+    ]
+    return "\n".join([*lines, f"near: within {NEAR:g}"])
+
+
+def hold_figure6(out: Path, images: int) -> None:
+    """Hold Figure 6 to what can be drawn, before anything is computed.
+
+    Raises:
+        UserError: another suffix than a picture's, or too many images.
+    """
+    hold_suffix(out.suffix.lower())
+    if images > MOST_IMAGES:
+        raise UserError(
+            f"figure6 draws at most {MOST_IMAGES} images, not {images:,}: name fewer (predict "
+            "takes any number)"
+        )
 
 
 def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
@@ -181,7 +222,7 @@ def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
         gridspec_kw={"width_ratios": [1.3] + [1] * len(tasks)},
     )
     for row, prediction in zip(axes, predictions):
-        pixels = cv2.imread(prediction["image"])
+        pixels, _ = decode(prediction["image"])
         row[0].imshow(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
         for axis, task in zip(row[1:], tasks):
             words = [entry["class"].replace("_", " ") for entry in prediction[task]]
@@ -202,7 +243,8 @@ def curves(name: str, history: History, decisions: Sequence[Decision], epoch: in
     steps = [history.steps[i] for i in sorted(history.steps)]
     x = np.array([step.iteration / epoch for step in steps])
     tasks = sorted({key for step in steps for key in step.outputs if key.startswith("loss")})
-    for colour, key in zip(COLOURS, tasks):
+    colours = {key: COLOURS[i % len(COLOURS)] for i, key in enumerate(tasks)}
+    for key, colour in colours.items():
         values = np.array([step.outputs.get(key, np.nan) for step in steps])
         axes[0].plot(x, values, color=colour, linewidth=0.5, alpha=0.25)
         axes[0].plot(*_smooth(x, values), color=colour, linewidth=1.3, label=_title(key[5:]))
@@ -218,12 +260,12 @@ def curves(name: str, history: History, decisions: Sequence[Decision], epoch: in
     if tasks:
         axes[0].legend(fontsize=8)
     for key in tops:
-        colour = (
-            COLOURS[tasks.index("loss" + key[4:]) % len(COLOURS)]
-            if "loss" + key[4:] in tasks
-            else None
-        )
-        tests = [(i / epoch, 100 * t.outputs[key]) for i, t in sorted(history.tests.items())]
+        colour = colours.get(f"loss{key[4:]}")
+        tests = [
+            (i / epoch, 100 * t.outputs[key])
+            for i, t in sorted(history.tests.items())
+            if key in t.outputs
+        ]
         axes[1].plot(*zip(*tests), "o-", color=colour, ms=2.5, linewidth=1.2, label=_title(key[5:]))
     if tops:
         axes[1].set(title="top-1 on the test images", xlabel="epoch", ylabel="%")
@@ -252,6 +294,23 @@ def _smooth(x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     width = max(1, len(values) // 60)
     n = len(values) // width * width
     return x[:n].reshape(-1, width).mean(axis=1), values[:n].reshape(-1, width).mean(axis=1)
+
+
+def _side_by_side(plots: int) -> tuple[Figure, list[Any]]:
+    """A row of plots on one scale."""
+    figure, axes = plt.subplots(1, plots, figsize=(4 * plots, 3), sharey=True, squeeze=False)
+    return figure, list(axes[0])
+
+
+def _line(i: int) -> dict[str, Any]:
+    """Colour and style of curve number `i`, no two alike among the first two dozen."""
+    style = STYLES[i // len(COLOURS) % len(STYLES)]
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": style}
+
+
+def _pair(pair: tuple[str, str]) -> str:
+    """Source-Target, as the paper's legend has it."""
+    return "-".join(map(_title, pair))
 
 
 def _title(task: str) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from basics.cli import UserError
 from caffeproto import BlobProto, NetParameter, text
 from reproduce.engine import CAFFE, Engine
+
+MEAN = "mean.binaryproto"  # a run's own copy, in its folder
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,15 @@ class Transform:
 
     @classmethod
     def of(cls, net: Path) -> Transform:
-        """That of the net's TEST Data layer of images."""
+        """That of the net's TEST Data layer of images, with the mean image that its run kept.
+
+        Raises:
+            UserError: no such layer, or its mean image cannot be read.
+        """
         param = image_layer(net).transform_param
-        if param.mean_file:
-            blob = BlobProto.FromString(Path(param.mean_file).read_bytes())
+        kept, named = net.parent / MEAN, mean_file(net)
+        if named:
+            blob = _blob(kept if kept.is_file() else named)
             shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
             mean = np.array(blob.data, np.float32).reshape(shape[-3:])
         else:
@@ -48,6 +54,12 @@ class Transform:
         return values if self.mean.shape[1] > 1 else values - self.mean
 
 
+def mean_file(net: Path) -> Path | None:
+    """The mean image that the net subtracts; None where it subtracts values, or nothing."""
+    named = image_layer(net).transform_param.mean_file
+    return Path(named) if named else None
+
+
 def image_layer(net: Path):
     """The Data layer from which the net tests.
 
@@ -58,6 +70,15 @@ def image_layer(net: Path):
         if layer.type == "Data" and layer.top[0] == "data" and layer.include[0].phase == 1:
             return layer
     raise UserError(f"{net}: no Data layer `data` for the TEST phase")
+
+
+def _blob(path: Path) -> BlobProto:
+    try:
+        return BlobProto.FromString(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read the mean image {path}: {error.strerror}") from error
+    except Exception as error:  # protobuf's DecodeError, whose home has moved
+        raise UserError(f"{path}: no mean image ({error})") from error
 
 
 def heads(deploy: Path) -> dict[str, str]:
@@ -97,18 +118,6 @@ def scores(
         if not np.isfinite(part).all():  # Caffe's Accuracy counts them as right
             raise UserError(f"{weights}: scores of {task} that are no numbers")
     return dict(zip(blobs, parts))
-
-
-def read_image(path: Path, size: int) -> np.ndarray:
-    """An image file as convert_imageset would store it: 3 x size x size uint8, BGR.
-
-    Raises:
-        UserError: no image that can be read.
-    """
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise UserError(f"{path}: not there, or no image")
-    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
 
 
 def softmax(values: np.ndarray) -> np.ndarray:

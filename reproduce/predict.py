@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from basics.bars import say
 from basics.cli import UserError
 from caffeproto import NetParameter, text
-from data_prep.classes import Classes
-from data_prep.folder import DataFolder
+from data_prep.decode import Unreadable, decode, resize
+from data_prep.images import SUFFIXES
 from reproduce.engine import CAFFE, Engine
 from reproduce.evaluate import Net
-from reproduce.forward import Transform, read_image, scores, softmax
+from reproduce.forward import Transform, scores, softmax
+from reproduce.kept import Kept
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 BATCH = 16
 
 
@@ -29,7 +32,7 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            inside = sorted(p for p in path.rglob("*") if p.name.lower().endswith(SUFFIXES))
             if not inside:
                 raise UserError(f"{path}: no image in this folder")
             found += inside
@@ -41,27 +44,47 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def predict(
-    net: Net, images: Sequence[Path], top: int = 5, engine: Engine = CAFFE
+    net: Net,
+    images: Sequence[Path],
+    top: int = 5,
+    engine: Engine = CAFFE,
+    say: Callable[[str], object] = say,
 ) -> list[dict[str, Any]]:
     """The `top` classes of each task with their probabilities, an entry an image.
 
-    Images are read and resized as data_prep's are.
+    Images are read and resized as data_prep's are, and named as the run named its classes.
+    `say` hears of each image that cannot be read, which has no entry, and of data that have
+    changed since the training.
 
     Raises:
-        UserError: an image that cannot be read.
+        UserError: no run, or the engine fails.
     """
-    names = Classes.read(net.root / "classes")
-    size = input_size(net)
-    transform = Transform.of(net.model)
-    whole = transform.crop and stored_size(net)
-    pixels = (transform(read_image(path, whole or size)) for path in images)
-    found = scores(net.deploy, net.weights, pixels, BATCH, engine)
+    kept, transform = Kept.read(net.folder), Transform.of(net.model)
+    if changed := kept.change():
+        say(f"{changed}; the classes below are those that it learned")
+    size = kept.size if transform.crop else input_size(net)
+    seen: list[Path] = []
+
+    def readable() -> Iterator[np.ndarray]:
+        for path in images:
+            try:
+                pixels, _ = decode(os.fspath(path))
+            except Unreadable as reason:
+                say(f"{path}: {reason}")
+                continue
+            seen.append(path)
+            yield transform(resize(pixels, size).transpose(2, 0, 1))
+
+    first = next(pixels := readable(), None)
+    if first is None:
+        return []
+    found = scores(net.deploy, net.weights, chain([first], pixels), BATCH, engine)
     return [
         {
             "image": str(path),
-            **{task: best(v[i], getattr(names, task), top) for task, v in found.items()},
+            **{task: best(v[i], getattr(kept.names, task), top) for task, v in found.items()},
         }
-        for i, path in enumerate(images)
+        for i, path in enumerate(seen)
     ]
 
 
@@ -76,8 +99,3 @@ def input_size(net: Net) -> int:
     """Side of the square image that the deploy net takes."""
     (shape,) = text.load(net.deploy, NetParameter).layer[0].input_param.shape
     return shape.dim[2]
-
-
-def stored_size(net: Net) -> int:
-    """Side of the images in the net's database, before a crop."""
-    return DataFolder(net.root).read_manifest()["lmdb"]["size"]

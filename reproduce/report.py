@@ -12,20 +12,66 @@ from typing import Any
 import cv2
 import numpy as np
 
-from basics.cli import UserError
-from basics.files import read_text, write
-from data_prep.classes import TASKS, Classes
+from basics import shapes
+from basics.cli import UserError, printable
+from basics.files import write
+from data_prep.classes import TASKS
 from data_prep.folder import DataFolder
 from data_prep.lists import read_list
 from netgen.paper import paper
 from reproduce import figures, watch
+from reproduce.data import Data
 from reproduce.engine import CAFFE, ENGINES
-from reproduce.evaluate import compare, keys, net_of, records
-from reproduce.table2 import versions
+from reproduce.evaluate import Evaluation, compare, records
+from reproduce.kept import FACTS, Kept, read_record
+from reproduce.snapshots import snapshots
+from reproduce.table2 import METRICS, versions
 from reproduce.training import read_decisions, read_engines
 
 EXAMPLES = 12  # images shown with what the net saw in them
 SHOWN = 96  # pixels at least of an example's side
+
+_RUN = {
+    "name": str,
+    "iterations": int,
+    "sha256": {str: str},
+    "commands": [str],
+}
+_PERCENT = {"mean": float, "sd": (float, None)}
+_TABLE = {
+    "table": [
+        {
+            "row": str,
+            "task": str,
+            "shared": bool,
+            "params": (float, None),
+            "paper_params": (float, None),
+            **{f"{metric}{part}": float for metric in METRICS for part in ("", "_difference")},
+            **{f"paper_{metric}": float for metric in METRICS},
+            **{f"{metric}_{end}?": float for metric in METRICS for end in ("low", "high")},
+        }
+    ],
+    "setting": {"name": str, "what": str},
+    "data": FACTS,
+    "runs": [_RUN],
+    "engine?": str,
+    "versions": dict,
+}
+_GRID = {
+    "name": str,
+    "what": str,
+    "runs": int,
+    "finished": int,
+    "rows": [
+        {
+            "name": str,
+            "params": (float, None),
+            "n": int,
+            "tasks": {str: dict.fromkeys(METRICS, _PERCENT)},
+        }
+    ],
+    "results": [_RUN],
+}
 
 
 def report(out: Path, page: Path | None = None) -> Path:
@@ -34,31 +80,37 @@ def report(out: Path, page: Path | None = None) -> Path:
     Raises:
         UserError: none of them there.
     """
-    table = _read(out / "table2.json")
-    grid = _read(out / "grid.json")
+    table = _read(out / "table2.json", _TABLE)
+    grid = _read(out / "grid.json", _GRID)
     alone = (out / "run.json").exists()
     if not table and not grid and not alone:
         raise UserError(
             f"{out}: neither table2.json nor grid.json; run `python -m reproduce table2` first"
         )
     runs = [out] if alone else [path.parent for path in sorted(out.glob("runs/*/run.json"))]
+    facts = [read_record(run)["data"] for run in runs] + ([table["data"]] if table else [])
+    if not facts:
+        raise UserError(f"{out}: no run there (runs/*/run.json), which its tables tell of")
     engines = list(dict.fromkeys(name for run in runs for name in read_engines(run)))
-    star = _star(runs)
-    facts = _read(runs[0] / "run.json")["data"] if runs else (table or {})["data"]
+    for name in engines:
+        if name not in ENGINES:
+            raise UserError(f"{out}: a run was trained by {name!r}; there are {', '.join(ENGINES)}")
+    evaluated = {run: found[-1] for run in runs if (found := Evaluation.all(run))}
+    star = _star(list(evaluated.values()))
     sections = [
         ("Table 2", _table2(table) if table else ""),
         (grid["name"] if grid else "", _grid(grid) if grid else ""),
-        ("How sure the differences are", _comparisons(out, runs)),
+        ("How sure the differences are", _comparisons(list(evaluated.values()))),
         ("What the net sees", _examples(star) if star else ""),
         ("Where ANPs go wrong", _confusions(star) if star else ""),
-        ("Cross-residual weights (Figure 5)", _figure5(runs)),
+        ("Cross-residual weights (Figure 5)", _figure5(runs, evaluated)),
         ("Training", _curves(runs)),
         ("Classes", _classes(star) if star else ""),
-        ("Data", _data(facts)),
+        ("Data", _data(facts[0])),
         ("How to make it again", _commands(table, grid, runs, engines)),
     ]
     sections = [(title, body) for title, body in sections if body]
-    return write(page or out / "report.html", _page(table, grid, facts, engines, sections))
+    return write(page or out / "report.html", _page(table, grid, facts[0], engines, sections))
 
 
 # ---- sections -----------------------------------------------------------------
@@ -113,25 +165,24 @@ def _grid(grid: dict[str, Any]) -> str:
     return note + _scroll(f"<table class=numbers><tr>{head}</tr>{''.join(rows)}</table>")
 
 
-def _comparisons(out: Path, runs: list[Path]) -> str:
+def _comparisons(evaluated: list[Evaluation]) -> str:
     """McNemar's test of each multitask net against XS, on the same images."""
-    done = [run for run in runs if (run / "eval.npz").exists()]
-    reference = next((run for run in done if _net(run).startswith("xs_")), None)
+    reference = next((one for one in evaluated if _net(one.run).startswith("xs_")), None)
     rows = []
-    for run in done:
-        if reference is None or run == reference:
+    for one in evaluated:
+        if reference is None or one == reference:
             continue
-        for task, values in compare(reference, run)["tasks"].items():
+        for task, values in compare(reference, one)["tasks"].items():
             v = values["top1"]
             low, high = v["interval"]
             rows.append(
-                f"<tr><th scope=row>{_e(run.name)}<td>{_task(task)}<td>{v['difference']:+.2f}"
+                f"<tr><th scope=row>{_e(one.title)}<td>{_task(task)}<td>{v['difference']:+.2f}"
                 f"<td><small>{low:+.2f} to {high:+.2f}</small><td>{_p(v['p'])}"
             )
     if not rows:
         return ""
     return (
-        f"<p>Top-1 of {_e(reference.name)} less that of each other net, on the same images, with "
+        f"<p>Top-1 of {_e(reference.title)} less that of each other net, on the same images, with "
         "95% interval (bootstrap over images) and McNemar's exact p. It speaks of these trained "
         "nets; another seed would make others.</p>"
         + _scroll(
@@ -141,11 +192,16 @@ def _comparisons(out: Path, runs: list[Path]) -> str:
     )
 
 
-def _examples(run: Path) -> str:
+def _examples(star: Evaluation) -> str:
     """Test images, evenly spread over the test set, with the five best classes a task."""
-    root = net_of(run).root
-    names, found = Classes.read(root / "classes"), np.load(run / "eval.npz")
-    total = len(found["truth_anp"]) if "truth_anp" in found else len(keys(root))
+    kept = Kept.read(star.run)
+    try:
+        root = kept.tested_on()
+    except UserError as error:
+        return f"<p>No examples: {_e(error)}.</p>"
+    names, found = kept.names, star.arrays()
+    star.hold_images(root)
+    total = len(next(iter(found.values())))
     chosen = set(np.linspace(0, total - 1, min(EXAMPLES, total)).astype(int).tolist())
     tasks = [task for task in TASKS if f"best_{task}" in found]
     cards = []
@@ -167,14 +223,14 @@ def _examples(run: Path) -> str:
             f"<figcaption>{_e(title)}</figcaption><div class=best>{columns}</div></figure>"
         )
     return (
-        f"<p>Test images, evenly spread over the test set, as {_e(run.name)} sees them: five best "
-        "classes a task, the true one marked (Figure 6).</p>"
+        f"<p>Test images, evenly spread over the test set, as {_e(star.title)} sees them: five "
+        "best classes a task, the true one marked (Figure 6).</p>"
         f"<div class=cards>{''.join(cards)}</div>"
     )
 
 
-def _confusions(run: Path) -> str:
-    confused = _read(run / "eval.json").get("confusion")
+def _confusions(star: Evaluation) -> str:
+    confused = star.result().get("confusion")
     if not confused:
         return ""
     same, adjective = confused["same_noun"], confused["same_adjective"]
@@ -184,38 +240,39 @@ def _confusions(run: Path) -> str:
         for p in confused["pairs"][:12]
     )
     return (
-        f"<p>Of {confused['wrong']:,} wrong pairs of {_e(run.name)}, {same['share']:.0%} have the "
-        f"noun right (by chance {same['by_chance']:.0%}) and {adjective['share']:.0%} the "
+        f"<p>Of {confused['wrong']:,} wrong pairs of {_e(star.title)}, {same['share']:.0%} have "
+        f"the noun right (by chance {same['by_chance']:.0%}) and {adjective['share']:.0%} the "
         f"adjective ({adjective['by_chance']:.0%}). The commonest of these, the paper's “sad dog” "
         "and “happy dog” (section 5.2.1):</p>"
         + _scroll(f"<table><tr><th>truth<th>taken for<th>images<th>of</tr>{rows}</table>")
     )
 
 
-def _figure5(runs: list[Path]) -> str:
+def _figure5(runs: list[Path], evaluated: dict[Path, Evaluation]) -> str:
     parts = []
     for run in runs:
         if not _net(run).startswith("xs_") or parts:
             continue
-        try:
-            weights = net_of(run).weights
-        except UserError:  # not trained far enough for a snapshot
+        whole = {s.weights.stem: s for s in snapshots(run)}
+        if not whole:  # not trained far enough for a snapshot
             continue
-        parts.append(f"<p>{_e(run.name)}, {_e(weights.name)}:</p>")
+        last = max(whole.values())
+        # That of which the page tells errors, as long as it is there.
+        shown = whole.get(evaluated[run].snapshot, last) if run in evaluated else last
+        weights = shown.weights
+        parts.append(f"<p>{_e(run.name)}, {_e(weights.stem)}:</p>")
         parts.append(_picture(figures.figure5(weights), "Cross-residual weights, sorted"))
-        snapshots = sorted(
-            (int(p.stem.rpartition("_")[2]), p) for p in run.glob("snapshot_iter_*.caffemodel")
-        )
-        if len(snapshots) > 1:
-            change = figures.figure5_change(snapshots)
+        if len(whole) > 1:
+            change = figures.figure5_change([(s.iteration, s.weights) for s in whole.values()])
             parts.append(_picture(change, "How the cross-residual weights moved"))
         rows = "".join(
             f"<tr><td>{_e(block)}<td>{_e(pair)}<td>{v['mean']:+.3f}<td>{v['sd']:.3f}"
-            f"<td>{v['non_negative']:.0%}"
+            f"<td>{v['near_zero']:.0%}<td>{v['near_one']:.0%}<td>{v['non_negative']:.0%}"
             for block, pairs in figures.cross_statistics(weights).items()
             for pair, v in pairs.items()
         )
-        head = "<tr><th>layer<th>Source-Target<th>mean<th>deviation<th>≥ 0</tr>"
+        head = "<tr><th>layer<th>Source-Target<th>mean<th>deviation"
+        head += f"<th>within {figures.NEAR:g} of 0<th>of 1<th>≥ 0</tr>"
         parts.append(_fold("In numbers", _scroll(f"<table class=numbers>{head}{rows}</table>")))
     return "".join(parts)
 
@@ -238,8 +295,8 @@ def _curves(runs: list[Path]) -> str:
     return "".join(parts)
 
 
-def _classes(run: Path) -> str:
-    result = _read(run / "eval.json")
+def _classes(star: Evaluation) -> str:
+    result = star.result()
     parts = []
     for task, values in result["tasks"].items():
         rows = "".join(
@@ -250,7 +307,7 @@ def _classes(run: Path) -> str:
         head = "<tr><th>class<th>test images<th>top-1 (%)<th>top-5 (%)</tr>"
         table = _scroll(f"<table class=numbers>{head}{rows}</table>")
         parts.append(_fold(f"{_task(task)}: {len(values['classes'])} classes", table))
-    return f"<p>Accuracy of {_e(run.name)} by class, best first.</p>" + "".join(parts)
+    return f"<p>Accuracy of {_e(star.title)} by class, best first.</p>" + "".join(parts)
 
 
 def _data(facts: dict[str, Any]) -> str:
@@ -261,13 +318,15 @@ def _data(facts: dict[str, Any]) -> str:
         f"Key of lists, classes and sizes: <code>{facts['key'][:16]}</code>.</p>"
     )
     try:
-        names = Classes.read(folder.classes)
-        counts = Counter(
-            e.label for p in ("train", "test") for e in read_list(folder.list(p), names)
-        )
-        manifest = folder.read_manifest()
+        data = Data.read(folder.root)
     except UserError:  # the folder has gone since
         return body
+    if data.key != facts["key"]:
+        return f"{body}<p>{_e(folder.root)} holds other data by now.</p>"
+    counts = Counter(
+        e.label for p in ("train", "test") for e in read_list(folder.list(p), data.names)
+    )
+    manifest = folder.read_manifest()
     figure, axis = figures.plt.subplots(figsize=(7, 2.4))
     axis.bar(range(len(counts)), sorted(counts.values(), reverse=True), color=figures.COLOURS[0])
     axis.set(xlabel="ANP, by size", ylabel="images")
@@ -298,7 +357,7 @@ def _commands(table: dict | None, grid: dict | None, runs: list[Path], engines: 
         commands = "\n".join(result["commands"])
         parts.append(
             _fold(
-                result["name"],
+                f"{result['name']}, after {result['iterations']:,} iterations",
                 f"<pre>{_e(commands)}</pre>"
                 + _scroll(f"<table><tr><th>file<th>SHA-256</tr>{hashes}</table>"),
             )
@@ -306,9 +365,9 @@ def _commands(table: dict | None, grid: dict | None, runs: list[Path], engines: 
     known = table["versions"] if table else versions(engines)
     rows = "".join(f"<tr><td>{_e(k)}<td>{_e(v)}" for k, v in known.items())
     seeds = "".join(
-        f"<tr><td>{_e(run.name)}<td>{_e(' '.join(_read(run / 'run.json')['net']))}"
-        f"<td>{_e(' '.join(_read(run / 'run.json')['solver'])) or '–'}"
-        for run in runs
+        f"<tr><td>{_e(run.name)}<td>{_e(' '.join(record['net']))}"
+        f"<td>{_e(' '.join(record['solver'])) or '–'}"
+        for run, record in ((run, read_record(run)) for run in runs)
     )
     nets = _scroll(f"<table><tr><th>run<th>net<th>solver</tr>{seeds}</table>")
     return (
@@ -404,20 +463,19 @@ def _png(pixels: np.ndarray) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def _star(runs: list[Path]) -> Path | None:
-    """The run whose examples are shown: the first evaluated XS, else any with all tasks."""
-    done = [run for run in runs if (run / "eval.npz").exists()]
-    best = [run for run in done if _net(run).startswith("xs_")]
-    multi = [run for run in done if len(_read(run / "eval.json")["tasks"]) > 1]
-    return next(iter([*best, *multi, *done]), None)
+def _star(evaluated: list[Evaluation]) -> Evaluation | None:
+    """That whose examples are shown: the first XS, else the first with several tasks, else any."""
+    best = [one for one in evaluated if _net(one.run).startswith("xs_")]
+    multi = [one for one in evaluated if len(one.result()["tasks"]) > 1]
+    return next(iter([*best, *multi, *evaluated]), None)
 
 
 def _net(run: Path) -> str:
-    return _read(run / "run.json")["net"][0]
+    return next(iter(read_record(run)["net"]), "")
 
 
-def _read(path: Path) -> Any:
-    return json.loads(read_text(path)) if path.exists() else None
+def _read(path: Path, shape: Any) -> Any:
+    return shapes.read(path, shape) if path.exists() else None
 
 
 def _scroll(table: str) -> str:
@@ -450,4 +508,4 @@ def _words(name: str) -> str:
 
 
 def _e(value: object) -> str:
-    return html.escape(str(value))
+    return html.escape(printable(value))

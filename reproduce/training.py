@@ -10,6 +10,7 @@ RUN/net.prototxt deploy.prototxt   what is trained; its inference form
     decisions.jsonl                each decision with the numbers it rests on
     tensorboard/                   event files
     run.json                       what this is, and of which data
+    classes/ mean.binaryproto      what else its net needs of them (reproduce.kept)
 
 **Epochs.** A resumed Caffe reads its databases from record 0. So a stage
 ends where an epoch does, at a snapshot that Caffe takes there by itself; what it has made beyond
@@ -47,6 +48,7 @@ from reproduce.caffe import Caffe, CaffeError
 from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine
 from reproduce.history import History
+from reproduce.kept import keep
 from reproduce.live import Live
 from reproduce.lock import Lock, hold
 from reproduce.plateau import Decision, Plateau, Schedule
@@ -427,6 +429,7 @@ class Training:
             path = self.folder / name
             if not path.exists() or read_text(path) != content:
                 write(path, content)
+        keep(self.data, self.folder, resumed=recorded == self.key)
         write_json(
             self.folder / "run.json",
             {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import json
 from pathlib import Path
 
-from basics.cli import UserError
-from basics.files import read_text, write
+from basics.cli import UserError, printable
+from basics.files import write
 from reproduce import figures
+from reproduce.kept import read_record
 from reproduce.training import read_decisions, read_history
 
 REFRESH = 30  # seconds
@@ -32,24 +32,28 @@ def curves(run: Path) -> figures.Figure:
     history = read_history(run)
     if not history.steps:
         raise UserError(f"{run}: no iteration in its train.log yet")
-    return figures.curves(run.name, history, read_decisions(run), epoch_of(run))
+    return figures.curves(printable(run.name), history, read_decisions(run), epoch_of(run))
 
 
 def epoch_of(run: Path) -> int:
     """Iterations of an epoch of the run."""
-    return json.loads(read_text(run / "run.json"))["epoch"]
+    return read_record(run)["epoch"]
 
 
 def _page(run: Path, svg: str, every: float) -> str:
     rows = "".join(
-        f"<tr><td>{d.iteration:,}<td>{d.action}<td>{d.lr:g}<td>{html.escape(d.why)}"
+        f"<tr><td>{d.iteration:,}<td>{_e(d.action)}<td>{d.lr:g}<td>{_e(d.why)}"
         for d in reversed(read_decisions(run))
     )
     return f"""<!doctype html><html lang="en"><meta charset="utf-8">
-<meta http-equiv="refresh" content="{every:g}"><title>{html.escape(run.name)}</title>
+<meta http-equiv="refresh" content="{every:g}"><title>{_e(run.name)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body{{font:15px system-ui,sans-serif;margin:1rem auto;max-width:60rem;padding:0 1rem}}
 svg{{width:100%;height:auto}}td,th{{padding:.15rem .8rem .15rem 0;text-align:left}}</style>
-<h1>{html.escape(run.name)}</h1>{svg[svg.index("<svg") :]}
+<h1>{_e(run.name)}</h1>{svg[svg.index("<svg") :]}
 <table><tr><th>iteration<th>decision<th>rate<th>why</tr>{rows}</table></html>
 """
+
+
+def _e(value: object) -> str:
+    return html.escape(printable(value))

@@ -8,20 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from basics.cli import UserError
-from caffeproto import NetParameter
+from caffeproto import LayerParameter, NetParameter
 from netgen.resnet import CROSS
 
 # res5b_cross_adj-noun: what joins source task adj to target task noun in block res5b.
-_CROSS = re.compile(rf"(\w+?){CROSS}(\w+)-(\w+)$")
+_CROSS = re.compile(rf"(res\w+?){CROSS}(\w+)-(\w+)$")
+_GATE = "_gate"
 
 
 def cross_weights(path: Path) -> dict[str, dict[tuple[str, str], np.ndarray]]:
-    """The channelwise cross-residual weights: block -> (source, target) -> C values.
+    """What a source's shortcut is multiplied by: block -> (source, target) -> C values.
 
-    Blocks come in the net's order.
+    XS's weights are learned as they are. XG multiplies by sigmoid(g), g learned. Blocks come
+    in the net's order.
 
     Raises:
-        UserError: no .caffemodel, or a net without such weights (X0, XI, single-task).
+        UserError: no .caffemodel, a net without such weights (X0, XI, single-task), or one
+            that joins tasks otherwise than by channel (XP).
     """
     try:
         net = NetParameter.FromString(path.read_bytes())
@@ -29,12 +32,37 @@ def cross_weights(path: Path) -> dict[str, dict[tuple[str, str], np.ndarray]]:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # protobuf's DecodeError, whose home has moved
         raise UserError(f"{path}: not a .caffemodel ({error})") from error
+    layers = {layer.name: layer for layer in net.layer}
     found: dict[str, dict[tuple[str, str], np.ndarray]] = {}
-    for layer in net.layer:
-        name = _CROSS.fullmatch(layer.name)
-        if name and layer.type == "Scale" and layer.blobs:
-            values = np.array(layer.blobs[0].data, np.float32)
-            found.setdefault(name[1], {})[name[2], name[3]] = values
+    for name, layer in layers.items():
+        joint = _CROSS.fullmatch(name)
+        if joint and layer.type == "Convolution":
+            raise UserError(
+                f"{path}: its tasks are joined by projections ({name}), each a matrix and then "
+                "a normalisation: there is no weight a channel to plot"
+            )
+        if not joint or layer.type != "Scale":
+            continue
+        if layer.blobs:
+            # A gate's own layer is no joint; XG's joint has no weights, but a gate beside it.
+            is_gate = name.endswith(_GATE) and not _learns(layers.get(name[: -len(_GATE)]))
+            values = None if is_gate else _values(layer)
+        else:
+            values = _sigmoid(_values(layers[name + _GATE])) if name + _GATE in layers else None
+        if values is not None:
+            found.setdefault(joint[1], {})[joint[2], joint[3]] = values
     if not found:
         raise UserError(f"{path}: no cross-residual weights in it; XS-ResNet has them")
     return found
+
+
+def _learns(layer: LayerParameter | None) -> bool:
+    return layer is None or bool(layer.blobs)
+
+
+def _values(layer: LayerParameter) -> np.ndarray:
+    return np.array(layer.blobs[0].data, np.float32)
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))

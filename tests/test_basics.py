@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from basics import bars, files, numbers
+from basics import bars, files, numbers, shapes
 from basics.cli import Parser, UserError, printable
 
 PRINTS = "from basics.cli import run; run(lambda _: print('x' * 20), 'prog')"
@@ -125,6 +125,29 @@ def test_names_that_terminals_cannot_show():
     assert printable("\x1b[2J") == "\\x1b[2J"
     assert printable(os.fsdecode(b"caf\xe9.jpg")) == "caf\\xe9.jpg"
     assert printable("\u202egpj.exe") == "\\u202egpj.exe"
+
+
+def test_json_is_held_to_a_shape(tmp_path):
+    shape = {"name": str, "count?": int, "rows": [{"x": (float, None)}], "by": {str: bool}}
+    good = {"name": "a", "rows": [{"x": 1}, {"x": None}], "by": {"q": True}, "more": 1}
+    assert shapes.hold(good, shape, "f") is good
+    for changed, words in (
+        ({"name": 1}, "f: name: expected text, not 1"),
+        ({"count": True}, "f: count: expected an integer, not true"),
+        ({"rows": {}}, "f: rows: expected a list"),
+        ({"rows": [{"x": "1"}]}, r"f: rows\[0\]: x: expected a number or null, not \"1\""),
+        ({"rows": [{}]}, r"f: rows\[0\]: 'x' is missing"),
+        ({"by": {"q": 0}}, "f: by: q: expected true or false"),
+    ):
+        with pytest.raises(UserError, match=words):
+            shapes.hold({**good, **changed}, shape, "f")
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps(good)[:-3])
+    with pytest.raises(UserError, match=r"f\.json:1: not JSON, or cut short"):
+        shapes.read(path, shape)
+    path.write_text("[" * 100_000)
+    with pytest.raises(UserError, match="nested too deep"):
+        shapes.read(path, shape)
 
 
 def test_an_empty_value_is_no_value(capsys):

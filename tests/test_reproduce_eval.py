@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 
 from basics.cli import UserError
 from data_prep.classes import Classes
+from reproduce.__main__ import main
 from reproduce.data import Data
 from reproduce.evaluate import (
+    Evaluation,
     Net,
     compare,
     confusion,
@@ -50,7 +53,8 @@ def test_caffe_test_and_the_scores_agree_to_the_last_image(run):
             total = sum(c["images"] * c[f"top{k}"] for c in own if c["images"]) / 100
             assert total == pytest.approx(right["correct"])
         assert len(values["classes"]) == run.data.classes[task]
-    assert json.loads((run.folder / "eval.json").read_text()) == result
+    written = Evaluation.find(run.folder)
+    assert written.result() == result and written.snapshot == run.snapshots()[-1].weights.stem
     confused = result["confusion"]
     assert confused["wrong"] == 117 - result["tasks"]["anp"]["top1"]["correct"]
     assert all(0 <= confused[k]["share"] <= 1 for k in ("same_noun", "same_adjective"))
@@ -78,15 +82,81 @@ def test_two_nets_are_compared_image_by_image(run, tmp_path):
     first = net_of(run.folder, str(run.snapshots()[0].iteration))
     tmp_path.joinpath("first").mkdir()
     evaluate(first, tmp_path / "first")
-    found = compare(run.folder, tmp_path / "first")["tasks"]["noun"]["top1"]
-    a, b = (
-        json.loads((f / "eval.json").read_text())["tasks"]["noun"]["top1"]["percent"]
-        for f in (run.folder, tmp_path / "first")
-    )
+    last, other = (Evaluation.find(place) for place in (run.folder, tmp_path / "first"))
+    found = compare(last, other)["tasks"]["noun"]["top1"]
+    a, b = (one.result()["tasks"]["noun"]["top1"]["percent"] for one in (last, other))
     assert found["difference"] == pytest.approx(a - b)
-    assert compare(run.folder, run.folder)["tasks"]["anp"]["top5"]["p"] == 1
+    assert compare(last, last)["tasks"]["anp"]["top5"]["p"] == 1
     with pytest.raises(UserError, match="reproduce eval"):
-        compare(run.folder, tmp_path)
+        Evaluation.find(tmp_path)
+
+
+@pytest.mark.caffe
+def test_an_evaluation_a_snapshot(run, drawn, tmp_path, capsys):
+    folder = tmp_path / "xs"
+    shutil.copytree(run.folder, folder)
+    for old in folder.glob("eval*"):
+        old.unlink()
+    first, last = (str(s.iteration) for s in (run.snapshots()[0], run.snapshots()[-1]))
+    assert main(["eval", str(folder)]) == 0
+    whole = Evaluation.find(folder).result()
+    assert main(["eval", str(folder), "--snapshot", first]) == 0
+    assert [e.iteration for e in Evaluation.all(folder)] == [int(first), int(last)]
+    assert Evaluation.find(folder).result() == whole
+    weights = folder / f"snapshot_iter_{first}.caffemodel"
+    assert Evaluation.find(weights).result()["weights"]["file"] == weights.name
+    capsys.readouterr()
+    assert main(["eval", str(folder), "--against", str(weights), "--json"]) == 0
+    against = json.loads(capsys.readouterr().out)["against"]
+    assert (against["a"], against["b"]) == (
+        f"xs, snapshot_iter_{last}",
+        f"xs, snapshot_iter_{first}",
+    )
+    with pytest.raises(UserError, match="is one already"):
+        main(["eval", str(weights), "--snapshot", last])
+    # The page tells which it shows, and Figure 5 is of the same; a half of a newer one is none.
+    half = folder / "snapshot_iter_9999.caffemodel"
+    half.write_bytes(weights.read_bytes()[:-7])
+    shutil.copy(weights.with_suffix(".solverstate"), half.with_suffix(".solverstate"))
+    for newest, shown in ((last, last), (first, first)):
+        if newest == first:
+            for path in folder.glob(f"eval_snapshot_iter_{last}.*"):
+                path.unlink()
+        assert main(["report", str(folder)]) == 0
+        page = (folder / "report.html").read_text()
+        assert page.count(f"xs, snapshot_iter_{shown}") == 4 and "9999" not in page
+    # Of before there was a file a snapshot.
+    for suffix in (".json", ".npz"):
+        (folder / f"eval_snapshot_iter_{first}{suffix}").rename(folder / f"eval{suffix}")
+    (found,) = Evaluation.all(folder)
+    assert found.iteration == int(first)
+    cut = found.path.read_text()[:-30]
+    found.path.write_text(cut)
+    with pytest.raises(UserError, match=r"eval.json:\d+: not JSON, or cut short"):
+        main(["report", str(folder)])
+    found.path.write_text('{"name": "xs", "images": 3, "weights": []}')
+    with pytest.raises(UserError, match=r"eval\.json: weights: expected an object, not"):
+        main(["report", str(folder)])
+
+
+@pytest.mark.caffe
+def test_what_it_is_compared_with_is_looked_at_first(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("reproduce.commands.evaluate.evaluate", None)  # tests would take long
+    with pytest.raises(UserError, match="not evaluated"):
+        main(["eval", str(run.folder), "--against", str(tmp_path)])
+    for name, arrays, words in (
+        ("other", {"truth_anp": np.zeros(117, np.int16)}, "was tested on other images"),
+        ("damaged", {"truth_anp": np.zeros(117)}, "evaluate the run again"),
+    ):
+        other = tmp_path / name
+        other.mkdir()
+        np.savez(other / "eval_x.npz", **arrays)
+        (other / "eval_x.json").write_text("{}")
+        with pytest.raises(UserError, match=words):
+            main(["eval", str(run.folder), "--against", str(other)])
+    (other / "eval_x.npz").write_bytes(b"PK\3\4")
+    with pytest.raises(UserError, match="damaged"):
+        main(["eval", str(run.folder), "--against", str(other)])
 
 
 def test_what_is_no_run_says_so(tmp_path):

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from basics.cli import UserError
+from netgen.command import generate
+from realcaffe.train_log import TrainStep
 from reproduce import figures, watch
 from reproduce.__main__ import main
-from reproduce.evaluate import keys, labels, net_of, records
+from reproduce.evaluate import Evaluation, net_of, records
+from reproduce.forward import Transform
+from reproduce.history import History
 from reproduce.weights import cross_weights
 from tests.caffe_nets import pycaffe
 from tests.test_reproduce_train import training
@@ -76,11 +84,145 @@ def test_predictions_are_the_scores_best_classes(run, drawn, photo, tmp_path, ca
         assert len(found[task]) == 3 and probabilities == sorted(probabilities, reverse=True)
     # As evaluation saw the same record.
     assert main(["eval", str(run.folder)]) == 0
-    best = np.load(run.folder / "eval.npz")["best_anp"][0]
+    best = Evaluation.find(run.folder).arrays()["best_anp"][0]
     assert found["anp"][0]["class"] == run.data.names.anp[best[0]]
     assert main(["figure6", str(run.folder), str(photo.parent), "--out", f"{tmp_path}/6.png"]) == 0
     assert cv2.imread(f"{tmp_path}/6.png").shape[1] > 300
-    assert len(keys(drawn)) == len(labels(drawn)["anp"])
+
+
+@pytest.mark.caffe
+def test_one_unreadable_image_is_named_and_the_rest_go_on(run, photo, tmp_path, capsys):
+    (tmp_path / "a\x1b[2J.jpg").write_bytes(b"no image")
+    pixels = cv2.imread(str(photo))
+    cv2.imwrite(str(tmp_path / "b.tif"), pixels)
+    assert main(["predict", str(run.folder), str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert [Path(entry["image"]).name for entry in json.loads(said.out)] == ["b.tif"]
+    assert "a\\x1b[2J.jpg: not an image" in said.err
+    assert main(["figure6", str(run.folder), str(tmp_path), "--out", f"{tmp_path}/6.svg"]) == 1
+    with pytest.raises(UserError, match="no image could be read"):
+        main(["predict", str(run.folder), str(tmp_path / "a\x1b[2J.jpg")])
+    with pytest.raises(UserError, match="a picture is"):
+        main(["figure6", str(run.folder), str(photo), "--out", f"{tmp_path}/6.doc"])
+
+
+@pytest.mark.caffe
+def test_a_run_keeps_the_names_that_its_net_learned(caffe_tools, drawn, photo, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(drawn, data)
+    made = training(data, tmp_path / "run", max_epochs=1)
+    made.run()
+    predicting = ["predict", str(made.folder), str(photo)]
+
+    def classes() -> list[str]:
+        assert main(predicting) == 0
+        said = capsys.readouterr()
+        found.append(said.err)
+        return [entry["class"] for entry in json.loads(said.out)[0]["anp"]]
+
+    found: list[str] = []
+    capsys.readouterr()
+    learned = classes()
+    assert found == [""]
+    for task in ("adj", "anp", "noun"):  # another filter: the same numbers, other classes
+        path = data / "classes" / f"{task}.txt"
+        path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    assert classes() == learned and "has other classes now" in found[-1]
+    with pytest.raises(UserError, match="has other classes now"):
+        main(["eval", str(made.folder)])
+    shutil.rmtree(data / "classes")
+    shutil.copytree(drawn / "classes", data / "classes")
+    assert main(["eval", str(made.folder)]) == 0
+    older = tmp_path / "older"
+    shutil.copytree(made.folder, older)
+    shutil.rmtree(older / "classes")
+    predicting[1] = str(older)
+    capsys.readouterr()
+    assert classes() == learned, "an older run takes its names from unchanged data"
+    (data / "test.txt").write_text("")
+    with pytest.raises(UserError, match="nobody knows what its labels mean"):
+        main(predicting)
+    predicting[1] = str(made.folder)
+    assert classes() == learned and "has other images now" in found[-1]
+    shutil.rmtree(data)
+    assert classes() == learned and found[-1] == ""
+    with pytest.raises(UserError, match="is not there"):
+        main(["eval", str(made.folder)])
+    # What it reports shows no pictures of data that are gone, and says so.
+    assert main(["report", str(made.folder)]) == 0
+    assert "No examples: " in (made.folder / "report.html").read_text()
+
+
+@pytest.mark.caffe
+def test_a_mean_image_is_kept_and_held(caffe_tools, drawn, photo, tmp_path):
+    mean = tmp_path / "mean.binaryproto"
+    shutil.copy(drawn / "mean.binaryproto", mean)
+    made = training(drawn, tmp_path / "run", max_epochs=1)
+    made = replace(made, argv=[*made.argv, "--mean-file", str(mean)])
+    made.run()
+    assert main(["eval", str(made.folder)]) == 0
+    scale = Transform.of(made.folder / "net.prototxt").mean
+    assert scale.shape == (3, 32, 32)
+    mean.write_bytes(mean.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(UserError, match="has changed since"):
+        main(["eval", str(made.folder)])
+    with pytest.raises(UserError, match="is not the mean image with which"):
+        made.run()
+    mean.unlink()
+    assert main(["predict", str(made.folder), str(photo)]) == 0
+    assert np.array_equal(Transform.of(made.folder / "net.prototxt").mean, scale)
+
+
+def untrained(caffe_tools, folder: Path, *net: str) -> Path:
+    """Weights as real Caffe fills them."""
+    small = ("--width", "4", "--blocks", "1,1,1,3", "--input-size", "32")
+    deploy, weights = folder / "deploy.prototxt", folder / "w.caffemodel"
+    deploy.write_text(generate([*net, *small, "--deploy"]))
+    script = "import sys, caffe; caffe.Net(sys.argv[1], caffe.TEST).save(sys.argv[2])"
+    pycaffe(caffe_tools, script, deploy, weights)
+    return weights
+
+
+@pytest.mark.caffe
+def test_gates_are_drawn_as_what_they_multiply_by(caffe_tools, tmp_path, capsys):
+    weights = untrained(caffe_tools, tmp_path, "xg_resnet50")
+    blocks = cross_weights(weights)
+    assert list(blocks) == ["res5b", "res5c"] and all(len(c) == 6 for c in blocks.values())
+    for curves in blocks.values():
+        for (source, target), values in curves.items():
+            assert {source, target} < {"adj", "anp", "noun"}
+            assert values == pytest.approx(1 / (1 + math.exp(3)))
+    assert main(["figure5", str(weights), "--out", str(tmp_path / "5.svg")]) == 0
+    said = capsys.readouterr().out
+    assert "mean +0.047" in said and "near zero 100.0%, near one 0.0%, non-negative 100.0%" in said
+
+
+@pytest.mark.caffe
+def test_projections_are_refused_and_no_curve_is_dropped(caffe_tools, tmp_path, capsys):
+    with pytest.raises(UserError, match="joined by projections"):
+        cross_weights(untrained(caffe_tools, tmp_path, "xp_resnet50"))
+    four = ("--tasks", "a:2,b:2,c:2,d:2")
+    weights = untrained(caffe_tools, tmp_path, "xs_resnet50", *four)
+    lines = figures.figure5(weights, by_channel=True).axes[0].lines[:-1]
+    assert len(lines) == 12
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+    curves = cross_weights(weights)["res5b"]
+    for line, pair in zip(lines, sorted(curves)):
+        assert np.array_equal(line.get_ydata(), curves[pair]), "unsorted"
+    assert len(figures.figure5_change([(1, weights), (2, weights)]).axes[0].lines) == 13
+    assert main(["figure5", str(weights), "--out", str(tmp_path / "5.svg"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["res5b"]["a-b"]
+    values = curves["a", "b"]
+    assert found["near_zero"] == pytest.approx((abs(values) <= 0.05).mean())
+    assert found["near_one"] == pytest.approx((abs(values - 1) <= 0.05).mean())
+    assert found["non_negative"] == pytest.approx((values >= 0).mean())
+
+
+def test_a_dollar_in_a_name_is_a_dollar(tmp_path):
+    step = TrainStep(iteration=1, lr=0.1, loss=1.0, outputs={"loss_anp": 1.0})
+    history = History({1: step, 2: step})
+    drawn = figures.render(figures.curves(r"$\foo$", history, [], epoch=1)).decode()
+    assert r"$\foo$: loss" in drawn
 
 
 @pytest.mark.caffe

@@ -14,7 +14,7 @@ import pytest
 from basics.cli import UserError
 from reproduce.__main__ import main
 from reproduce.engine import Engine, RealCaffe, Torch
-from reproduce.evaluate import evaluate, net_of
+from reproduce.evaluate import Evaluation, evaluate, net_of
 from reproduce.process import is_alive
 from reproduce.snapshots import snapshots
 from reproduce.training import Training, read_engines
@@ -50,8 +50,8 @@ def caffes(caffe_tools, drawn, tmp_path_factory) -> Training:
 
 
 def ranks_of(folder: Path) -> dict[str, np.ndarray]:
-    with np.load(folder / "eval.npz") as found:
-        return {name: found[name] for name in found.files if name.startswith("rank_")}
+    found = Evaluation.find(folder).arrays()
+    return {name: values for name, values in found.items() if name.startswith("rank_")}
 
 
 @pytest.mark.caffe

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from basics.cli import UserError
 from basics.numbers import THREADS
 from reproduce.engine import CAFFE, ENGINES, Engine
 
@@ -48,6 +50,17 @@ def add_images(p: argparse.ArgumentParser) -> None:
     p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a run, or a .caffemodel in it")
     p.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders")
     add_engine(p)
+
+
+def all_read(found: Sequence[object], images: Sequence[object]) -> int:
+    """The exit status of a command that left out the images that it could not read.
+
+    Raises:
+        UserError: that was all of them.
+    """
+    if not found:
+        raise UserError("no image could be read")
+    return 0 if len(found) == len(images) else 1
 
 
 def names(text: str) -> tuple[str, ...]:

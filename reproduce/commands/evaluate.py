@@ -9,7 +9,8 @@ from pathlib import Path
 from basics.cli import UserError
 from reproduce.commands import common
 from reproduce.data import Data
-from reproduce.evaluate import as_text, compare, deepsentibank, evaluate, net_of
+from reproduce.evaluate import Evaluation, as_text, compare, deepsentibank, evaluate, net_of
+from reproduce.kept import Kept
 
 EXAMPLES = """\
 examples:
@@ -25,17 +26,18 @@ def add(commands: common.Commands) -> None:
         "eval",
         help="evaluate a trained net exactly, in two ways",
         description="Test a run's net on every test image once, by `caffe test` and from the "
-        "net's scores themselves; both must agree. Intervals are 95%, by bootstrap over images.",
+        "net's scores themselves; both must agree. Intervals are 95%, by "
+        "bootstrap over images. Written to RUN/eval_SNAPSHOT.json.",
         epilog=EXAMPLES,
     )
     p.set_defaults(run=run)
     p.add_argument(
         "folder", type=Path, metavar="RUN", help="a run's folder, or a .caffemodel in it"
     )
+    p.add_argument("--snapshot", metavar="WHICH", help="last (default), best, or an iteration")
     p.add_argument(
-        "--snapshot", default="last", metavar="WHICH", help="last, best, or an iteration"
+        "--against", type=Path, metavar="RUN", help="compare with this evaluated run: McNemar"
     )
-    p.add_argument("--against", type=Path, metavar="RUN", help="compare with this run: McNemar")
     common.add_engine(p)
     p.add_argument("--json", action="store_true", help="print all of it as JSON")
     d = p.add_argument_group("DeepSentiBank (RUN is then the folder for its results)")
@@ -46,17 +48,24 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     engine = common.engine(args)
+    other = Evaluation.find(args.against) if args.against else None  # before the long test
     if args.deepsentibank:
         if not args.classes or not args.data:
             raise UserError("--deepsentibank needs --classes and --data")
         data = Data.read(args.data)
-        result = deepsentibank(args.deepsentibank, args.classes, data, args.folder, engine)
+        folder, weights, root = args.folder, args.deepsentibank, data.folder.root
     else:
         if args.classes or args.data:
             raise UserError("--classes and --data go with --deepsentibank; a run has its own")
         net = net_of(args.folder, args.snapshot)
-        result = evaluate(net, net.model.parent, engine)
-    if args.against:
-        result["against"] = compare(args.folder, args.against)
+        folder, weights, root = net.folder, net.weights, Kept.read(net.folder).tested_on()
+    if other:
+        other.hold_images(root)
+    if args.deepsentibank:
+        result = deepsentibank(weights, args.classes, data, folder, engine)
+    else:
+        result = evaluate(net, folder, engine)
+    if other:
+        result["against"] = compare(Evaluation.of(folder, weights), other)
     print(json.dumps(result, indent=2) if args.json else as_text(result))
     return 0

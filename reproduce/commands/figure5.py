@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from basics.cli import printable
 from reproduce.commands import common
 from reproduce.evaluate import net_of
 from reproduce.snapshots import snapshots
@@ -15,13 +16,14 @@ def add(commands: common.Commands) -> None:
     p = commands.add_parser(
         "figure5",
         help="draw learned cross-residual weights, as Figure 5",
-        description="Cross-residual weights sorted by channel, a plot a layer, a curve a "
-        "Source-Target; with --change, how they moved over a run's snapshots.",
+        description="Cross-residual weights, a plot a layer, a curve a Source-Target, each sorted "
+        "by weight; with --change, how they moved over a run's snapshots.",
         epilog=common.PICTURE_EXAMPLES,
     )
     p.set_defaults(run=run)
     p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a .caffemodel, or a run")
     p.add_argument("--out", type=Path, default=Path("figure5.svg"), metavar="FILE")
+    p.add_argument("--by-channel", action="store_true", help="in the channels' order, unsorted")
     p.add_argument("--change", type=Path, metavar="FILE", help="also the change over snapshots")
     p.add_argument("--json", action="store_true", help="print the weights' statistics")
 
@@ -29,15 +31,19 @@ def add(commands: common.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from reproduce import figures  # matplotlib takes its time
 
-    folder = args.snapshot
-    weights = net_of(folder).weights if folder.is_dir() else folder
-    written = [figures.save(figures.figure5(weights), args.out)]
+    place = args.snapshot
+    for out in filter(None, (args.out, args.change)):
+        figures.hold_suffix(out.suffix.lower())
+    weights = net_of(place).weights if place.is_dir() else place
+    statistics = figures.cross_statistics(weights)
+    written = [figures.save(figures.figure5(weights, args.by_channel), args.out)]
     if args.change:
-        found = snapshots(folder if folder.is_dir() else folder.parent)
+        found = snapshots(place if place.is_dir() else place.parent)
         change = figures.figure5_change([(s.iteration, s.weights) for s in found])
         written.append(figures.save(change, args.change))
     if args.json:
-        print(json.dumps(figures.cross_statistics(weights), indent=2))
+        print(json.dumps(statistics, indent=2))
     else:
-        print(*written, sep="\n")
+        print(printable(figures.statistics_text(statistics)))
+        print(*map(printable, written), sep="\n")
     return 0

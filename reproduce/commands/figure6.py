@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from basics.cli import printable
 from reproduce.commands import common
 from reproduce.evaluate import net_of
 from reproduce.predict import images_of, predict
@@ -25,6 +26,9 @@ def add(commands: common.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from reproduce import figures  # matplotlib takes its time
 
-    found = predict(net_of(args.snapshot), images_of(args.images), engine=common.engine(args))
-    print(figures.save(figures.figure6(found), args.out))
-    return 0
+    net, images = net_of(args.snapshot), images_of(args.images)
+    figures.hold_figure6(args.out, len(images))
+    found = predict(net, images, engine=common.engine(args))
+    if found:
+        print(printable(figures.save(figures.figure6(found), args.out)))
+    return common.all_read(found, images)

@@ -24,6 +24,7 @@ def add(commands: common.Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    found = predict(net_of(args.snapshot), images_of(args.images), args.top, common.engine(args))
+    net, images = net_of(args.snapshot), images_of(args.images)
+    found = predict(net, images, args.top, common.engine(args))
     print(json.dumps(found, indent=2))
-    return 0
+    return common.all_read(found, images)

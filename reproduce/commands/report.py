@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from basics.cli import printable
 from reproduce.commands import common
 
 EXAMPLES = """\
@@ -29,5 +30,5 @@ def add(commands: common.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from reproduce.report import report  # matplotlib takes its time
 
-    print(report(args.results, args.out))
+    print(printable(report(args.results, args.out)))
     return 0

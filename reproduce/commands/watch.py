@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from basics.cli import printable
 from basics.numbers import SECONDS
 from reproduce.commands import common
 
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or args.folder / "watch.html"
     while True:
         watch(args.folder, out, args.every)
-        print(out, flush=True)
+        print(printable(out), flush=True)
         if not args.every:
             return 0
         time.sleep(args.every)
