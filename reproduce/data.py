@@ -37,7 +37,7 @@ class Data:
 
     @classmethod
     def read(cls, root: Path) -> Data:
-        """Look into the folder.
+        """Look into the folder; one in another order is what it was made from, so ordered.
 
         Raises:
             UserError: no finished LMDBs there.
@@ -46,6 +46,8 @@ class Data:
         made = folder.read_manifest().get("lmdb")
         if not made:
             raise UserError(f"{root} has no finished LMDBs: run `python -m data_prep lmdb` first")
+        if order := folder.read_manifest().get("order"):
+            return cls.read(Path(order["of"])).reordered(order["seed"], folder.root)
         names = Classes.read(folder.classes)
         train, test = (made[part]["written"] for part in ("train", "test"))
         lists = [sha256(folder.list(part)) for part in ("train", "test")]
@@ -57,7 +59,7 @@ class Data:
     def reordered(self, seed: int, root: Path) -> Data:
         """The same data, its training images in the order of `seed`, to be made in `root`."""
         key = hashlib.sha256(f"{self.key} in order {seed}".encode()).hexdigest()
-        folder = DataFolder(Path(root).resolve())
+        folder = DataFolder(os.path.realpath(root))
         return replace(self, folder=folder, key=key, order=(seed, self))
 
     def prepare(self) -> None:

@@ -240,10 +240,10 @@ def on_training(net: Net, engine: Engine = CAFFE) -> dict[str, dict[str, float]]
 
     Beside the same on the test images it tells how well a net generalises.
     """
-    transform = Transform.of(net.model)
-    images = (transform(pixels) for pixels in records(net.root, "train"))
+    transform, root = Transform.of(net.model), Kept.read(net.folder).root
+    images = (transform(pixels) for pixels in records(root, "train"))
     found = scores(net.deploy, net.weights, images, net.batch, engine)
-    truth = labels(net.root, "train")
+    truth = labels(root, "train")
     return {
         task: {f"top{k}": 100 * float((ranks(values, truth[task]) <= k).mean()) for k in KS}
         for task, values in found.items()

@@ -111,7 +111,9 @@ def test_ctrl_c_leaves_a_snapshot_from_which_the_next_call_goes_on(caffe_tools, 
 
 @pytest.mark.caffe
 def test_a_caffe_that_fails_is_quoted_with_its_log(caffe_tools, drawn, tmp_path):
-    net = (*TINY.net, "--mean-file", "missing.binaryproto")
+    mean = tmp_path / "damaged.binaryproto"
+    mean.write_bytes(b"damaged")
+    net = (*TINY.net, "--mean-file", str(mean))
     broken = Setting("broken", "a test", net, TINY.solver, TINY.schedule)
     with pytest.raises(UserError, match=r"caffe train failed: .*; see .*train\.log"):
         table2(drawn, tmp_path, broken, ("x0_resnet50",))

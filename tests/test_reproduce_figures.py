@@ -6,6 +6,8 @@ import json
 import math
 import re
 import shutil
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,15 +97,30 @@ def test_one_unreadable_image_is_named_and_the_rest_go_on(run, photo, tmp_path, 
     (tmp_path / "a\x1b[2J.jpg").write_bytes(b"no image")
     pixels = cv2.imread(str(photo))
     cv2.imwrite(str(tmp_path / "b.tif"), pixels)
+    (tmp_path / "huge.png").write_bytes(huge_png())
     assert main(["predict", str(run.folder), str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert [Path(entry["image"]).name for entry in json.loads(said.out)] == ["b.tif"]
     assert "a\\x1b[2J.jpg: not an image" in said.err
+    assert "huge.png: too many pixels" in said.err
     assert main(["figure6", str(run.folder), str(tmp_path), "--out", f"{tmp_path}/6.svg"]) == 1
     with pytest.raises(UserError, match="no image could be read"):
         main(["predict", str(run.folder), str(tmp_path / "a\x1b[2J.jpg")])
     with pytest.raises(UserError, match="a picture is"):
         main(["figure6", str(run.folder), str(photo), "--out", f"{tmp_path}/6.doc"])
+
+
+def huge_png(side: int = 30_000) -> bytes:
+    """A small PNG file of 30,000 x 30,000 black pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((side // 8 + 1) * side), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 @pytest.mark.caffe
