@@ -30,7 +30,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from basics.cli import UserError
-from netgen.weights.caffemodel import Layer
+from netgen.weights.caffemodel import Layer, statistics
 from netgen.weights.names import norm_of
 from netgen.weights.published import CAFFE_EPSILON
 
@@ -69,10 +69,10 @@ def fold(net: Any, find: Find) -> dict[str, Layer]:
         # A channel that hardly varies is below epsilon: then V is 0, and G follows it.
         var = np.maximum(var - CAFFE_EPSILON, 0).astype(np.float32)
         gamma = np.sqrt(var.astype(np.float64) + np.float32(CAFFE_EPSILON))
-        statistics = _floats(mean - shift, var, np.ones(1))
+        running = _floats(mean - shift, var, np.ones(1))
         made.update(folded)
         for bn, scale in norms:
-            made[bn] = Layer(bn, "BatchNorm", statistics)
+            made[bn] = Layer(bn, "BatchNorm", running)
             made[scale] = Layer(scale, "Scale", _floats(gamma, mean))
     return made
 
@@ -146,13 +146,6 @@ def _norm(convolution: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"layer {name!r} has a variance below zero: no norm can be made of it")
     factor = gamma / np.sqrt(var + CAFFE_EPSILON)
     return factor, beta - factor * mean
-
-
-def statistics(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of a BatchNorm, whose blobs hold them times the third."""
-    mean, var, factor = (_wide(blob) for blob in layer.blobs)
-    weight = 1 / factor[0] if factor[0] else 0.0  # as Caffe has it
-    return mean * weight, var * weight
 
 
 def _promised(scale: str, find: Find) -> tuple[np.ndarray, np.ndarray]:

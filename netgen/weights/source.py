@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from basics.cli import UserError
+from netgen.catalog import BVLC_MEAN
 from netgen.weights import caffemodel, keras, pth, published, tfjs
 from netgen.weights.caffemodel import Layer
 
@@ -35,7 +36,11 @@ def load(path: str, epsilon: float | None = None) -> Source:
     Raises:
         UserError: not readable, none of these, or damaged.
     """
-    data = caffemodel.read(path)
+    return loads(caffemodel.read(path), path, epsilon)
+
+
+def loads(data: bytes, path: str, epsilon: float | None = None) -> Source:
+    """`load` from memory; `path` names the file."""
     if data.startswith((b"PK\x03\x04", b"\x80\x02")):
         layers, ignored = published.torchvision(pth.load(data, path), path)
         mean = tuple(round(255 * m, 3) for m in reversed(published.TORCH_MEAN))
@@ -50,6 +55,9 @@ def load(path: str, epsilon: float | None = None) -> Source:
         raise UserError(f"{path} is {foreign}: there are .caffemodel, .pth and .h5 to start from")
     # As in Caffe, the last of two layers of one name counts.
     layers = {layer.name: layer for layer in caffemodel.loads(data, path) if layer.blobs}
+    if published.is_pynetbuilder(layers):
+        layers, ignored = published.pynetbuilder(layers, path)
+        return Source(path, "Caffe", layers, ignored, {"stride_in": "1x1"}, BVLC_MEAN)
     return Source(path, "Caffe", layers)
 
 
