@@ -99,6 +99,14 @@ CATALOG = {
             (Family.TRUNK, Family.TAIL, Family.ONE_TASK),
         ),
         Entry(
+            "resnet50_imagenet",
+            "resnet50_imagenet",
+            "ResNet-50 as published, with ImageNet's 1,000 classes: where the others start",
+            partial(resnet.imagenet, "resnet50_imagenet"),
+            (Family.TRUNK,),
+            defaults={"tasks": (resnet.IMAGENET,), "task": resnet.IMAGENET.name},
+        ),
+        Entry(
             "caffenet",
             "caffenet",
             "single-task CaffeNet (Table 2): --task noun|adj|anp",

@@ -53,7 +53,8 @@ def parser() -> cli.Parser:
     _add(shape, "task", "NAME", "the task of a single-task net")
     _add(shape, "depth", "N", "50 (default), 101 or 152")
     _add(shape, "blocks", "A,B,C,D", "blocks in res2 to res5, instead")
-    _add(shape, "width", "C", f"channels of conv1: {d.width}")
+    _add(shape, "width", "C", f"channels of conv1 and of res2's inner layers: {d.width}")
+    _add(shape, "stem_width", "C", "channels of conv1, where they are others")
     _add(shape, "input_size", "S", f"{d.input_size}; caffenet: 227")
     what = "begin behind this block: its maps, cached by `reproduce features`, are the data"
     _add(shape, "from_block", "BLOCK", what)
@@ -72,6 +73,8 @@ def parser() -> cli.Parser:
     _add(shape, "stride_in", None, what)
     what = "a ResNet's first windows: from 0, rounded up; or from -1, rounded down, as "
     _add(shape, "pool1", None, f"{what}torchvision and Keras pool")
+    what = "BatchNorm in training: on the batch, or frozen on the statistics it started with"
+    _add(shape, "bn", None, what)
     _add(shape, "bn_fraction", "F", f"BatchNorm's moving average: {d.bn_fraction}")
     _add(shape, "head_lr", "M", f"lr_mult of the classifiers: {d.head_lr:g}")
 

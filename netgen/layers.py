@@ -135,15 +135,20 @@ def convolution(
     return net.layer("Convolution", name, x, convolution_param={**param, "weight_filler": MSRA})
 
 
-def norm(net: Net, x: str, name: str, options: Options, top: str | None = None) -> str:
-    """BatchNorm and Scale (gamma, beta), `bn<name>` and `scale<name>`; in place unless `top`."""
+def norm(
+    net: Net, x: str, name: str, options: Options, top: str | None = None, new: bool = False
+) -> str:
+    """BatchNorm and Scale (gamma, beta), `bn<name>` and `scale<name>`; in place unless `top`.
+
+    A `new` one, that no published net has, starts without statistics: nothing freezes it.
+    """
     y = net.layer(
         "BatchNorm",
         f"bn{name}",
         x,
         top=top or x,
         param=[FROZEN] * 3,
-        **_batch_norm(options),
+        **_batch_norm(options, new),
     )
     return net.layer("Scale", f"scale{name}", y, top=y, scale_param={"bias_term": True})
 
@@ -193,7 +198,9 @@ def _blobs(layer: Any) -> int:
     return BLOBS[layer.type]
 
 
-def _batch_norm(options: Options) -> dict[str, Any]:
+def _batch_norm(options: Options, new: bool) -> dict[str, Any]:
+    if options.bn == "frozen" and not new:
+        return {"batch_norm_param": {"use_global_stats": True}}
     # 0.999 is Caffe's default: a file says only what differs from it.
     if options.bn_fraction == 0.999:
         return {}

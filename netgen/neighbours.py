@@ -121,9 +121,9 @@ def rock_resnet(options: Options) -> Net:
     width = options.width * ENCODED
     net.group("rock: shared encoder")
     e = convolution(net, x, "rock_encode1", width, kernel=1)
-    e = relu(net, norm(net, e, "_rock_encode1", options), "rock_encode1_relu")
+    e = relu(net, norm(net, e, "_rock_encode1", options, new=True), "rock_encode1_relu")
     e = convolution(net, e, "rock_encode2", width, kernel=3, pad=1)
-    e = relu(net, norm(net, e, "_rock_encode2", options), "rock_encode2_relu")
+    e = relu(net, norm(net, e, "_rock_encode2", options, new=True), "rock_encode2_relu")
 
     decoded = []
     for task in auxiliary:
@@ -132,12 +132,12 @@ def rock_resnet(options: Options) -> Net:
         scores = average(net, maps, f"rock_scores_{task.name}", options)
         judge(net, scores, task, options, weight=AUXILIARY_WEIGHT)
         d = convolution(net, maps, f"rock_decode_{task.name}", 4 * width, kernel=1)
-        d = norm(net, d, f"_rock_decode_{task.name}", options)
+        d = norm(net, d, f"_rock_decode_{task.name}", options, new=True)
         decoded.append(relu(net, d, f"rock_decode_relu_{task.name}"))
 
     net.group("rock: fusion")
     y = total(net, "rock", [x, *decoded])
-    y = relu(net, norm(net, y, "_rock", options), "rock_relu")
+    y = relu(net, norm(net, y, "_rock", options, new=True), "rock_relu")
     net.group(f"{primary.name}: the primary task")
     head(net, average(net, y, "pool5", options), primary, options)
     return net

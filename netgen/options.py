@@ -115,8 +115,9 @@ class Options:
     depth: int = option(50, Family.TRUNK, one_of=COUNT)
     # residual blocks a stage, instead of a depth
     blocks: tuple[int, ...] | None = option(None, Family.TRUNK, one_of=BLOCKS)
-    # channels of conv1; every other width is a multiple of it
+    # channels of res2's inner convolutions; every other width is a multiple of it
     width: int = option(64, Family.TRUNK, one_of=WIDTH)
+    stem_width: int | None = option(None, Family.TRUNK, one_of=WIDTH)  # of conv1; None: `width`
     # the block whose cached maps are the input, instead of images
     from_block: str | None = option(None, Family.TAIL)
     branch_after: str = option("res5a", Family.BRANCH)
@@ -141,6 +142,8 @@ class Options:
     stitch_init: tuple[float, ...] = option((0.9,), Family.STITCH, one_of=FINITE)
     stitch_lr: float = option(100.0, Family.STITCH, one_of=FACTOR)
     primary: str = option("anp", Family.PRIMARY)
+    # BatchNorm in training: on the batch's statistics, or on those that it started with
+    bn: str = option("batch", Family.TRUNK, one_of=("batch", "frozen"))
     bn_fraction: float = option(0.999, Family.TRUNK, one_of=FRACTION)
     head_lr: float = option(10.0, Family.ALL, one_of=FACTOR)
 
@@ -175,6 +178,8 @@ class Options:
             )
         if len(self.stitch_init) not in (1, 2):
             raise UserError("--stitch-init takes alpha_S, or alpha_S,alpha_D")
+        if self.bn == "frozen" and self.bn_fraction != 0.999:
+            raise UserError("--bn frozen moves no average: leave out --bn-fraction")
         if len(self.mean) not in (1, 3):
             raise UserError("--mean takes one value or three (blue, green, red)")
 

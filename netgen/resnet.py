@@ -22,11 +22,12 @@ from typing import Any, Callable, Optional
 from basics.cli import UserError, near_miss
 from netgen.layers import convolution, freeze, head, images, labels, learn, norm, relu, total
 from netgen.net import Net
-from netgen.options import Family, Options, flag
+from netgen.options import Family, Options, Task, flag
 
 # Residual blocks in res2, res3, res4 and res5.
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 LETTERS = 26  # res2a to res2z
+IMAGENET = Task("imagenet", 1000)
 STRIDES = 32  # conv1, pool1, res3a, res4a and res5a halve the map, one after another
 
 
@@ -47,7 +48,18 @@ class Block:
 # ---- The nets ---------------------------------------------------------------
 
 
-def resnet(name: str, options: Options) -> Net:
+def imagenet(name: str, options: Options) -> Net:
+    """The published ResNet that all others start from: ImageNet's 1,000 classes.
+
+    Raises:
+        UserError: other tasks.
+    """
+    if options.tasks != (IMAGENET,):
+        raise UserError(f"{name} does ImageNet's classes: leave out --tasks, or ask for resnet50")
+    return resnet(name, options, classifier="fc1000")
+
+
+def resnet(name: str, options: Options, classifier: str | None = None) -> Net:
     """Single-task ResNet (Figure 4, right): trunk, average pool, one classifier."""
     task = options.chosen_task(name)
     net = Net(f"{title(options, 'ResNet')}-{task.name}")
@@ -55,7 +67,7 @@ def resnet(name: str, options: Options) -> Net:
     labels(net, options, [task])
     x = trunk(net, x, blocks(options), options)
     net.group(task.name)
-    head(net, average(net, x, "pool5", options), task, options)
+    head(net, average(net, x, "pool5", options), task, options, classifier)
     return net
 
 
@@ -196,7 +208,7 @@ def projection(net: Net, x: str, block: Block, source: str, target: str, options
     """
     pair = f"{block.name}{CROSS}{source}-{target}"
     y = convolution(net, x, f"res{pair}", 4 * block.width, kernel=1)
-    return norm(net, y, pair, options)
+    return norm(net, y, pair, options, new=True)
 
 
 def gated(net: Net, x: str, block: Block, source: str, target: str, options: Options) -> str:
@@ -326,7 +338,8 @@ def stem(net: Net, x: str, options: Options, task: str = "") -> str:
     tail = f"_{task}" if task else ""
     net.group(f"conv1{tail}")
     bias = not deep(options)
-    x = convolution(net, x, f"conv1{tail}", options.width, kernel=7, stride=2, pad=3, bias=bias)
+    width = options.stem_width or options.width
+    x = convolution(net, x, f"conv1{tail}", width, kernel=7, stride=2, pad=3, bias=bias)
     x = relu(net, norm(net, x, f"_conv1{tail}", options), f"conv1_relu{tail}")
     # The published windows start at 0 and Caffe rounds their number up; torchvision's and
     # Keras's start at -1. Both make 56 of 112, but Caffe would round the padded up to 57.

@@ -69,6 +69,9 @@ def small_nets() -> dict[str, list[str]]:
             continue
         single = ["--task", "anp"] if entry.single_task else []
         tasks = SMALL[:2]
+        if "tasks" in entry.defaults:
+            nets[name] = [name, *SMALL[2:], "--input-size", "64"]
+            continue
         nets[name] = [name, *single, *(SMALL if "resnet" in name else tasks)]
         if "resnet" in name:
             nets[name] += ["--input-size", "64"]

@@ -7,11 +7,13 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import netgen
 from basics.cli import UserError
 from basics.numbers import Number
 from caffeproto import TEST, TRAIN, NetParameter, SolverParameter, text
@@ -217,6 +219,38 @@ def test_single_task_layers_keep_the_published_names():
     assert {"res4f_branch2b", "scale5c_branch2c", "res5c_relu", "pool5", "fc_noun"} <= set(names)
 
 
+def test_the_published_net_is_resnet_50_with_imagenet_s_classifier():
+    published, single = (
+        layers(net_of("resnet50_imagenet")),
+        layers(net_of("resnet50", "--task", "noun")),
+    )
+    assert published.pop("fc1000").inner_product_param.num_output == 1000
+    own = {"fc_noun", "loss_noun", "top1_noun", "top5_noun"}
+    trunk = [name for name in single if name not in own and "label" not in name]
+    assert [single[name] for name in trunk] == [published[name] for name in trunk]
+    names = Path(netgen.__file__).with_name("imagenet_classes.txt").read_text().splitlines()
+    assert len(names) == 1000
+    assert (names[0], names[285], names[967], names[999]) == (
+        *("tench", "Egyptian_cat", "espresso", "toilet_tissue"),
+    )
+
+
+def test_a_stem_of_its_own_width_changes_conv1_alone():
+    plain = layers(net_of("xs_resnet50", "--width", "32"))
+    wide = layers(net_of("xs_resnet50", "--width", "32", "--stem-width", "64"))
+    changed = [name for name in plain if plain[name] != wide[name]]
+    assert changed == ["conv1"]
+    assert wide["conv1"].convolution_param.num_output == 64
+
+
+def test_frozen_norms_are_those_that_the_published_net_has():
+    for net in ("xs_resnet50", "xp_resnet50", "rock_resnet50", "cross_stitch_resnet50"):
+        norms = [x for x in net_of(net, "--bn", "frozen").layer if x.type == "BatchNorm"]
+        for layer in norms:
+            new = "_cross_" in layer.name or "_rock" in layer.name
+            assert layer.batch_norm_param.use_global_stats is not new, layer.name
+
+
 def test_deeper_nets_number_their_long_stages():
     names = {layer.name for layer in net_of("resnet50", "--task", "adj", "--depth", "152").layer}
     assert {"res3b7_branch2a", "res4b35_branch2c", "res5c"} <= names
@@ -337,6 +371,9 @@ def test_divisor_divides_and_fits(number, limit):
         ("xs_resnet50 --test-batch 24", "does not divide the 77,073 test images"),
         ("xs_resnet50 --data \udcff", "no name that a prototxt can hold"),
         ("xs_resnet50 --mean 1,2", "one value or three"),
+        ("resnet50_imagenet --tasks a:5", "ImageNet's classes: leave out --tasks"),
+        ("caffenet --task adj --bn frozen", "--bn does not apply to caffenet"),
+        ("xs_resnet50 --bn frozen --bn-fraction 0.9", "--bn frozen moves no average"),
     ],
 )
 def test_a_bad_option_gets_one_clear_line(argv, message):

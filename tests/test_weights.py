@@ -109,6 +109,46 @@ def test_folded_norms_are_as_the_issue_has_them(resnet, tmp_path, capsys):
     assert equal(made["bn5a_noun"], made["bn5a_adj"])
 
 
+def test_the_published_net_keeps_its_classifier(tmp_path, capsys):
+    units = files.units()
+    tensors = files.state_dict(units)
+    rng = np.random.default_rng(1)
+    tensors["fc.weight"] = rng.normal(size=(1000, 4 * files.WIDTH << 3)).astype(np.float32)
+    tensors["fc.bias"] = rng.normal(size=1000).astype(np.float32)
+    path = tmp_path / "r.pth"
+    path.write_bytes(files.pth_zip(tensors))
+    shape = ["--stride-in", "3x3", "--pool1", "padded", *SMALL[2:]]
+    report, made = init(capsys, tmp_path / "w", "resnet50_imagenet", *shape, "--from", path)
+    assert report["fresh"] == report["ignored"] == []
+    np.testing.assert_array_equal(made["fc1000"].blobs[0], tensors["fc.weight"])
+    np.testing.assert_array_equal(made["fc1000"].blobs[1], tensors["fc.bias"])
+
+
+def test_a_thin_nets_own_names_are_the_published_ones_too(tmp_path, capsys):
+    source, published = tmp_path / "thin.caffemodel", files.published(stem_width=6)
+    caffemodel.save(source, "thin", files.pynetbuilder(published, bias=0.25))
+    argv = ["xs_resnet50", *SMALL, "--stem-width", "6", "--from", source]
+    report, made = init(capsys, tmp_path / "w", *argv)
+    assert report["ignored"] == ["fc_nsfw"]
+    assert made["conv1"].blobs[0].shape == (6, 3, 7, 7)
+    by_name = {layer.name: layer for layer in published}
+    assert equal(made["res3b_branch2c"], by_name["res3b_branch2c"])
+    mean, var, factor = by_name["bn3b_branch2a"].blobs
+    running = made["bn3b_branch2a"].blobs
+    np.testing.assert_allclose(running[0], mean / factor - 0.25, rtol=1e-6)
+    np.testing.assert_allclose(running[1], var / factor, rtol=1e-6)
+    with pytest.raises(UserError, match=r"6 channels in conv1 and 4 in .*--width 4 --stem-width 6"):
+        main(["init", "xs_resnet50", *SMALL, "--from", str(source), "--out", str(tmp_path / "w")])
+
+
+def test_frozen_norms_need_statistics(resnet, tmp_path, capsys):
+    argv = ["xs_resnet50", *SMALL, "--bn", "frozen", "--from", resnet]
+    report, _ = init(capsys, tmp_path / "w", *argv)
+    assert not any(name.startswith("bn") for name in report["fresh"])
+    with pytest.raises(UserError, match="bn5a_adj is frozen, but would start without statistics"):
+        init(capsys, tmp_path / "w", *argv, "--branch-init", "fresh")
+
+
 def test_rectified_moments_are_those_of_many_draws():
     rng = np.random.default_rng(0)
     mean, std = np.array([-2.0, 0.0, 0.5, 3.0]), np.array([1.0, 0.5, 2.0, 0.1])
@@ -183,7 +223,7 @@ def replaced(resnet, path, name: str, *blobs: np.ndarray):
 
 def test_a_shape_mismatch_names_layer_and_both_shapes(resnet, tmp_path):
     argv = ["init", "xs_resnet50", *SMALL, "--width", "8", "--from", str(resnet)]
-    expected = "layer 'conv1' blob 0 is 4x3x7x7, the net wants 8x3x7x7"
+    expected = "a ResNet of 4 channels in conv1 and 4 in res2a_branch2a: .* with --width 4$"
     with pytest.raises(UserError, match=expected):
         main([*argv, "--out", str(tmp_path / "w")])
     assert not (tmp_path / "w").exists()

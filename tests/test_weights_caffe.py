@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from caffeproto import NetParameter
+from netgen import resnet
 from netgen.command import generate
+from netgen.net import Net
+from netgen.options import Options
 from netgen.weights import caffemodel
 from netgen.weights.command import main
 from tests import weights_files as files
@@ -137,6 +140,61 @@ def test_every_task_starts_with_the_pretrained_function(branch, caffe_tools, tmp
         assert error(after["res5c_noun"], before) > 0.1
 
 
+# ---- Frozen norms ---------------------------------------------------------------------
+
+TRIPLED = """
+import sys, numpy as np, caffe
+net = caffe.Net(sys.argv[1], caffe.TRAIN)
+rng = np.random.RandomState(0)
+for name, blobs in net.params.items():
+    if name.startswith("bn"):
+        blobs[0].data[...] = rng.normal(size=blobs[0].data.shape)
+        blobs[1].data[...] = rng.uniform(0.5, 2, blobs[1].data.shape)
+        blobs[2].data[...] = 1
+x = rng.normal(0, 3, net.blobs["data"].data.shape)
+out = []
+for factor in (1, 3):
+    net.blobs["data"].data[...] = factor * x
+    net.forward()
+    out.append(net.blobs["scale5b_branch2c"].data.copy())
+print(np.abs(out[1] - out[0]).max() / np.abs(out[0]).max())
+"""
+
+
+@pytest.mark.parametrize(("bn", "low", "high"), [("batch", 0, 1e-4), ("frozen", 0.5, 10)])
+def test_f_of_three_x_is_f_of_x_unless_norms_are_frozen(bn, low, high, caffe_tools, tmp_path):
+    """Batch normalisation takes out what XI's two more shortcuts put in."""
+    net, options = Net("F"), Options(width=2, bn=bn)
+    net.group("x")
+    net.layer("Input", "data", input_param={"shape": [{"dim": [8, 64, 5, 5]}]})
+    resnet.residual(net, "data", resnet.Block("5b", 16, 1, False), options)
+    layers = net.groups[0][1]
+    layers[-1].top[0] = layers[-1].name  # not in place, to be seen by its name
+    model = tmp_path / "f.prototxt"
+    model.write_text(net.prototxt())
+    assert low <= float(pycaffe(caffe_tools, TRIPLED, model).split()[-1]) < high
+
+
+def test_frozen_norms_train_but_keep_their_statistics(caffe_tools, tmp_path):
+    source, weights = tmp_path / "published.caffemodel", tmp_path / "w.caffemodel"
+    caffemodel.save(source, "ResNet-50", files.published())
+    write_lmdbs(tmp_path, (3, 7, 5), count=8, size=61)
+    argv = ["xs_resnet50", *SMALL, "--bn", "frozen", "--data", str(tmp_path), "--batch", "4"]
+    argv += ["--train-images", "8", "--test-images", "8"]
+    model, solver = tmp_path / "net.prototxt", tmp_path / "solver.prototxt"
+    model.write_text(generate(argv))
+    more = ["--cpu", "--max-iter", "3", "--test-interval", "0", "--seed", "1", "--lr", "0.01"]
+    prefix = ["--net", str(model), "--snapshot-prefix", str(tmp_path / "s")]
+    solver.write_text(generate([*argv, "--solver", *more, *prefix]))
+    init(weights, argv, source)
+    run(caffe_tools["caffe"], "train", "-solver", solver, "-weights", weights)
+    before = {layer.name: layer.blobs for layer in caffemodel.load(weights)}
+    after = {layer.name: layer for layer in caffemodel.load(tmp_path / "s_iter_3.caffemodel")}
+    for name, blobs in before.items():
+        same = all(np.array_equal(a, b) for a, b in zip(blobs, after[name].blobs))
+        assert same is (after[name].kind == "BatchNorm"), name
+
+
 # ---- Real Caffe takes the files -------------------------------------------------------
 
 
@@ -154,8 +212,9 @@ def test_caffe_trains_and_tests_from_the_weights(net, caffe_tools, tmp_path):
     model, solver = tmp_path / "net.prototxt", tmp_path / "solver.prototxt"
     model.write_text(generate(argv))
     more = ["--cpu", "--max-iter", "1", "--test-interval", "0", "--seed", "1", "--display", "1"]
-    prefix = ["--net", str(model), "--snapshot-prefix", str(tmp_path / "s"), "--lr", "0"]
-    solver.write_text(generate([*argv, "--solver", *more, *prefix]))
+    prefix = ["--net", str(model), "--snapshot-prefix", str(tmp_path / "s")]
+    still = generate([*argv, "--solver", *more, *prefix]).replace("base_lr: 0.001", "base_lr: 0")
+    solver.write_text(still)
     init(weights, argv, source)
 
     log = run(caffe_tools["caffe"], "train", "-solver", solver, "-weights", weights)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
@@ -277,6 +278,25 @@ def published(net: str = "resnet50", seed: int = 0, **options: Any) -> list[caff
         for layer in measured(entry, chosen)[1].values()
         if layer.blobs
     ]
+
+
+def pynetbuilder(layers: list[caffemodel.Layer], bias: float) -> list[caffemodel.Layer]:
+    """A published ResNet as Yahoo's generator names it: its convolutions have biases."""
+    kinds = {"Convolution": "conv", "BatchNorm": "bn", "Scale": "scale"}
+    found = []
+    for layer in layers:
+        kind, blobs = kinds.get(layer.kind), layer.blobs
+        if kind == "conv":
+            blobs = (blobs[0], np.full(len(blobs[0]), bias, np.float32))
+        if kind is None:
+            name = "fc_nsfw"
+        elif unit := re.search(r"(\d)([a-z])_(\w+)$", layer.name):
+            branch = unit[3].replace("branch1", "proj_shortcut")
+            name = f"{kind}_stage{int(unit[1]) - 2}_block{ord(unit[2]) - ord('a')}_{branch}"
+        else:
+            name = f"{kind}_1"
+        found.append(caffemodel.Layer(name, layer.kind, blobs))
+    return found
 
 
 def _random(kind: str, i: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

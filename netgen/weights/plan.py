@@ -9,7 +9,7 @@ import numpy as np
 
 from basics.cli import UserError
 from netgen.catalog import Entry
-from netgen.options import Options
+from netgen.options import Family, Options
 from netgen.report import measured
 from netgen.weights import branch
 from netgen.weights.caffemodel import Layer, Shape, fits, shown
@@ -65,6 +65,8 @@ def initial(
     """
     for source in sources.values():
         _demand(source, options)
+        if Family.TRUNK in entry.takes:
+            _hold_widths(source, options)
     net, wanted = _targets(entry, options)
     found = {target.name: hit for target in wanted if (hit := _find(target, sources))}
     made = {t.name: _copy(t, *found[t.name]) for t in wanted if t.name in found}
@@ -77,6 +79,7 @@ def initial(
         folded = _fold(net.proto(), wanted, sources[None])
         norms = [norm for name in folded for norm in norm_of(name)]
         used.update((sources[None].path, norm) for norm in norms)
+    _hold_frozen(net.proto(), {*made, *folded})
     report = Report(
         folded=list(folded),
         fresh=[t.name for t in wanted if t.name not in made and t.name not in folded],
@@ -166,6 +169,31 @@ def _demand(source: Source, options: Options) -> None:
             f"{source.path}: {source.kind}'s ResNet is another net than the published one: "
             f"make weights and net with {flags}"
         )
+
+
+def _hold_widths(source: Source, options: Options) -> None:
+    """Refuse the weights of a ResNet that is wider or thinner, by the option that makes it so."""
+    found = [source.layers.get(name) for name in ("res2a_branch2a", "conv1")]
+    if any(layer is None or not layer.blobs[0].ndim for layer in found):
+        return
+    width, stem = (len(layer.blobs[0]) for layer in found)
+    if (width, stem) != (options.width, options.stem_width or options.width):
+        flags = f"--width {width}" + (f" --stem-width {stem}" if stem != width else "")
+        raise UserError(
+            f"{source.path}: a ResNet of {stem} channels in conv1 and {width} in res2a_branch2a: "
+            f"make weights and net with {flags}"
+        )
+
+
+def _hold_frozen(net: Any, started: set[str]) -> None:
+    """Refuse a norm that would always run on statistics that nobody has taken."""
+    for layer in net.layer:
+        frozen = layer.type == "BatchNorm" and layer.batch_norm_param.use_global_stats
+        if frozen and layer.name not in started:
+            raise UserError(
+                f"{layer.name} is frozen, but would start without statistics: take "
+                "--branch-init fold, or files that have it"
+            )
 
 
 def _advice(sources: dict[str | None, Source], options: Options) -> list[str]:

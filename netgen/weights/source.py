@@ -57,7 +57,7 @@ def loads(data: bytes, path: str, epsilon: float | None = None) -> Source:
     layers = {layer.name: layer for layer in caffemodel.loads(data, path) if layer.blobs}
     if published.is_pynetbuilder(layers):
         layers, ignored = published.pynetbuilder(layers, path)
-        return Source(path, "Caffe", layers, ignored, {"stride_in": "1x1"}, BVLC_MEAN)
+        return Source(path, "pynetbuilder", layers, ignored, {"stride_in": "1x1"}, BVLC_MEAN)
     return Source(path, "Caffe", layers)
 
 
