@@ -7,9 +7,10 @@ JavaScript, nothing from elsewhere.
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import html
 import math
+import stat
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from basics import cli  # noqa: E402
+from basics.numbers import PORT  # noqa: E402
 from realcaffe import train_log  # noqa: E402
 
 WIDTH, HEIGHT = 620, 240
@@ -65,7 +67,7 @@ def chart(lines: Curves) -> str:
         )
         colour = COLOURS[i % len(COLOURS)]
         parts.append(f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        label = f"{html.escape(name)} {line[-1][1]:.3g}"
+        label = f"{_e(name)} {line[-1][1]:.3g}"
         parts.append(f'<text x="{WIDTH - 140}" y="{24 + 16 * i}" fill="{colour}">{label}</text>')
     axes = (
         f'<path d="M40 15V{HEIGHT - 25}H{WIDTH - 150}" fill="none" stroke="#888"/>'
@@ -75,48 +77,93 @@ def chart(lines: Curves) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{axes}{"".join(parts)}</svg>'
 
 
+def logs(folder: Path) -> list[Path]:
+    """The train.log files under `folder`, the one written last first; no pipes or devices."""
+    found = []
+    for path in folder.rglob("train.log"):
+        with contextlib.suppress(OSError):  # it has gone meanwhile
+            state = path.stat()
+            if stat.S_ISREG(state.st_mode):
+                found.append((-state.st_mtime, path))
+    return [path for _, path in sorted(found)]
+
+
 def page(folder: Path) -> str:
     """All trainings under `folder`, the one at work first."""
-    logs = sorted(folder.rglob("train.log"), key=lambda path: -path.stat().st_mtime)
     body = []
-    for log in logs:
-        losses, accuracies = curves(log)
-        name = html.escape(str(log.parent.relative_to(folder)))
+    for log in logs(folder):
+        name = _e(log.parent.relative_to(folder))
+        try:
+            losses, accuracies = curves(log)
+        except OSError as error:
+            body.append(f"<h2>{name}</h2><p>cannot read train.log: {_e(error.strerror)}</p>")
+            continue
         body.append(f"<h2>{name}</h2>{chart(losses)}{chart(accuracies)}")
     return (
         f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="{REFRESH}">'
         "<title>Trainings</title><style>body{font:14px sans-serif;margin:2em}"
         "svg{margin-right:1em}text{font-size:12px}</style><h1>Trainings</h1>"
-        + ("".join(body) or f"<p>No train.log under {html.escape(str(folder))} yet.</p>")
+        + ("".join(body) or f"<p>No train.log under {_e(folder)} yet.</p>")
     )
+
+
+def _e(value: object) -> str:
+    return html.escape(cli.printable(value))
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the page of a folder."""
+
+    def __init__(self, address: tuple[str, int], folder: Path) -> None:
+        self.folder = folder
+        super().__init__(address, Page)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # the reader has gone
+            super().handle_error(request, client_address)
+
+
+class Page(BaseHTTPRequestHandler):
+    """Answers with the page, whatever its address."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        text = page(self.server.folder).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args: object) -> None:  # a line a request says nothing
+        pass
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser("curves", description="A page with the curves of all trainings.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="looked through for train.log")
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--host", default="0.0.0.0", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=PORT, default=8080, metavar="N", help="8080")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen: 127.0.0.1, for this machine alone; 0.0.0.0: for every machine",
+    )
     args = parser.parse_args(argv)
     if not args.folder.is_dir():
         raise cli.UserError(f"no folder {args.folder}")
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            text = page(args.folder).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *args: object) -> None:  # a line a request says nothing
-            pass
-
     try:
-        server = ThreadingHTTPServer((args.host, args.port), Page)
-    except OSError as error:
-        raise cli.UserError(f"port {args.port}: {error.strerror}; --port names another") from error
-    print(f"http://localhost:{server.server_port}", flush=True)
+        server = Server((args.host, args.port), args.folder)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise cli.UserError(
+            f"cannot listen on {args.host}, port {args.port}: {reason}; --port names another"
+        ) from error
+    print(f"http://{args.host}:{args.port}", flush=True)
     server.serve_forever()
     return 0
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -317,3 +319,39 @@ def test_the_page_of_curves(tmp_path) -> None:
     page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "<h2>runs/xs</h2>" in page and page.count("<svg") == 2
     assert "loss_anp 6.5" in page and "top1_anp 0.25" in page
+
+
+def asked(method: str, port: int) -> http.client.HTTPResponse:
+    """The answer of a server on this machine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request(method, "/")
+    return connection.getresponse()
+
+
+def test_the_server_of_curves_is_for_this_machine_and_hangs_on_nothing(tmp_path) -> None:
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "train.log")
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "train.log").symlink_to("train.log")
+    (tmp_path / "<b>").mkdir()
+    (tmp_path / "<b>" / "train.log").write_text("")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, f"{DOCKER}/curves.py", str(tmp_path), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            address = server.stdout.readline().strip()
+            assert address == f"http://127.0.0.1:{port}"
+            page = asked("GET", port).read().decode()
+            assert page.count("<h2>") == 1 and "<h2>&lt;b&gt;</h2>" in page
+            head = asked("HEAD", port)
+            assert (head.status, head.read()) == (200, b"")
+            assert int(head.headers["Content-Length"]) == len(page.encode())
+            listening = Path(f"/proc/{server.pid}/net/tcp").read_text()
+            assert f" 0100007F:{port:04X} " in listening  # 127.0.0.1, not 0.0.0.0
+            again = subprocess.run(command, capture_output=True, text=True)
+            assert again.returncode == 1 and again.stderr.count("\n") == 1
+            assert "Address already in use; --port names another" in again.stderr
+        finally:
+            server.terminate()

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from basics.cli import printable
 from reproduce.commands import common
 from reproduce.compare import compare, markdown
 
@@ -32,5 +33,5 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     made = compare(args.grid, args.out or args.grid.parent)
-    print(json.dumps(made, indent=2) if args.json else markdown(made))
+    print(json.dumps(made, indent=2) if args.json else printable(markdown(made)))
     return 0

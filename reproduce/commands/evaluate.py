@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from basics.cli import UserError
+from basics.cli import UserError, printable
 from reproduce.commands import common
 from reproduce.data import Data
 from reproduce.evaluate import Evaluation, as_text, compare, deepsentibank, evaluate, net_of
@@ -67,5 +67,5 @@ def run(args: argparse.Namespace) -> int:
         result = evaluate(net, folder, engine)
     if other:
         result["against"] = compare(Evaluation.of(folder, weights), other)
-    print(json.dumps(result, indent=2) if args.json else as_text(result))
+    print(json.dumps(result, indent=2) if args.json else printable(as_text(result)))
     return 0

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from basics.cli import printable
 from basics.numbers import at_least
 from reproduce.commands import common
 from reproduce.grid import grid, markdown
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         args.resume_from,
         say=_tell,
     )
-    print(json.dumps(table, indent=2) if args.json else markdown(table))
+    print(json.dumps(table, indent=2) if args.json else printable(markdown(table)))
     return 0
 
 

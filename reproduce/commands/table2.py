@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from basics.cli import UserError
+from basics.cli import UserError, printable
 from basics.numbers import at_least
 from reproduce.commands import common
 from reproduce.plateau import RANGES, Plateau
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(table, indent=2))
     else:
-        print(f"\n{markdown(table)}\nalso in {args.out}: table2.md, .csv, .json, .tex")
+        print(f"\n{markdown(table)}\nalso in {printable(args.out)}: table2.md, .csv, .json, .tex")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from basics.cli import printable
 from basics.numbers import COUNT
 from netgen.catalog import find
 from reproduce.commands import common
@@ -117,5 +118,5 @@ def run(args: argparse.Namespace) -> int:
         engine=common.engine(args),
         keep=args.keep,
     )
-    print(training.run().weights)
+    print(printable(training.run().weights))
     return 0
