@@ -108,6 +108,7 @@ def table2(
         raise UserError(
             "DeepSentiBank is not trained: give its files, --deepsentibank WEIGHTS CLASSES"
         )
+    _refuse_another_table(out, setting)
     found = Data.read(data)
     jobs = jobs or (1 if engine.gpu is not None else cores.usable())
     shared = replace(engine, threads=max(1, cores.usable() // jobs))
@@ -146,6 +147,14 @@ def table2(
     write(out / "table2.md", markdown(table))
     write(out / "table2.tex", latex(table))
     return table
+
+
+def _refuse_another_table(out: Path, setting: Setting) -> None:
+    """A rehearsal must not take the place of the table, nor the table that of a rehearsal."""
+    before = read_json(out / "table2.json")
+    name = before["setting"]["name"] if before else setting.name
+    if name != setting.name:
+        raise UserError(f"{out} holds the table of another setting ({name}): choose another --out")
 
 
 def markdown(table: dict[str, Any]) -> str:
