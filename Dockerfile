@@ -97,6 +97,9 @@ RUN --network=none --mount=type=bind,from=fetch,source=/fetch,target=/fetch \
 COPY --from=build-cuda /opt/runtime/cuda /opt/cuda
 COPY --from=build-cuda /opt/caffe /opt/caffe
 COPY docker/entrypoint.sh docker/healthcheck.sh docker/licences.sh /usr/local/bin/
+# What the entry point asks for the last whole snapshot.
+COPY basics /opt/xresnet/basics
+COPY reproduce/__init__.py reproduce/snapshots.py /opt/xresnet/reproduce/
 RUN --network=none ["licences.sh", "/opt/xresnet/LICENCES.txt"]
 # The NVIDIA container toolkit reads the two: any driver that serves the CUDA of this image.
 # glog would copy each log into /tmp.

@@ -69,17 +69,11 @@ resume() {
         esac
     done
     [ "${RESUME:-1}" != 0 ] && [ -r "$solver" ] || return 0
-    local prefix newest="" most=-1 state number
+    local prefix newest
     prefix=$(sed -nE "s/^[[:space:]]*snapshot_prefix[[:space:]]*:[[:space:]]*[\"']([^\"']*).*/\1/p" "$solver")
-    for state in "${prefix:?"$solver names no snapshot_prefix"}"_iter_*.solverstate; do
-        number=${state##*_iter_}
-        number=${number%.solverstate}
-        # Caffe writes the weights first; a file of no bytes was cut off by a full disk.
-        if [[ $number =~ ^[0-9]+$ ]] && [ -s "$state" ] && [ -s "${state%.*}.caffemodel" ] &&
-            [ "$number" -gt "$most" ]; then
-            most=$number newest=$state
-        fi
-    done
+    # Which is whole, and where its weights lie now, the project's Python knows.
+    newest=$(PYTHONPATH=/opt/xresnet${PYTHONPATH:+:$PYTHONPATH} python3 -m reproduce.snapshots \
+        "${prefix:?"$solver names no snapshot_prefix"}")
     [ -n "$newest" ] || return 0
     say "going on from $newest (RESUME=0 starts anew)"
     local kept=()
@@ -120,8 +114,10 @@ find_lmdbs() {
 
 table2() {
     local rest=("$@")
-    [[ " $* " == *" --out "* ]] || rest+=(--out "$results")
-    if [[ " $* " != *" --data "* && " $* " != *" --help "* ]]; then
+    local out=$results
+    [[ " $* " != *" --smoke "* ]] || out=$results/smoke  # a rehearsal stays apart
+    [[ " $* " == *" --out"[\ =]* ]] || rest+=(--out "$out")
+    if [[ " $* " != *" --data"[\ =]* && " $* " != *" --help "* ]]; then
         find_lmdbs
         rest+=(--data "$lmdbs")
     fi

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Healthy: no Caffe is at work, or it has used the processor since the last check. A GPU
-# that fell off the bus, and NCCL when a partner is gone, leave it waiting for ever.
+# Healthy: no Caffe or torchcaffe is at work, or it has used the processor since the last
+# check. A GPU that fell off the bus, and NCCL when a partner is gone, leave it waiting for ever.
 set -eu
 
 mark=${TMPDIR:-/tmp}/.xresnet-health
@@ -10,7 +10,16 @@ for stat in "$proc"/[0-9]*/stat; do
     # "pid (name) state ppid ...": fields 14 and 15 are its time in user and system mode.
     line=$(cat "$stat" 2>/dev/null) || continue
     name=${line#*\(} && name=${name%\)*}
-    case $name in caffe | ld-2.31.so) ;; *) continue ;; esac
+    case $name in
+    caffe | ld-2.31.so) ;;
+    python*) # torchcaffe's words come between NULs
+        case $(tr '\0' ' ' <"${stat%/stat}/cmdline" 2>/dev/null) in
+        *" -m torchcaffe "*) ;;
+        *) continue ;;
+        esac
+        ;;
+    *) continue ;;
+    esac
     # shellcheck disable=SC2086
     set -- ${line##*\) }
     found=1 used=$((used + ${12} + ${13}))
