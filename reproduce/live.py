@@ -30,14 +30,12 @@ class Live:
             [*history.steps.values(), *history.tests.values()], key=lambda e: e.iteration
         ):
             self._record(event)
-        self.events.flush()
         self.bar.initial = self.bar.n = at
         self.bar.refresh()
 
     def see(self, event: Event) -> None:
         if isinstance(event, (TrainStep, TestPass)):
             self._record(event)
-            self.events.flush()
         if isinstance(event, TrainStep):
             self.bar.set_postfix_str(self._words(event), refresh=False)
             self.at(event.iteration)

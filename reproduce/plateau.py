@@ -28,6 +28,9 @@ RANGES = {
 }
 
 
+ACTIONS = ("start", "keep", "drop", "stop")
+
+
 @dataclass(frozen=True)
 class Decision:
     """What was decided at `iteration`, and the numbers it rests on.
@@ -41,6 +44,14 @@ class Decision:
     lr: float
     why: str
     numbers: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise UserError(f"a decision is one of {', '.join(ACTIONS)}, not {self.action!r}")
+        NATURAL.check(self.iteration, "a decision's iteration")
+        RATE.check(self.lr, "a decision's rate")
+        if not isinstance(self.why, str) or not isinstance(self.numbers, dict):
+            raise UserError("a decision has a reason in words, and its numbers by name")
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

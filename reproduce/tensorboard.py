@@ -12,39 +12,59 @@ from __future__ import annotations
 import contextlib
 import struct
 import time
+from collections.abc import Iterator
+from ctypes import c_float
 from pathlib import Path
+from typing import BinaryIO
 
+from basics import bars
 from caffeproto.wire import encoded, length
 
 
 class Events:
-    """Scalars into `folder`/events.out.tfevents.*: one file, begun afresh, appended to."""
+    """Scalars into `folder`/events.out.tfevents.*: one file, begun afresh, appended to.
+
+    They are a by-product, made anew from the log at each start: where they cannot be written,
+    one line says so, and what they show goes on without them.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("events.out.tfevents.*"):
-            with contextlib.suppress(FileNotFoundError):
-                old.unlink()
-        self._file = (folder / f"events.out.tfevents.{time.time():.0f}.reproduce").open("wb")
+        self.folder = folder
+        self._file: BinaryIO | None = None
+        with self._told():
+            folder.mkdir(parents=True, exist_ok=True)
+            for old in folder.glob("events.out.tfevents.*"):
+                old.unlink(missing_ok=True)
+            path = folder / f"events.out.tfevents.{time.time():.0f}.reproduce"
+            self._file = path.open("wb", buffering=0)
         self._write(_head() + _bytes(3, b"brain.Event:2"))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Add values at iteration `step` by tag, such as `train/loss`."""
         summary = b"".join(
-            _bytes(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
+            _bytes(1, _bytes(1, tag.encode()) + b"\x15" + bytes(c_float(value)))
             for tag, value in values.items()
         )
         self._write(_head() + b"\x10" + encoded(step) + _bytes(5, summary))
 
-    def flush(self) -> None:
-        self._file.flush()
-
     def close(self) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
 
     def _write(self, event: bytes) -> None:
-        length = struct.pack("<Q", len(event))
-        self._file.write(length + _masked(length) + event + _masked(event))
+        if self._file:
+            length = struct.pack("<Q", len(event))
+            with self._told():
+                self._file.write(length + _masked(length) + event + _masked(event))
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            bars.say(f"{self.folder}: {error.strerror}: without TensorBoard's files from here on")
+            self.close()
+            self._file = None
 
 
 def _head() -> bytes:

@@ -22,7 +22,6 @@ After a crash the epoch's first records are read again in place of its last.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -52,8 +51,18 @@ from reproduce.kept import keep
 from reproduce.live import Live
 from reproduce.lock import Lock, hold
 from reproduce.plateau import Decision, Plateau, Schedule
-from reproduce.snapshots import PREFIX, Snapshot, delete_except, is_whole_weights, snapshots
+from reproduce.snapshots import (
+    PREFIX,
+    Snapshot,
+    delete_except,
+    is_whole_weights,
+    iterations,
+    snapshots,
+)
 
+# What a training leaves in its folder beside its snapshots, and its tests after it.
+OWN_FILES = ("train.log", "decisions.jsonl", "run.json", "solver*.prototxt")
+OWN_FILES += ("test*.log", "eval*.json", "eval*.npz", "result.json")
 SNAPSHOT_EVERY = 2000  # iterations at most: what a crash may cost
 # netgen's options that the driver sets itself, and what to do instead.
 _FORM = "it makes each form of the net: leave it out (python -m netgen writes one)"
@@ -153,8 +162,13 @@ class Training:
         net = text.loads(netgen.generate([*self.argv, *self.data.argv("DATA")]), NetParameter)
         plan = "" if isinstance(self.schedule, Plateau) else repr(self.schedule)
         parts = [self.data.key, text.dump(net), json.dumps(self.solver), plan]
-        parts += [sha256(path) if path.is_file() else str(path) for path in self.weights]
+        parts += self.initial.values()
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @cached_property
+    def initial(self) -> dict[str, str]:
+        """The files of initial weights, known by their content: path -> SHA-256."""
+        return {str(path): sha256(path) if path.is_file() else "missing" for path in self.weights}
 
     @cached_property
     def last_layer(self) -> str:
@@ -181,7 +195,8 @@ class Training:
         return read_engines(self.folder)
 
     def _recorded(self) -> str | None:
-        return (read_json(self.folder / "run.json") or {}).get("key")
+        record = read_record(self.folder)
+        return record and record["key"]
 
     # ---- training -------------------------------------------------------------------
 
@@ -196,25 +211,34 @@ class Training:
         with hold(self.folder) as lock:
             self.data.prepare()
             self._prepare()
-            history = read_history(self.folder)
-            live = Live(
-                self.name,
-                self.schedule.end(-1, self.epoch),
-                self.epoch,
-                self.options.batch,
-                self.folder / "tensorboard",
-            )
             try:
-                live.begin(history, self._at())
-                died_at = None
-                while not self.is_done():
-                    try:
-                        self._stage(history, live, lock)
-                    except CaffeError as error:
-                        died_at = self._after_death(error, died_at, live)
-            finally:
-                live.close()
+                self._train(lock)
+            except (OSError, UserError) as error:
+                if self.folder.is_dir():
+                    raise
+                raise UserError(f"{self.folder} was taken away while it was trained") from error
         return self.snapshots()[-1]
+
+    def _train(self, lock: Lock) -> None:
+        """Stage by stage to the schedule's end."""
+        history = read_history(self.folder)
+        live = Live(
+            self.name,
+            self.schedule.end(-1, self.epoch),
+            self.epoch,
+            self.options.batch,
+            self.folder / "tensorboard",
+        )
+        try:
+            live.begin(history, self._at())
+            died_at = None
+            while not self.is_done():
+                try:
+                    self._stage(history, live, lock)
+                except CaffeError as error:
+                    died_at = self._after_death(error, died_at, live)
+        finally:
+            live.close()
 
     def _stage(self, history: History, live: Live, lock: Lock) -> None:
         """Resume at the present rate; stay until the next decision against going on."""
@@ -223,10 +247,12 @@ class Training:
         state = found[-1] if found else None
         at = state.iteration if state else 0
         history.cut(at)
-        undecided = taken[-1].iteration < at
-        if undecided and self._is_due(at) and not self._tests_at(at):
-            self._turn(self._decide(history, at), live)
+        due = self._due_after(taken[-1].iteration)
+        if due is not None and (due < at or (due == at and not self._tests_at(at))):
+            self._catch_up(due, history, live)
             return
+        if state:
+            state.settle()
         number = sum(d.action == "drop" for d in taken)
         solver = self._write_solver(number, taken[-1].lr)
         turn: Decision | None = None
@@ -276,6 +302,18 @@ class Training:
         elif stopped:
             raise KeyboardInterrupt  # somebody stopped Caffe, which took a snapshot
 
+    def _catch_up(self, due: int, history: History, live: Live) -> None:
+        """Decide at `due` what an earlier call was ended before it could decide.
+
+        Where Caffe has gone on since, and should not have: back to the snapshot there.
+        """
+        decision = self._decide(history, due)
+        whole = {s.iteration for s in self.snapshots()}
+        if decision.action != "keep" and due in whole:
+            delete_except(self.folder, {iteration for iteration in whole if iteration <= due})
+            history.cut(due)
+        self._turn(decision, live)
+
     def _decide(self, history: History, at: int) -> Decision:
         if isinstance(self.schedule, Plateau):
             epochs = history.epochs(self.epoch, at)
@@ -296,9 +334,14 @@ class Training:
             )
 
     def _is_due(self, iteration: int) -> bool:
+        return self._due_after(iteration - 1) == iteration
+
+    def _due_after(self, iteration: int) -> int | None:
+        """The first decision's place behind `iteration`; None behind the plan's end."""
         if isinstance(self.schedule, Plateau):
-            return iteration % self.epoch == 0
-        return any(stage.until == iteration for stage in self.schedule.stages)
+            return (iteration // self.epoch + 1) * self.epoch
+        ends = (stage.until for stage in self.schedule.stages)
+        return min((end for end in ends if end > iteration), default=None)
 
     def _tests_at(self, iteration: int) -> bool:
         """Whether Caffe tests after `iteration` updates."""
@@ -350,9 +393,7 @@ class Training:
         """
         at = self._at()
         whole = {s.iteration for s in self.snapshots()}
-        halves = not all(
-            int(p.stem.rpartition("_")[2]) in whole for p in self.folder.glob(f"{PREFIX}_iter_*")
-        )
+        halves = iterations(self.folder) > whole
         delete_except(self.folder, whole)
         if halves and (error.fatal or error.signal in (signal.SIGABRT, signal.SIGXFSZ)):
             raise UserError(
@@ -407,24 +448,16 @@ class Training:
         """Write the net; take up an older run, or begin.
 
         Raises:
-            UserError: the folder holds another training, or weights are missing.
+            UserError: the folder holds another training, what it holds is not enough to go on,
+                or weights are missing.
         """
-        recorded = self._recorded()
-        if recorded not in (None, self.key):
-            if not self.fresh:
-                raise UserError(
-                    f"{self.folder} holds another training (another net, data or solver): "
-                    "choose another --out, or take it away"
-                )
-            delete_except(self.folder, ())
-            for old in [*self.folder.glob("*.log"), *self.folder.glob("*.json*")]:
-                old.unlink()
-        engines = self.engines()
-        if not self.is_done():
-            engines = [*(e for e in engines if e != self.engine.name), self.engine.name]
         for path in self.weights:
             if not is_whole_weights(path):
                 raise UserError(f"--weights {path}: no such file, or not a whole .caffemodel")
+        self._take_up()
+        engines = self.engines()
+        if not self.is_done():
+            engines = [*(e for e in engines if e != self.engine.name), self.engine.name]
         for name, content in self.net_texts().items():
             path = self.folder / name
             if not path.exists() or read_text(path) != content:
@@ -439,6 +472,8 @@ class Training:
                 "solver": self.solver,
                 "epoch": self.epoch,
                 "batch": self.options.batch,
+                "weights": self.initial,
+                "rehearsal": self.fresh,
                 "engines": engines,
                 "data": self.data.facts(),
             },
@@ -454,6 +489,71 @@ class Training:
                 self.folder, Decision("start", self._at(), first.lr, why, first.numbers)
             )
 
+    def _take_up(self) -> None:
+        """Hold what an earlier call has left to be of this training, and enough to go on.
+
+        Where nothing was trained there is nothing to lose: the folder is begun anew.
+
+        Raises:
+            UserError: it is not.
+        """
+        record, taken, found = read_record(self.folder), self.decisions(), self.snapshots()
+        mine = record is not None and record["key"] == self.key
+        begins = bool(taken) and taken[0].action == "start"
+        trained = found or any(d.iteration for d in taken) or (self.folder / "result.json").exists()
+        if not trained:
+            if (record is not None and not mine) or (taken and not begins):
+                self._clear()
+            return
+        rehearsal = self.fresh and record is not None and record.get("rehearsal") is True
+        if rehearsal and not (mine and found):
+            self._clear()
+            return
+        if record is None:
+            raise UserError(
+                f"{self.folder}/run.json is gone: without it nobody can tell of which net and data "
+                "its snapshots are: put it back, or choose another --out"
+            )
+        if not mine:
+            raise UserError(
+                f"{self.folder} holds another training ({self._difference(record)}): "
+                "choose another --out, or take it away"
+            )
+        if not found:
+            raise UserError(
+                f"{self.folder}: its snapshots are gone, or none is whole: put one back, or take "
+                "the folder away to begin anew"
+            )
+        drops = sum(decision.action == "drop" for decision in taken)
+        if not begins or (self.folder / f"solver_{drops + 2}.prototxt").exists():
+            raise UserError(
+                f"{self.folder}/decisions.jsonl is gone or cut short: without it nobody can tell "
+                "at which rate to go on: put it back, or choose another --out; by hand: caffe "
+                f"train -solver {self.folder}/solver.prototxt -snapshot {found[-1].state}"
+            )
+
+    def _difference(self, record: dict[str, Any]) -> str:
+        """In words, by what the recorded training is another than this one."""
+        data, weights = record.get("data"), record.get("weights", self.initial)
+        weights = weights if isinstance(weights, dict) else {}
+        changed = [p for p, digest in self.initial.items() if weights.get(p, digest) != digest]
+        reasons = {
+            "another net": record.get("net") != self.argv,
+            "another solver": record.get("solver") != self.solver,
+            "other data": not isinstance(data, dict) or data.get("key") != self.data.key,
+            f"--weights {', '.join(changed)}: another content now": changed,
+            "other --weights": not changed
+            and list(weights.values()) != list(self.initial.values()),
+        }
+        return "; ".join(words for words, so in reasons.items() if so) or "another schedule"
+
+    def _clear(self) -> None:
+        """Take away what a training leaves."""
+        delete_except(self.folder, ())
+        for pattern in OWN_FILES:
+            for old in self.folder.glob(pattern):
+                old.unlink()
+
 
 def refuse_ours(words: Sequence[str], where: str = "") -> None:
     """Hold netgen's arguments to those that are the user's to give; `where` they stand.
@@ -467,9 +567,28 @@ def refuse_ours(words: Sequence[str], where: str = "") -> None:
             raise UserError(f"{where}{option} is the driver's own business: {OURS[option]}")
 
 
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """A run's run.json: which training this is; None where there is none.
+
+    Raises:
+        UserError: there is one, but it is no such thing.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    record = read_json(path)
+    whole = isinstance(record, dict) and isinstance(record.get("key"), str)
+    if not whole or not isinstance(record.get("engines", []), list):
+        raise UserError(
+            f"{path} is damaged: without it nobody can tell which training this is: put back a "
+            "copy, or choose another --out"
+        )
+    return record
+
+
 def read_engines(folder: Path) -> list[str]:
     """The names of the engines that trained a run, the last one last; none without a run."""
-    record = read_json(folder / "run.json")
+    record = read_record(folder)
     return record.get("engines", [CAFFE.name]) if record else []  # older records knew but Caffe
 
 
@@ -485,15 +604,24 @@ def read_history(folder: Path) -> History:
 
 
 def read_decisions(folder: Path) -> list[Decision]:
-    """All decisions of a run; a line cut short by a kill counts for nothing."""
+    """All decisions of a run; a line cut short by a kill counts for nothing.
+
+    Raises:
+        UserError: a line is whole, but no decision: somebody has changed it.
+    """
     found = []
     path = folder / "decisions.jsonl"
     if path.exists():
-        for line in read_text(path).splitlines():
-            with contextlib.suppress(ValueError, TypeError):
-                values: dict[str, Any] = json.loads(line)
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            try:
                 values.pop("time", None)
                 found.append(Decision(**values))
+            except (AttributeError, TypeError, UserError) as error:
+                raise UserError(f"{path}:{number}: no decision of this driver's") from error
     return found
 
 

@@ -346,9 +346,10 @@ class Solver:
             UserError: not a state of such a solver.
         """
         saved = blobs.read(path, SolverState)
-        model = Path(saved.learned_net)
-        if not model.exists():  # the folder has moved: the two files lie together
-            model = Path(path).with_name(model.name)
+        # The two files lie together, wherever they were copied or moved to.
+        model = Path(path).with_suffix(".caffemodel")
+        if not model.exists():
+            model = Path(saved.learned_net)
         self.net.copy_from(blobs.read_net(model), str(model))
         if len(saved.history) != len(self.history):
             raise UserError(
