@@ -454,7 +454,7 @@ class Training:
         for path in self.weights:
             if not is_whole_weights(path):
                 raise UserError(f"--weights {path}: no such file, or not a whole .caffemodel")
-        self._take_up()
+        resumed = self._take_up()
         engines = self.engines()
         if not self.is_done():
             engines = [*(e for e in engines if e != self.engine.name), self.engine.name]
@@ -462,7 +462,7 @@ class Training:
             path = self.folder / name
             if not path.exists() or read_text(path) != content:
                 write(path, content)
-        keep(self.data, self.folder, resumed=recorded == self.key)
+        keep(self.data, self.folder, resumed)
         write_json(
             self.folder / "run.json",
             {
@@ -489,10 +489,12 @@ class Training:
                 self.folder, Decision("start", self._at(), first.lr, why, first.numbers)
             )
 
-    def _take_up(self) -> None:
+    def _take_up(self) -> bool:
         """Hold what an earlier call has left to be of this training, and enough to go on.
 
         Where nothing was trained there is nothing to lose: the folder is begun anew.
+
+        Returns whether it goes on.
 
         Raises:
             UserError: it is not.
@@ -504,11 +506,11 @@ class Training:
         if not trained:
             if (record is not None and not mine) or (taken and not begins):
                 self._clear()
-            return
+            return False
         rehearsal = self.fresh and record is not None and record.get("rehearsal") is True
         if rehearsal and not (mine and found):
             self._clear()
-            return
+            return False
         if record is None:
             raise UserError(
                 f"{self.folder}/run.json is gone: without it nobody can tell of which net and data "
@@ -531,6 +533,7 @@ class Training:
                 "at which rate to go on: put it back, or choose another --out; by hand: caffe "
                 f"train -solver {self.folder}/solver.prototxt -snapshot {found[-1].state}"
             )
+        return True
 
     def _difference(self, record: dict[str, Any]) -> str:
         """In words, by what the recorded training is another than this one."""
