@@ -32,11 +32,14 @@ FACTS = {
     "size?": int,
 }
 RECORD = {
+    "key": str,
     "name": str,
     "net": [str],
     "solver": [str],
     "epoch": int,
     "engines?": [str],
+    "weights?": {str: str},
+    "rehearsal?": bool,
     "data": FACTS,
 }
 

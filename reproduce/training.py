@@ -35,8 +35,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from basics import shapes
 from basics.cli import UserError
-from basics.files import read_json, read_text, sha256, write, write_json
+from basics.files import read_text, sha256, write, write_json
 from caffeproto import NetParameter, text
 from netgen import command as netgen
 from netgen.catalog import find
@@ -47,7 +48,7 @@ from reproduce.caffe import Caffe, CaffeError
 from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine
 from reproduce.history import History
-from reproduce.kept import keep
+from reproduce.kept import RECORD, keep
 from reproduce.live import Live
 from reproduce.lock import Lock, hold
 from reproduce.plateau import Decision, Plateau, Schedule
@@ -507,7 +508,7 @@ class Training:
             if (record is not None and not mine) or (taken and not begins):
                 self._clear()
             return False
-        rehearsal = self.fresh and record is not None and record.get("rehearsal") is True
+        rehearsal = self.fresh and record is not None and record.get("rehearsal", False)
         if rehearsal and not (mine and found):
             self._clear()
             return False
@@ -537,13 +538,12 @@ class Training:
 
     def _difference(self, record: dict[str, Any]) -> str:
         """In words, by what the recorded training is another than this one."""
-        data, weights = record.get("data"), record.get("weights", self.initial)
-        weights = weights if isinstance(weights, dict) else {}
+        weights = record.get("weights", {})
         changed = [p for p, digest in self.initial.items() if weights.get(p, digest) != digest]
         reasons = {
-            "another net": record.get("net") != self.argv,
-            "another solver": record.get("solver") != self.solver,
-            "other data": not isinstance(data, dict) or data.get("key") != self.data.key,
+            "another net": record["net"] != self.argv,
+            "another solver": record["solver"] != self.solver,
+            "other data": record["data"]["key"] != self.data.key,
             f"--weights {', '.join(changed)}: another content now": changed,
             "other --weights": not changed
             and list(weights.values()) != list(self.initial.values()),
@@ -579,14 +579,13 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / "run.json"
     if not path.exists():
         return None
-    record = read_json(path)
-    whole = isinstance(record, dict) and isinstance(record.get("key"), str)
-    if not whole or not isinstance(record.get("engines", []), list):
+    try:
+        return shapes.read(path, RECORD)
+    except UserError as error:
         raise UserError(
-            f"{path} is damaged: without it nobody can tell which training this is: put back a "
-            "copy, or choose another --out"
-        )
-    return record
+            f"{error}: nobody can tell which training this is: put back a copy of that file, or "
+            "choose another --out"
+        ) from error
 
 
 def read_engines(folder: Path) -> list[str]:

@@ -216,6 +216,37 @@ def test_a_half_written_snapshot_is_not_taken(inside, tmp_path) -> None:
 
 
 @pytest.mark.caffe
+@pytest.mark.parametrize("half", ["caffemodel", "solverstate"])
+def test_of_a_half_snapshot_and_a_whole_one_the_whole_is_taken(inside, tmp_path, half) -> None:
+    """A full disk or a power cut leaves halves; and /data may be mounted elsewhere since."""
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text(SOLVER.replace('"snapshot"', f'"{tmp_path}/there/snapshot"'))
+    (tmp_path / "there").mkdir()
+    command = ["caffe", "train", "-solver", "solver.prototxt"]
+    first = inside(*command)
+    _until(first, "Iteration 300")
+    first.send_signal(signal.SIGHUP)
+    _until(first, "Snapshotting solver state")
+    _until(first, "Iteration")
+    first.terminate()
+    first.stderr.read()
+    first.wait(60)
+    (tmp_path / "there").rename(tmp_path / "here")
+    solver.write_text(SOLVER.replace('"snapshot"', f'"{tmp_path}/here/snapshot"'))
+    folder = tmp_path / "here"
+    older, newer = sorted(
+        folder.glob("*.solverstate"), key=lambda path: int(re.findall(r"\d+", path.name)[0])
+    )
+    with newer.with_suffix(f".{half}").open("r+b") as file:
+        file.truncate(newer.with_suffix(f".{half}").stat().st_size - 3)
+    second = inside(*command)
+    said = "".join(_until(second, "Iteration"))
+    assert f"going on from {older}" in said
+    at = int(re.search(r"Iteration (\d+)", said.splitlines()[-1])[1])
+    assert int(re.findall(r"\d+", older.name)[0]) <= at
+
+
+@pytest.mark.caffe
 @pytest.mark.slow
 def test_table2_is_stopped_and_taken_up(inside, tmp_path) -> None:
     """From raw images in /data, stopped while it trains; the same command ends it."""
@@ -224,7 +255,7 @@ def test_table2_is_stopped_and_taken_up(inside, tmp_path) -> None:
     command = ["table2", "--smoke", "--rows", "xs_resnet50"]
     options = {"DATA_PREP": "--min-images 10 --size 64"}
     first = inside(*command, **options)
-    log = tmp_path / "results" / "runs" / "xs_resnet50" / "train.log"
+    log = tmp_path / "results" / "smoke" / "runs" / "xs_resnet50" / "train.log"
     deadline = time.monotonic() + 200
     while not (log.exists() and "Iteration 5" in log.read_text()):
         assert first.poll() is None and time.monotonic() < deadline, first.stderr.read()
@@ -278,12 +309,14 @@ def test_root_becomes_the_owner_of_the_data(inside, tmp_path) -> None:
 
 
 def test_the_health_check_tells_a_caffe_that_stands_still(tmp_path) -> None:
-    def check(*stats: str) -> tuple[int, str]:
-        """The answer for processes with these lines in /proc/PID/stat."""
+    def check(*processes: str | tuple[str, str]) -> tuple[int, str]:
+        """The answer for processes with these lines in /proc/PID/stat, or (cmdline, stat)."""
         shutil.rmtree(tmp_path / "proc", ignore_errors=True)
-        for pid, line in enumerate(stats, start=1):
+        for pid, process in enumerate(processes, start=1):
+            words, line = ("", process) if isinstance(process, str) else process
             (tmp_path / "proc" / str(pid)).mkdir(parents=True)
             (tmp_path / "proc" / str(pid) / "stat").write_text(f"{pid} {line}\n")
+            (tmp_path / "proc" / str(pid) / "cmdline").write_text(words.replace(" ", "\0"))
         env = {**os.environ, "TMPDIR": str(tmp_path), "PROC": str(tmp_path / "proc")}
         done = subprocess.run([DOCKER / "healthcheck.sh"], env=env, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
@@ -300,6 +333,11 @@ def test_the_health_check_tells_a_caffe_that_stands_still(tmp_path) -> None:
     assert check(stat("bash", 1, 1)) == healthy
     assert check(stat("ld-2.31.so", 5, 6)) == healthy  # another training
     assert check(stat("ld-2.31.so", 5, 6))[0] == 1
+    # torchcaffe is Python's by name; so are others, which may rest.
+    torchcaffe = ("python -m torchcaffe train -solver s", stat("python3.11", 7, 7))
+    assert check(stat("python3", 8, 8)) == check(stat("python3", 8, 8)) == healthy
+    assert check(torchcaffe, stat("python3", 8, 8)) == healthy
+    assert check(torchcaffe, stat("python3", 9, 9))[0] == 1
 
 
 def test_the_page_of_curves(tmp_path) -> None:
