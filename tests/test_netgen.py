@@ -161,7 +161,7 @@ def test_a_tail_counts_its_own_parameters():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["xs_resnet50", "--from-block", "res4g"], "no block 'res4g', did you mean"),
+        (["xs_resnet50", "--from-block", "res4g"], "no block .res4g. .did you mean .res4f"),
         (["xs_resnet50", "--from-block", "res5a"], "no shared block 'res5a'.*res2a to res4f"),
         (["xs_resnet50", "--from-block", "res2a", "--branch-after", "none"], "share none"),
         (["xs_resnet50", "--from-block", "res4f", "--mean", "1"], "exclude each other"),
