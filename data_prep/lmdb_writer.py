@@ -249,6 +249,11 @@ class Writer:
             while cursor.set_range(b"%08d" % index):
                 cursor.delete()
         self.commit()
+        return self.count
+
+    @property
+    def count(self) -> int:
+        """Records that are committed."""
         return self._env.stat()["entries"]
 
     def put(self, name: bytes, value: Any) -> None:

@@ -65,7 +65,8 @@ def reorder(source: DataFolder, target: DataFolder, seed: int) -> dict[str, Any]
         classes = Classes.read(source.classes)
         classes.write(target.classes)
         for path, same in ((target.list("test"), source.list("test")), (target.mean, source.mean)):
-            write(path, same.read_bytes())
+            if same.exists():  # cached maps have no mean
+                write(path, same.read_bytes())
         for kind in KINDS:
             link = target.lmdb("test", kind)
             link.unlink(missing_ok=True)
@@ -109,7 +110,8 @@ def _reorder_train(
         write_json(target.lmdb("train", kind) / JOB, {"job": job, "report": report})
     image = target.lmdb("train", "image")
     write(image / CRCS, crcs.tobytes())
-    shutil.copy(source.lmdb("train", "image") / MEAN, image / MEAN)
+    if (source.lmdb("train", "image") / MEAN).exists():
+        shutil.copy(source.lmdb("train", "image") / MEAN, image / MEAN)
     return report
 
 

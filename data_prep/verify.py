@@ -53,6 +53,7 @@ def verify_pair(
     written = [number for number, entry in enumerate(entries) if entry.path not in dropped]
     histogram = [0] * len(classes.anp)
     size = made.get("job", {}).get("size")
+    shape = tuple(made.get("job", {}).get("maps", ())) or (size and (3, size, size))
     count, at = 0, 0  # records read; the place in `written` of the next one
     for image_key, image in bars.bar(images, f"verify {part}", len(entries), unit="img"):
         count += 1
@@ -75,7 +76,7 @@ def verify_pair(
                 wrong.append(f"{name}: not a Datum: {error}")
                 continue
             histogram[anp] += 1
-            problems = list(_problems(datum, triple, anp, classes, size))
+            problems = list(_problems(datum, triple, anp, classes, shape))
             if not problems and crc is not None and zlib.crc32(image) != crc:
                 problems.append("its bytes are not those that were written")
             wrong += [f"{name}: {problem}" for problem in problems]
@@ -107,7 +108,7 @@ def _totals(
 
 
 def _problems(
-    image: Datum, label: Datum, anp: int, classes: Classes, size: int | None
+    image: Datum, label: Datum, anp: int, classes: Classes, shape: tuple[int, ...] | None
 ) -> Iterator[str]:
     if image.label != anp:
         yield f"label {image.label}, the list has {anp}"
@@ -117,11 +118,16 @@ def _problems(
             yield "its JPEG cannot be decoded"
         else:
             image.height, image.width, image.channels = pixels.shape
+    elif image.floats.size:
+        if image.floats.size != image.channels * image.height * image.width:
+            yield f"{image.floats.size} numbers do not fill its shape"
+        elif not np.isfinite(image.floats).all():
+            yield "holds numbers that are none"
     elif len(image.data) != image.channels * image.height * image.width:
         yield f"{len(image.data)} bytes of pixels do not fill its shape"
-    shape = (image.channels, image.height, image.width)
-    if size and shape != (3, size, size) and image.channels:
-        yield f"{' x '.join(map(str, shape))}, not 3 x {size} x {size}"
+    own = (image.channels, image.height, image.width)
+    if shape and own != shape and image.channels:
+        yield f"{' x '.join(map(str, own))}, not {' x '.join(map(str, shape))}"
     expected = tuple(map(float, classes.triples[anp]))
     if label.float_data != expected or (label.channels, label.height, label.width) != (3, 1, 1):
         yield f"labels {label.float_data}, the classes have {expected}"

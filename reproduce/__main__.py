@@ -7,6 +7,7 @@ from reproduce import stop
 from reproduce.commands import (
     compare,
     evaluate,
+    features,
     figure5,
     figure6,
     grid,
@@ -28,7 +29,7 @@ def parser() -> cli.Parser:
     p = cli.Parser(prog="reproduce", description="The paper's results from LMDBs.", epilog=EXAMPLES)
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (
-        *(train, table2, grid, compare, evaluate),
+        *(train, table2, features, grid, compare, evaluate),
         *(figure5, figure6, predict, watch, report),
     ):
         module.add(commands)

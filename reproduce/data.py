@@ -33,6 +33,7 @@ class Data:
     test: int
     size: int
     key: str
+    features: dict[str, Any] | None = None  # the manifest's, of maps cached by `features`
     order: tuple[int, Data] | None = None
 
     @classmethod
@@ -53,8 +54,10 @@ class Data:
         lists = [sha256(folder.list(part)) for part in ("train", "test")]
         classes = {task: len(getattr(names, task)) for task in TASKS}
         sizes = json.dumps([classes, train, test, made["size"]])
-        key = hashlib.sha256("".join([*lists, sizes]).encode()).hexdigest()
-        return cls(folder, names, train, test, made["size"], key)
+        features = folder.read_manifest().get("features")
+        cached = [json.dumps(features["key"])] if features else []
+        key = hashlib.sha256("".join([*lists, sizes, *cached]).encode()).hexdigest()
+        return cls(folder, names, train, test, made["size"], key, features)
 
     def reordered(self, seed: int, root: Path) -> Data:
         """The same data, its training images in the order of `seed`, to be made in `root`."""
@@ -86,6 +89,7 @@ class Data:
             *("--data", folder or str(self.folder.root)),
             *("--train-images", str(self.train)),
             *("--test-images", str(self.test)),
+            *(("--from-block", self.features["block"]) if self.features else ()),
         ]
 
     def facts(self) -> dict[str, Any]:

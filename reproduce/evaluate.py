@@ -332,10 +332,12 @@ test_command.__test__ = False  # for pytest: no test of ours
 
 
 def records(root: Path, part: str = "test") -> Iterator[np.ndarray]:
-    """The images of a part, 3 x H x W uint8 BGR, in the database's order."""
+    """The images of a part, 3 x H x W uint8 BGR, in the database's order; or cached maps."""
     for _, value in _database(root / f"{part}_image_lmdb"):
         datum = parse_datum(value)
-        if datum.encoded:
+        if datum.floats.size:
+            yield datum.maps
+        elif datum.encoded:
             yield cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR).transpose(
                 2, 0, 1
             )
@@ -346,7 +348,7 @@ def records(root: Path, part: str = "test") -> Iterator[np.ndarray]:
 
 def labels(root: Path, part: str = "test") -> dict[str, np.ndarray]:
     """Task -> the labels of a part, in the database's order."""
-    triples = [parse_datum(value).float_data for _, value in _database(root / f"{part}_label_lmdb")]
+    triples = [parse_datum(value).floats for _, value in _database(root / f"{part}_label_lmdb")]
     array = np.array(triples, np.int64)
     return {task: array[:, i] for i, task in enumerate(TASKS)}
 

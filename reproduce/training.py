@@ -29,7 +29,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,7 @@ from netgen import command as netgen
 from netgen.catalog import find
 from netgen.measure import takes_part
 from netgen.options import Options
+from netgen.resnet import maps
 from realcaffe import train_log
 from reproduce.caffe import Caffe, CaffeError
 from reproduce.data import Data
@@ -72,6 +73,7 @@ _SOLVER = "it is set for each stage: leave it out"
 OURS = {
     **dict.fromkeys(("--solver", "--deploy", "--params", "--list", "--draw", "--json"), _FORM),
     **dict.fromkeys(("--tasks", "--train-images", "--test-images"), _DATA),
+    "--from-block": f"{_DATA} (python -m reproduce features makes them)",
     "--input-size": f"{_DATA}; data_prep lmdb --size makes images of another",
     "--crop": "its nets take the images whole: leave it out, and give data_prep lmdb --size",
     **dict.fromkeys(("--max-iter", "--test-interval", "--net", "--snapshot-prefix"), _SOLVER),
@@ -113,7 +115,14 @@ class Training:
     def options(self) -> Options:
         """netgen's options, those of the solver included."""
         args = netgen.parser().parse_args([*self.net_argv, *self.solver])
-        return netgen.options_of(args, find(args.net))
+        options = netgen.options_of(args, find(args.net))
+        if self.data.features and list(maps(options) or ()) != self.data.features["maps"]:
+            raise UserError(
+                f"{self.data.folder.root} holds maps of {_shape(self.data.features['maps'])}, the "
+                f"net wants {_shape(maps(options) or ())}: give both the same --width, --blocks, "
+                "--depth and --pool1"
+            )
+        return options
 
     @cached_property
     def intervals(self) -> tuple[int, int]:
@@ -654,6 +663,10 @@ def _announced(event: train_log.Snapshot) -> Snapshot | None:
 
 def _starting_rate(taken: list[Decision]) -> float:
     return [d for d in taken if d.action == "start"][-1].lr
+
+
+def _shape(sides: Iterable[int]) -> str:
+    return " x ".join(map(str, sides))
 
 
 def _free(folder: Path) -> str:
