@@ -1,87 +1,275 @@
-"""Archives of images unpacked, and nothing outside the folder touched."""
+"""Archives of images unpacked whole, and nothing outside the folder touched.
+
+Python's tarfile takes a damaged header for the end of the archive, stops before gzip's
+checksum, and reads a header's name into memory however long it says it is. So what is
+compressed is opened here and read to its last byte, and tar's headers are read by `_Header`.
+"""
 
 from __future__ import annotations
 
+import bz2
+import contextlib
+import gzip
+import lzma
 import os
 import shutil
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from basics import bars
 from basics.cli import UserError
-from basics.files import PathLike
+from basics.files import PathLike, replacing
+from data_prep.decode import MOST_BYTES
+from data_prep.folder import LOCK, DataFolder
+from data_prep.images import inside
 
-_Member = tuple  # (name, size in bytes, what is wrong with it or "", function that opens it)
+# Images hardly compress. What grows more than so many times is made to fill disks.
+MOST_GROWTH = 100
+FREE_GROWTH = 1 << 30  # bytes that any archive may grow to
+_MOST_NAME = 1 << 20  # bytes of a member's name or attributes
+_PIECE = 1 << 20  # bytes read at a time
+
+_OPENERS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,  # flags in a zip that ask for what Python cannot do
+    RuntimeError,
+    ValueError,  # numbers in tar's extended headers
+)
+
+
+class _Member(NamedTuple):
+    """A file in an archive; `wrong` says why it is left out, "" for nothing."""
+
+    name: str
+    size: int
+    wrong: str
+    open: Callable[[], IO[bytes]]
 
 
 def unpack(archive: PathLike, out: PathLike) -> tuple[int, list[tuple[str, str]]]:
-    """Unpack a tar (compressed or not) or zip; files already there in their size stay.
+    """Unpack a tar (compressed or not) or zip; files already there with the same bytes stay.
+
+    A plain tar has no checksum of its contents, only of its headers: there a changed bit
+    within a file cannot be seen.
 
     Returns:
         the number of files there now, and (name, reason) of what was left
-        out: links, devices, names that lead out of `out`.
+        out: links, devices, names that lead out of `out`, files too large for images.
 
     Raises:
-        UserError: no archive, a damaged one, or the place cannot be written.
+        UserError: no archive, a damaged or encrypted one, one made to fill disks, another
+            `unpack` is at work there, or the place cannot be written.
     """
-    out, done, ignored = Path(out), 0, []
-    try:
-        members = bars.bar(_members(Path(archive)), "unpack", unit="file")
-        for name, size, wrong, opened in members:
-            wrong = wrong or _misplaced(name)
-            if wrong:
-                ignored.append((name, wrong))
-                continue
-            path = out / name
-            if not (path.is_file() and path.stat().st_size == size):
-                _write(path, opened, out)
-            done += 1
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{archive}: damaged after {done:,} files ({error})") from error
-    except OSError as error:
-        raise UserError(f"cannot unpack {archive}: {error.strerror or error}") from error
+    archive, out, done, ignored = Path(archive), Path(out), 0, []
+    if not archive.is_file():
+        raise UserError(f"{archive}: no such file")
+    with DataFolder(out).lock():
+        try:
+            with _Source(archive) as source:
+                for member in bars.bar(_members(archive, source, out), "unpack", unit="file"):
+                    wrong = member.wrong or _misplaced(member.name) or _too_large(member.size)
+                    if wrong:
+                        ignored.append((member.name, wrong))
+                        continue
+                    _write(out / member.name, member, os.path.realpath(out))
+                    done += 1
+        except _DAMAGE as error:
+            raise UserError(
+                f"{archive}: damaged, or not to be read, after {done:,} files ({error}); unpack a "
+                "whole copy into the same folder: what differs there is written anew"
+            ) from error
+        except OSError as error:
+            raise UserError(f"cannot unpack {archive}: {error.strerror or error}") from error
+    if not done and not ignored:
+        raise UserError(f"{archive}: no file in it")
     return done, ignored
 
 
-def _members(archive: Path) -> Iterator[_Member]:
-    if not archive.is_file():
-        raise UserError(f"{archive}: no such file")
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            for info in file.infolist():
-                mode = info.external_attr >> 16
-                if not info.is_dir():
-                    wrong = "a link" if mode & 0o170000 == 0o120000 else ""
-                    yield info.filename, info.file_size, wrong, lambda i=info: file.open(i)
-        return
+class _Damaged(tarfile.ReadError):
+    """What is compressed does not agree with its checksum, or ends early."""
+
+
+class _Source:
+    """An archive's bytes, decompressed. `read` tells damage from a disk that cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(262)
+        opener = next((opener for magic, opener in _OPENERS if start.startswith(magic)), None)
+        self.is_zip = start.startswith((b"PK\3\4", b"PK\5\6"))
+        self.is_tar = opener is not None or start[257:262] == b"ustar"
+        self._file = (opener or open)(path, "rb")
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._file.read(size)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            if getattr(error, "errno", None):
+                raise
+            raise _Damaged(str(error)) from error
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+def _members(archive: Path, source: _Source, out: Path) -> Iterator[_Member]:
+    is_zip = source.is_zip or (not source.is_tar and zipfile.is_zipfile(archive))
+    most = max(FREE_GROWTH, MOST_GROWTH * source.size)
+    total = 0
+    for member in _zip_members(archive, out) if is_zip else _tar_members(archive, source):
+        total += member.size + tarfile.BLOCKSIZE
+        if total > most:
+            raise UserError(
+                f"{archive}: grows to more than {most >> 20:,} MiB, which no archive of images "
+                f"does; what is unpacked stays in its folder"
+            )
+        yield member
+
+
+# --- tar ----------------------------------------------------------------------------------------
+
+
+_NAMING = (  # types whose contents tarfile reads into memory
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
+class _Header(tarfile.TarInfo):
+    """A header that must be whole: where tarfile would take damage for the end, it is refused."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> _Header:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # the block of zeros that ends a tar
+            raise
+        except tarfile.EmptyHeaderError:
+            raise tarfile.ReadError("cut off: the blocks that end a tar are missing") from None
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"a header in it: {error}") from error
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> _Header:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _NAMING and header.size > _MOST_NAME:
+            raise tarfile.ReadError(f"a name in it has {header.size:,} bytes")
+        return header
+
+
+def _tar_members(archive: Path, source: _Source) -> Iterator[_Member]:
     try:
-        file = tarfile.open(archive, "r|*")  # noqa: SIM115 (closed below)
-    except tarfile.ReadError:
-        raise UserError(f"{archive}: neither a tar nor a zip archive") from None
-    with file:
-        for member in file:
+        tar = tarfile.open(fileobj=source, mode="r|", bufsize=_PIECE, tarinfo=_Header)  # noqa: SIM115
+    except _Damaged:
+        raise
+    except tarfile.ReadError as error:
+        raise UserError(
+            f"{archive}: neither a tar nor a zip archive, or damaged where it begins ({error})"
+        ) from None
+    with tar:
+        while member := tar.next():
+            tar.members = []  # or every member stays in memory
+            if member.size < 0:
+                raise tarfile.ReadError(f"{member.name} has {member.size} bytes")
             if not member.isdir():
                 wrong = "" if member.isreg() else "a link or a device, not a file"
-                yield member.name, member.size, wrong, lambda m=member: file.extractfile(m)
+                yield _Member(member.name, member.size, wrong, lambda m=member: _opened(tar, m))
+        _read_to_the_end(tar)
+
+
+def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(member)
+    if file is None:
+        raise tarfile.ReadError(f"{member.name} cannot be read")
+    return file
+
+
+def _read_to_the_end(tar: tarfile.TarFile) -> None:
+    """Behind a tar's end stand zeros only; gzip's, bzip2's and xz's checksums stand behind them."""
+    while piece := tar.fileobj.read(_PIECE):
+        if piece.count(0) != len(piece):
+            raise tarfile.ReadError("behind its end stands more, and not zeros")
+
+
+# --- zip ----------------------------------------------------------------------------------------
+
+
+def _zip_members(archive: Path, out: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as file:
+        infos = [info for info in file.infolist() if not info.is_dir()]
+        for info in infos:
+            if info.flag_bits & 1:
+                raise UserError(f"{archive}: {info.filename} is encrypted; decrypt it first")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise UserError(
+                    f"{archive}: {info.filename} is compressed by method {info.compress_type}; "
+                    "only those that every program writes are read (stored, deflated)"
+                )
+        needed = sum(info.file_size for info in infos if not _is_there(out, info))
+        free = shutil.disk_usage(out).free
+        if needed > free:
+            raise UserError(f"{archive}: {needed:,} bytes to unpack, {free:,} are free in {out}")
+        for info in infos:
+            wrong = "a link" if info.external_attr >> 16 & 0o170000 == 0o120000 else ""
+            yield _Member(info.filename, info.file_size, wrong, lambda i=info: file.open(i))
+
+
+def _is_there(out: Path, info: zipfile.ZipInfo) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return os.stat(out / info.filename).st_size == info.file_size
+    return False
+
+
+# --- files --------------------------------------------------------------------------------------
 
 
 def _misplaced(name: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         return "its name leads out of the folder"
+    if not path.parts or path.parts == (LOCK,):
+        return "its name is taken"
     return ""
 
 
-def _write(path: Path, opened: Callable[[], IO[bytes]], out: Path) -> None:
+def _too_large(size: int) -> str:
+    return f"{size:,} bytes, more than an image has ({MOST_BYTES:,})" if size > MOST_BYTES else ""
+
+
+def _write(path: Path, member: _Member, root: str) -> None:
+    """Write a member's bytes to `path`, unless these bytes are there.
+
+    A size alone would tell too little: a damaged archive may have left wrong bytes there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if out.resolve() not in path.parent.resolve().parents and path.parent.resolve() != (
-        out.resolve()
-    ):
-        raise UserError(f"{path.parent} is a link that leaves {out}; nothing is written through it")
-    aside = path.with_name(".unpacking")
-    with opened() as source, aside.open("wb") as target:
-        shutil.copyfileobj(source, target)
-    os.replace(aside, path)
+    real = os.path.realpath(path.parent)
+    if real != root and not inside(real, root):
+        raise UserError(f"{path.parent} is a link out of {root}; nothing is written through it")
+    if path.is_symlink():
+        raise UserError(f"{path} is a link; nothing is written through it")
+    with member.open() as source:
+        data = source.read(member.size + 1)
+    if len(data) != member.size:
+        raise tarfile.ReadError(f"{member.name} has {len(data):,} bytes, not {member.size:,}")
+    if path.is_file() and path.stat().st_size == member.size and path.read_bytes() == data:
+        return
+    with replacing(path, sync=False) as file:
+        file.write(data)

@@ -189,8 +189,9 @@ def odd(tmp_path_factory):
 @pytest.mark.parametrize(
     ("ours", "theirs"), [([], []), (["--encoded"], ["-encoded", "-encode_type", "jpg"])]
 )
-def test_records_and_mean_are_caffes(odd, tmp_path, caffe_tools, ours, theirs):
+def test_records_and_mean_are_caffes(odd, tmp_path, monkeypatch, caffe_tools, ours, theirs):
     """Real convert_imageset and we agree byte for byte; so do compute_image_mean and we."""
+    monkeypatch.setenv("GLOG_logtostderr", "1")  # no log files
     odd.lmdb("--allow-dropped", "--replace", *ours)
     reference, mean = tmp_path / "reference", tmp_path / "mean.binaryproto"
     size = ["-resize_width", "48", "-resize_height", "48"]
@@ -809,8 +810,9 @@ def test_a_mistake_is_one_line(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.caffe
-def test_real_images(shared, tmp_path, capsys, caffe_tools):
+def test_real_images(shared, tmp_path, capsys, monkeypatch, caffe_tools):
     """50,000 real images: 44 ANPs have at least 500, and every record is convert_imageset's."""
+    monkeypatch.setenv("GLOG_logtostderr", "1")  # no log files
     archive = shared / "data" / "cifar_anp.tar.gz"
     shutil.unpack_archive(archive, tmp_path / "img")
     out = tmp_path / "data"

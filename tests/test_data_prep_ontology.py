@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import os
-import tarfile
-import zipfile
 from xml.etree import ElementTree
 
 import pytest
@@ -358,54 +356,6 @@ def test_ontology_command(tmp_path, capsys):
     assert [row["images"] for row in rows] == ["0", "1", "0"]
     picture = ElementTree.parse(tmp_path / "out" / "anps.svg").getroot()
     assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 3
-
-
-# --- archives -----------------------------------------------------------------------------------
-
-
-def _tar(path):
-    with tarfile.open(path, "w:gz") as archive:
-        for name in ("dark_moon/a.jpg", "../out.jpg", "/tmp/out.jpg", "dark_moon/../../b.jpg"):
-            info = tarfile.TarInfo(name)
-            info.size = 3
-            archive.addfile(info, io.BytesIO(b"abc"))
-        link = tarfile.TarInfo("dark_star")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
-        archive.addfile(link)
-
-
-def _zip(path):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in ("dark_moon/a.jpg", "../out.jpg", "/tmp/out.jpg", "dark_moon/../../b.jpg"):
-            archive.writestr(name, b"abc")
-        link = zipfile.ZipInfo("dark_star")
-        link.external_attr = 0o120777 << 16
-        archive.writestr(link, "/etc")
-
-
-@pytest.mark.parametrize("make", [_tar, _zip])
-def test_unpack_stays_in_its_folder(tmp_path, capsys, make):
-    make(tmp_path / "archive")
-    out = tmp_path / "deep" / "out"
-    main(["unpack", str(tmp_path / "archive"), "--out", str(out), "--json"])
-    summary = json.loads(capsys.readouterr().out)
-    assert summary["files"] == 1
-    assert len(summary["ignored"]) == 4
-    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()] in (
-        ["archive", "deep/out/dark_moon/a.jpg"],
-        ["deep/out/dark_moon/a.jpg", "archive"],
-    )
-
-
-def test_unpack_refuses_what_is_no_archive(tmp_path):
-    (tmp_path / "text").write_text("no archive")
-    with pytest.raises(UserError, match="neither a tar nor a zip"):
-        main(["unpack", str(tmp_path / "text"), "--out", str(tmp_path / "out")])
-    _tar(tmp_path / "cut.tar.gz")
-    data = (tmp_path / "cut.tar.gz").read_bytes()
-    (tmp_path / "cut.tar.gz").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match=r"damaged|neither"):
-        main(["unpack", str(tmp_path / "cut.tar.gz"), "--out", str(tmp_path / "out")])
 
 
 def test_filter_that_leaves_nothing_says_where(tmp_path):
