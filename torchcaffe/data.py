@@ -9,7 +9,9 @@ that a resumed run can go on where the snapshot was made.
 
 from __future__ import annotations
 
+import os
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,9 @@ import torch
 from torch import Tensor
 
 from basics.cli import UserError
+from basics.files import read_text
+from basics.hdf5 import Reader
+from basics.numbers import NATURAL
 from caffeproto import TRAIN, BlobProto, Datum
 from torchcaffe import blobs
 
@@ -119,7 +124,7 @@ class Feed:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`."""
         self.close()
-        self.cursor, self.seed = state["cursor"], state["seed"]
+        self.cursor, self.seed = (NATURAL.check(state[k], k) for k in ("cursor", "seed"))
         self.random.set_state(state["random"])
 
     def close(self) -> None:
@@ -192,6 +197,8 @@ class _Transform:
         self.mean: Tensor | None = None
         if p.mean_file:
             mean = blobs.from_proto(blobs.read(p.mean_file, BlobProto))
+            if mean.ndim < 3 or mean.size != np.prod(mean.shape[-3:]):
+                raise UserError(f"layer {param.name!r}: {p.mean_file} holds no one image")
             self.mean = torch.from_numpy(mean.reshape(mean.shape[-3:]).copy())
         elif p.mean_value:
             self.mean = torch.tensor(list(p.mean_value)).view(-1, 1, 1)
@@ -226,6 +233,15 @@ class _Transform:
         lefts = torch.randint(width + 1, (len(x),), generator=random).tolist()
         pieces = [im[:, t : t + size, c : c + size] for im, t, c in zip(x, tops, lefts)]
         return torch.stack(pieces)
+
+
+def _lines(param: Any, source: str) -> list[str]:
+    """The lines of a layer's list that are not blank."""
+    try:
+        lines = read_text(source).splitlines()
+    except UserError as error:
+        raise UserError(f"layer {param.name!r}: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 class _Stack:
@@ -271,7 +287,7 @@ class _Database(_Stack):
             self.count = look.stat()["entries"]
             first = next(iter(look.cursor()), None)
             self._first = bytes(first[0]) if first else b""
-            self.decodes = bool(first) and Datum.FromString(bytes(first[1])).encoded
+            self.decodes = bool(first) and self._datum(bytes(first[1]), 0).encoded
         self.colour = p.force_encoded_color or param.transform_param.force_color
         self.grey = param.transform_param.force_gray
         self._local = threading.local()
@@ -281,7 +297,7 @@ class _Database(_Stack):
 
     def read(self, number: int) -> Record:
         """Record `number` in the order of keys."""
-        datum = Datum.FromString(self._value(number))
+        datum = self._datum(self._value(number), number)
         if datum.encoded:
             return self._decoded(datum, number), datum.label
         shape = (datum.channels, datum.height, datum.width)
@@ -292,6 +308,12 @@ class _Database(_Stack):
         if array.size != np.prod(shape):
             raise UserError(f"{self.path}: record {number} of shape {shape} holds {array.size}")
         return array.reshape(shape), datum.label
+
+    def _datum(self, record: bytes, number: int) -> Any:
+        try:
+            return Datum.FromString(record)
+        except Exception as error:  # DecodeError has moved between protobuf's releases
+            raise UserError(f"{self.path}: record {number} is no Datum of Caffe's") from error
 
     def _value(self, number: int) -> bytes:
         """The cursor stands where the last read left it: the next record is one step away."""
@@ -332,12 +354,13 @@ class _Images(_Stack):
         p = param.image_data_param
         self.path, self.batch, self.skip = p.source, p.batch_size, 0
         self.shuffle, self.param = p.shuffle, p
-        try:
-            lines = Path(p.source).read_text().splitlines()
-        except OSError as error:
-            raise UserError(f"layer {param.name!r}: {p.source}: {error.strerror}") from error
-        pairs = [line.rsplit(None, 1) for line in lines if line.strip()]
-        self.files = [(p.root_folder + name, int(label)) for name, label in pairs]
+        self.files = []
+        for line in _lines(param, p.source):
+            found = re.fullmatch(r"(.*\S)\s+([+-]?[0-9]+)", line)
+            if not found:
+                where = f"layer {param.name!r}: {p.source}"
+                raise UserError(f"{where}: expected an image and its label, not {line!r}")
+            self.files.append((p.root_folder + found[1], int(found[2])))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -364,20 +387,30 @@ class _Rows:
             raise UserError("HDF5Data needs h5py: pip install h5py") from None
         p = param.hdf5_data_param
         self.path, self.batch, self.skip, self.shuffle = p.source, p.batch_size, 0, p.shuffle
-        try:
-            names = Path(p.source).read_text().split()
-            files = [h5py.File(name, "r") for name in names]
-        except OSError as error:
-            raise UserError(f"layer {param.name!r}: {error}") from error
         self.tops = list(param.top)
-        for name, file in zip(names, files):
-            for top in self.tops:
-                if top not in file:
-                    raise UserError(f"layer {param.name!r}: {name} has no data set {top!r}")
-        self.rows = {
-            top: np.concatenate([file[top][()].astype(np.float32) for file in files])
-            for top in self.tops
-        }
+        parts: dict[str, list[np.ndarray]] = {top: [] for top in self.tops}
+        for name in _lines(param, p.source):
+            try:
+                with h5py.File(name, "r") as file:
+                    reader = Reader(file, os.path.getsize(name), f"layer {param.name!r}: {name}")
+                    found = {top: self._read(reader, top) for top in self.tops}
+                if len({len(rows) for rows in found.values()}) > 1:
+                    raise UserError(f"{reader.where}: its data sets differ in rows")
+                for top, rows in found.items():
+                    parts[top].append(rows)
+            except (OSError, RuntimeError) as error:
+                raise UserError(f"layer {param.name!r}: {name}: {error}") from error
+        try:
+            self.rows = {top: np.concatenate(part or [np.zeros(0)]) for top, part in parts.items()}
+        except ValueError as error:
+            raise UserError(f"layer {param.name!r}: {p.source}: {error}") from error
+
+    @staticmethod
+    def _read(reader: Reader, top: str) -> np.ndarray:
+        data = reader.at(top)
+        if data is None:
+            raise UserError(f"{reader.where} has no data set {top!r}")
+        return np.atleast_1d(reader.array(data)).astype(np.float32)
 
     def __len__(self) -> int:
         return min(len(rows) for rows in self.rows.values())

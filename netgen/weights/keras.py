@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from basics.cli import UserError
+from basics.hdf5 import Reader
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ def load(data: bytes, where: str) -> File:
     """The layers with weights, arrays in Keras's order; `where` names the file in errors.
 
     Raises:
-        UserError: h5py is not installed; cut short, damaged, or no weights of Keras's.
+        UserError: h5py is not installed; cut short, damaged, or no weights of Keras's; links
+            and data out of other files, or more of them than the file could hold.
     """
     try:
         import h5py
@@ -40,9 +42,11 @@ def load(data: bytes, where: str) -> File:
         ) from None
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            found = _layers(file, h5py)
+            found = _layers(file, Reader(file, len(data), where))
             config = file.attrs.get("model_config")
             said = None if config is None else epsilon(json.loads(_text(config)))
+    except UserError:
+        raise
     except Exception as error:  # HDF5's library raises all sorts for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{where} is cut short, damaged or not Keras's: {reason}") from None
@@ -51,20 +55,24 @@ def load(data: bytes, where: str) -> File:
     return File(found, said)
 
 
-def _layers(file: Any, h5py: Any) -> dict[str, list[np.ndarray]]:
+def _layers(file: Any, reader: Reader) -> dict[str, list[np.ndarray]]:
     found = {}
     if "layers" in file and "layer_names" not in file.attrs:  # Keras 3's .weights.h5
-        for group in file["layers"].values():
-            arrays = group.get("vars")
+        layers = reader.at("layers")
+        for name in layers:
+            arrays = reader.at(f"{name}/vars", layers)
             if arrays is not None and len(arrays):
-                name = _text(arrays.attrs.get("name", group.attrs.get("name", "")))
-                found[name] = [arrays[i][()] for i in sorted(arrays, key=int)]
+                own = layers[name].attrs.get("name", "")
+                title = _text(arrays.attrs.get("name", own))
+                each = [reader.at(i, arrays) for i in sorted(arrays, key=int)]
+                found[title] = [reader.array(one) for one in each]
         return found
-    root = file.get("model_weights", file)
+    root = reader.at("model_weights") or file
     for name in map(_text, root.attrs.get("layer_names", [])):
-        arrays = [root[name][_text(weight)] for weight in root[name].attrs["weight_names"]]
+        group = reader.at(name, root)
+        arrays = [reader.at(_text(weight), group) for weight in group.attrs["weight_names"]]
         if arrays:
-            found[name] = [array[()] for array in arrays]
+            found[name] = [reader.array(array) for array in arrays]
     return found
 
 
