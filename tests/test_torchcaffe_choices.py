@@ -128,6 +128,14 @@ def test_a_torn_file_beside_the_snapshot_is_one_line(solver_file):
     solver.snapshot()
     (beside,) = solver_file.parent.glob("s_iter_1.torchcaffe")
     beside.write_bytes(beside.read_bytes()[:100])
+    state = str(beside.with_suffix(".solverstate"))
     with pytest.raises(UserError, match=r"s_iter_1\.torchcaffe: damaged"):
-        solver.restore(str(beside.with_suffix(".solverstate")))
+        solver.restore(state)
+    held = {"channels_last": None, "feeds": [], "tests": [], "losses": []}
+    for foreign in ({}, [], {"epoch": 3}, {**held, "random": 1}, {**held, "feeds": [{}]},
+                    {**held, "feeds": [{"cursor": -1, "seed": 1, "random": None}]},
+                    {**held, "losses": ["x"]}):  # fmt: skip
+        torch.save(foreign, beside)
+        with pytest.raises(UserError, match=r"s_iter_1\.torchcaffe: not ours"):
+            solver.restore(state)
     solver.close()

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
 from basics.cli import UserError
+from caffeproto import NetParameter
 from torchcaffe.command import main
 
 NET = (
@@ -29,6 +30,11 @@ NET = (
         ('base_lr: 1 lr_policy: "fixed" type: "Adamm"', "unknown solver type 'Adamm'"),
         ('base_lr: 1 lr_policy: "fixed"', "needs exactly one of net"),
         ('bas_lr: 1 lr_policy: "fixed"', "bas_lr"),
+        ('base_lr: nan lr_policy: "fixed"', "base_lr: expected a finite number, not nan"),
+        ('base_lr: 1 lr_policy: "fixed" max_iter: -5', "max_iter: expected an integer from 0"),
+        ('base_lr: 1 lr_policy: "fixed" average_loss: 0', "average_loss: expected an integer from"),
+        ('base_lr: 1 lr_policy: "fixed" iter_size: 0', "iter_size: expected an integer from 1"),
+        ('base_lr: 1 lr_policy: "fixed" test_iter: 0', "test_iter: expected an integer from 1"),
     ],
 )
 def test_a_mistake_in_the_solver_is_named(solver, told, tmp_path):
@@ -62,3 +68,58 @@ def test_without_pytorch_one_line_says_what_to_install(root):
     assert ran.stderr.strip() == (
         "torchcaffe: error: PyTorch is not installed here: pip install '.[torch]'"
     )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["test", "-iterations", "-3"],
+        ["test", "-iterations", "0"],
+        ["time", "-iterations", "nan"],
+        ["test", "-gpu", "abc"],
+        ["test", "-gpu", "-1"],
+        ["test", "-level", "1e9"],
+        ["export", "--onnx"],
+    ],
+)
+def test_a_number_out_of_range_is_one_line(wrong, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(wrong)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"argument {wrong[1]}" in error
+
+
+DATA = (
+    'layer { name: "d" type: "%s" top: "x" %s } '
+    'layer { name: "r" type: "ReLU" bottom: "x" top: "y" }'
+)
+
+
+def export(net, folder, *more):
+    (folder / "n.prototxt").write_text(net)
+    (folder / "w.caffemodel").write_bytes(NetParameter(name="x").SerializeToString())
+    files = ["-model", str(folder / "n.prototxt"), "-weights", str(folder / "w.caffemodel")]
+    return main(["export", *files, *more])
+
+
+def test_a_net_that_reads_a_database_is_no_inference_net(tmp_path):
+    pytest.importorskip("onnxruntime", reason="NO ONNXRUNTIME HERE: pip install '.[export]'")
+    rows = "memory_data_param { batch_size: 1 channels: 3 height: 4 width: 4 }"
+    out = ["--onnx", str(tmp_path / "n.onnx")]
+    with pytest.raises(UserError, match=r"'d' .MemoryData. reads files: export the deploy form"):
+        export(DATA % ("MemoryData", rows), tmp_path, *out)
+    with pytest.raises(UserError, match="no input or no output"):
+        export('name: "x"', tmp_path, *out)
+    assert not (tmp_path / "n.onnx").exists()
+
+
+def test_what_is_exported_goes_where_it_can(tmp_path):
+    pytest.importorskip("onnxruntime", reason="NO ONNXRUNTIME HERE: pip install '.[export]'")
+    new = tmp_path / "new"
+    given = ["--onnx", str(new / "n.onnx"), "--state-dict", str(new / "s.pth")]
+    assert export(NET, tmp_path, *given) == 0
+    assert sorted(path.name for path in new.iterdir()) == ["n.onnx", "s.pth"]
+    for flag in ("--onnx", "--state-dict"):
+        with pytest.raises(OSError, match=r"n\.prototxt"):
+            export(NET, tmp_path, flag, str(tmp_path / "n.prototxt" / "n.onnx"))

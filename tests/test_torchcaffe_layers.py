@@ -8,9 +8,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
 from basics.cli import UserError  # noqa: E402
-from caffeproto import NetParameter, text  # noqa: E402
+from caffeproto import TEST, NetParameter, text  # noqa: E402
 from tests.torchcaffe_cases import MAKERS, NO_BACKWARD, case  # noqa: E402
 from tests.torchcaffe_oracle import Case, ask_caffe, error  # noqa: E402
+from torchcaffe import blobs  # noqa: E402
 from torchcaffe.net import Net  # noqa: E402
 
 EACH = 14  # cases of each kind
@@ -159,3 +160,75 @@ def test_a_cross_weight_starts_as_section_5_2_says():
     blob = torch.zeros(2048)
     fill(blob, LayerParameter(scale_param={"filler": filler}).scale_param.filler)
     assert blob.std().item() == pytest.approx(0.0442, rel=0.05)
+
+
+INPUT = 'name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 4, 6, 6] } }'
+CONV = (
+    'name: "c" type: "Convolution" bottom: "x" top: "c" '
+    "convolution_param { num_output: 2 kernel_size: 3 %s }"
+)
+STRANGE = [
+    "fi",
+    "ﬁ",
+    "a²",
+    "a_",
+    "a__",
+    "ª",
+    "a",
+    "1",
+    "del",
+    "None",
+    "F",
+    "torch",
+    "layer",
+    "é",
+    "\0",
+]
+
+
+def test_blobs_of_any_name_stay_apart():
+    """Python takes the ligature for fi and ª for a: a variable each would be one and the same."""
+    proto = NetParameter(name="a\0b")
+    shape = {"shape": [{"dim": [1]}]}
+    for name in STRANGE:
+        proto.layer.add(name=f"in {name}", type="Input", top=[name], input_param=shape)
+        proto.layer.add(name=f"out {name}", type="Power", bottom=[name], top=[f"{name} out"])
+    net = Net(proto, TEST)
+    tops = net(**{name: torch.tensor([float(i)]) for i, name in enumerate(STRANGE)})
+    assert [tops[f"{name} out"].item() for name in STRANGE] == list(range(len(STRANGE)))
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        (CONV % "stride: 0", "stride (0, 0): at least 1 on each axis"),
+        (CONV % "group: 0", "4 channels and 2 outputs in 0 groups"),
+        (CONV % "dilation: 0", "dilation (0, 0): at least 1"),
+        ('name: "p" type: "Pooling" bottom: "x" top: "p" '
+         "pooling_param { kernel_size: 2 stride: 0 }", "stride (0, 0): at least 1 each"),
+        ('name: "b" type: "BatchNorm" bottom: "x" bottom: "x" top: "b"', "takes 1 bottoms, not 2"),
+        ('name: "e" type: "Eltwise" bottom: "x" top: "e"', "takes 2 or more bottoms, not 1"),
+        ('name: "r" type: "ReLU" bottom: "x" top: "r" top: "q"', "makes 1 tops, not 2"),
+        ('name: "i" type: "InnerProduct" bottom: "x" top: "i" inner_product_param '
+         "{ num_output: 4000000000 }", "Caffe holds up to 2,147,483,647"),
+        ('name: "i" type: "Input" top: "i" input_param { shape { dim: [' + "1, " * 64 + '1] } }',
+         "layer 'i': a blob of 65 axes; Caffe has at most 32"),
+        ('name: "i" type: "Input" top: "i" input_param { shape { dim: -1 } }', "a blob of -1"),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_layer_has_are_named(layers, told):
+    net = f"layer {{ {INPUT} }} layer {{ {layers} }}"
+    with pytest.raises(UserError) as caught:
+        Net(text.loads(net, NetParameter), TEST)
+    assert told in str(caught.value)
+
+
+def test_weights_of_more_axes_than_caffe_has_are_named():
+    net = Net(text.loads(f"layer {{ {INPUT} }} layer {{ {CONV % ''} }}", NetParameter), TEST)
+    weights = NetParameter()
+    blob = weights.layer.add(name="c").blobs.add(data=[1.0])
+    blob.shape.dim.extend([1] * 65)
+    with pytest.raises(UserError, match="w: layer 'c' has 1 blobs"):
+        net.copy_from(weights, "w")
+    with pytest.raises(UserError, match="a blob of 65 axes"):
+        blobs.from_proto(blob)

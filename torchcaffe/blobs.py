@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import torch
@@ -11,7 +13,22 @@ import torch
 from basics.cli import UserError
 from caffeproto import BlobProto, NetParameter
 
+# Caffe's own bounds of a blob.
+MOST_AXES = 32
+MOST_VALUES = 2**31 - 1
 _DATA, _DOUBLES = (5 << 3) | 2, (8 << 3) | 2  # tags of the packed fields `data`, `double_data`
+
+
+def sound(shape: Sequence[int], mistake: Callable[[str], UserError]) -> None:
+    """Hold a blob's shape to Caffe's bounds.
+
+    Raises:
+        UserError: made by `mistake`: too many axes, a negative size, or too many values.
+    """
+    if len(shape) > MOST_AXES:
+        raise mistake(f"a blob of {len(shape)} axes; Caffe has at most {MOST_AXES}")
+    if min(shape, default=1) < 0 or prod(shape) > MOST_VALUES:
+        raise mistake(f"a blob of {'x'.join(map(str, shape))}; Caffe holds up to {MOST_VALUES:,}")
 
 
 def to_proto(array: torch.Tensor | np.ndarray) -> Any:
@@ -27,23 +44,31 @@ def to_proto(array: torch.Tensor | np.ndarray) -> Any:
 
 
 def from_proto(blob: Any) -> np.ndarray:
-    """The BlobProto's array, float32, in its shape (four axes where the file is old)."""
-    if blob.HasField("shape"):
-        shape = tuple(blob.shape.dim)
-    else:
-        shape = (blob.num, blob.channels, blob.height, blob.width)
+    """The BlobProto's array, float32, in its shape (four axes where the file is old).
+
+    Raises:
+        UserError: a shape that Caffe has not, or that does not fit the numbers.
+    """
+    shape = shape_of(blob)
+    sound(shape, UserError)
     data = _packed(blob.SerializeToString())
-    if data.size != np.prod(shape, dtype=np.int64):
+    if data.size != prod(shape):
         raise UserError(f"a blob of shape {shape} holds {data.size} numbers")
     return data.reshape(shape)
 
 
+def shape_of(blob: Any) -> tuple[int, ...]:
+    """The shape that a BlobProto tells, of whatever age."""
+    if blob.HasField("shape"):
+        return tuple(blob.shape.dim)
+    return blob.num, blob.channels, blob.height, blob.width
+
+
 def fits(blob: Any, shape: tuple[int, ...]) -> bool:
     """Whether a BlobProto has this shape; an old file's four axes may lead with ones."""
-    if blob.HasField("shape"):
-        return tuple(blob.shape.dim) == shape
-    old = (blob.num, blob.channels, blob.height, blob.width)
-    return len(shape) <= 4 and old == (1,) * (4 - len(shape)) + shape
+    told = shape_of(blob)
+    old = not blob.HasField("shape") and len(shape) <= 4
+    return told == shape or (old and told == (1,) * (4 - len(shape)) + shape)
 
 
 def read_net(path: str | Path) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from basics import cli, memory
+from basics import cli, files, memory
 from basics.cli import UserError
+from basics.numbers import COUNT, MOST, NATURAL, at_least
 from caffeproto import TEST, TRAIN, SolverParameter, text
 from torchcaffe import blobs, export, order, parallel
 from torchcaffe.glog import info, number
@@ -28,6 +30,10 @@ examples:
 """
 
 
+LEVEL = at_least(-MOST, "a level")
+DEVICE = replace(NATURAL, what="a device's number", word="all")
+
+
 def parser() -> cli.Parser:
     p = cli.Parser(
         prog="torchcaffe",
@@ -42,10 +48,12 @@ def parser() -> cli.Parser:
         "snapshot": "a .solverstate to go on from",
     }.items():
         p.add_argument(f"-{flag}", f"--{flag}", metavar="FILE", help=what)
-    p.add_argument("-gpu", "--gpu", metavar="N", help="device number, or all (with torchrun)")
-    p.add_argument("-iterations", "--iterations", type=int, default=50, metavar="N")
+    p.add_argument(
+        "-gpu", "--gpu", type=DEVICE, metavar="N", help="device number, or all (with torchrun)"
+    )
+    p.add_argument("-iterations", "--iterations", type=COUNT, default=50, metavar="N")
     p.add_argument("-phase", "--phase", choices=["TRAIN", "TEST"], help="of test and time")
-    p.add_argument("-level", "--level", type=int, default=0)
+    p.add_argument("-level", "--level", type=LEVEL, default=0)
     p.add_argument("-stage", "--stage", default="", help="stages, comma-separated")
     effects = ["stop", "snapshot", "none"]
     p.add_argument("-sigint_effect", "--sigint_effect", choices=effects, default="stop")
@@ -189,7 +197,8 @@ def write(args: Any) -> int:
         raise UserError("export what? --onnx FILE or --state-dict FILE")
     net = export.load(args.model, args.weights, fold=False)
     if args.state_dict:
-        torch.save(net.state_dict(), args.state_dict)
+        with files.replacing(args.state_dict) as file:
+            torch.save(net.state_dict(), file)
         print(f"{args.state_dict}: {len(net.state_dict())} arrays")
     if args.onnx:
         worst = export.onnx(net, args.onnx)
@@ -257,6 +266,9 @@ def _choices(args: Any) -> Choices:
             raise UserError("-gpu: PyTorch sees no GPU here; leave it out for the CPU")
         if args.gpu == "all" and local is None:
             raise UserError("-gpu all wants torchrun: see --help")
+        count = torch.cuda.device_count()
+        if int(device[len("cuda:") :]) >= count:
+            raise UserError(f"-gpu {args.gpu}: there are {count} here, counted from 0")
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = args.tf32
         torch.backends.cudnn.allow_tf32 = args.tf32

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from basics import memory
+from basics import files, memory
 from basics.cli import UserError
 from caffeproto import TEST, NetParameter, text
 from torchcaffe import blobs, packed
@@ -120,8 +121,18 @@ def onnx(net: Net, path: str | Path) -> float:
     """Write `net` as ONNX, run it in onnxruntime, and return the largest relative difference.
 
     Raises:
-        UserError: a package is missing, or onnxruntime disagrees by more than 1e-4.
+        UserError: a package is missing, the net reads databases or computes nothing, or
+            onnxruntime disagrees by more than 1e-4: then nothing is written.
+        OSError: the place cannot be written.
     """
+    for feed in net.feeds:
+        if feed.type != "Input":
+            raise UserError(
+                f"layer {feed.name!r} ({feed.type}) reads files: export the deploy form, whose "
+                "images are an Input (python -m netgen NET --deploy)"
+            )
+    if not (net.inputs and net.outputs):
+        raise UserError(f"net {net.name!r} has no input or no output: there is nothing to export")
     try:
         import onnx as _  # noqa: F401
         import onnxruntime
@@ -129,24 +140,33 @@ def onnx(net: Net, path: str | Path) -> float:
         raise UserError(f"--onnx needs {error.name}: pip install '.[export]'") from None
     torch.manual_seed(0)
     inputs = tuple(torch.randn(shape) * 50 for shape in net.inputs.values())
-    torch.onnx.export(
-        _Positional(net).eval(),
-        inputs,
-        str(path),
-        input_names=list(net.inputs),
-        output_names=list(net.outputs),
-        dynamo=False,
-    )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    found = session.run(None, {k: x.numpy() for k, x in zip(net.inputs, inputs)})
-    with torch.no_grad():
-        wanted = _Positional(net)(*inputs)
-    worst = 0.0
-    for name, a, b in zip(net.outputs, found, wanted):
-        difference = float(np.abs(a - b.numpy()).max() / max(float(b.abs().max()), 1e-6))
-        worst = max(worst, difference)
-        if not difference < 1e-4:
-            raise UserError(f"{path}: onnxruntime's {name!r} differs by {difference:.1e}")
+    written = io.BytesIO()
+    with files.replacing(path) as file:
+        try:
+            torch.onnx.export(
+                _Positional(net).eval(),
+                inputs,
+                written,
+                input_names=list(net.inputs),
+                output_names=list(net.outputs),
+                dynamo=False,
+            )
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"net {net.name!r} cannot be put into ONNX: {reason}") from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(
+            written.getvalue(), options, providers=["CPUExecutionProvider"]
+        )
+        found = session.run(None, {k: x.numpy() for k, x in zip(net.inputs, inputs)})
+        with torch.no_grad():
+            wanted = _Positional(net)(*inputs)
+        worst = 0.0
+        for name, a, b in zip(net.outputs, found, wanted):
+            difference = float(np.abs(a - b.numpy()).max() / max(float(b.abs().max()), 1e-6))
+            worst = max(worst, difference)
+            if not difference < 1e-4:
+                raise UserError(f"{path}: onnxruntime's {name!r} differs by {difference:.1e}")
+        file.write(written.getvalue())
     return worst

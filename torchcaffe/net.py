@@ -79,7 +79,7 @@ class Net(nn.Module):
         self.requires_data = bool(self.inputs)
         self._source = _Writer(self, fuse).text()
         scope: dict[str, Any] = {"torch": torch, "F": F}
-        exec(compile(self._source, f"<net {self.name}>", "exec"), scope)
+        exec(compile(self._source, f"<net {self.name!r}>", "exec"), scope)
         self._run = scope["forward"]
 
     # ---- running ------------------------------------------------------------
@@ -145,13 +145,17 @@ class Net(nn.Module):
                 )
             for i, (blob, mine) in enumerate(zip(source.blobs, target)):
                 if not blobs.fits(blob, tuple(mine.shape)):
-                    told = "x".join(map(str, blobs.from_proto(blob).shape))
+                    told = "x".join(map(str, blobs.shape_of(blob)))
                     raise UserError(
                         f"{where}: layer {source.name!r}, blob {i} is {told}, "
                         f"the net's {'x'.join(map(str, mine.shape))}; "
                         "rename the layer to start it afresh"
                     )
-                mine.copy_(torch.from_numpy(blobs.from_proto(blob).reshape(mine.shape)))
+                try:
+                    array = blobs.from_proto(blob).reshape(mine.shape)
+                except UserError as error:
+                    raise UserError(f"{where}: layer {source.name!r}, blob {i}: {error}") from error
+                mine.copy_(torch.from_numpy(array))
             got.append(source.name)
         return got
 
@@ -336,12 +340,21 @@ def _stopped(step: Step) -> list[bool]:
 
 
 def _fed_shapes(param: Any, given: dict[str, Shape]) -> list[Shape]:
+    shapes = _said_shapes(param, given)
+    if len(shapes) != len(param.top):
+        raise UserError(f"layer {param.name!r}: {len(shapes)} shapes for {len(param.top)} tops")
+    for shape in shapes:
+        blobs.sound(shape, lambda what: UserError(f"layer {param.name!r}: {what}"))
+    return shapes
+
+
+def _said_shapes(param: Any, given: dict[str, Shape]) -> list[Shape]:
+    if param.bottom:
+        raise UserError(f"layer {param.name!r} ({param.type}): takes no bottoms")
     if all(top in given for top in param.top):
         return [tuple(given[top]) for top in param.top]
     if param.type == "Input":
         shapes = [tuple(shape.dim) for shape in param.input_param.shape]
-        if len(shapes) not in (1, len(param.top)):
-            raise UserError(f"layer {param.name!r}: {len(shapes)} shapes for its tops")
         return shapes * (len(param.top) if len(shapes) == 1 else 1)
     if param.type == "MemoryData":
         p = param.memory_data_param
@@ -364,7 +377,7 @@ def _identifiers(names: list[str]) -> dict[str, str]:
     out: dict[str, str] = {}
     used = {"layer", "F", "torch"}
     for name in dict.fromkeys(names):
-        word = re.sub(r"\W", "_", name)
+        word = re.sub(r"\W", "_", name, flags=re.ASCII)  # Python takes ﬁ and fi for one name
         word = f"_{word}" if not word or word[0].isdigit() or keyword.iskeyword(word) else word
         while word in used:
             word += "_"

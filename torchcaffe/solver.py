@@ -16,11 +16,13 @@ from torch import Tensor
 
 from basics import files, memory
 from basics.cli import UserError
+from basics.numbers import COUNT, FINITE, NATURAL
 from caffeproto import TEST, TRAIN, NetParameter, SolverState, text
 from torchcaffe import blobs, order, parallel, updates
 from torchcaffe.compiled import compiled
 from torchcaffe.data import Feed
 from torchcaffe.glog import info, number, output
+from torchcaffe.layers.base import UNFIT
 from torchcaffe.net import Net
 from torchcaffe.rates import Schedule
 
@@ -92,8 +94,13 @@ class Runner:
                 k: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
                 for k, x in fed.items()
             }
-        with self.precision():
-            return self.run(**fed)
+        try:
+            with self.precision():
+                return self.run(**fed)
+        except IndexError as error:
+            raise UserError(
+                f"net {self.net.name!r}: {error}: a label that is none of its layer's classes?"
+            ) from error
 
     def precision(self) -> AbstractContextManager:
         """The precision chosen, to compute in."""
@@ -116,7 +123,7 @@ class Solver:
         )
         seed = param.random_seed if param.random_seed >= 0 else SEED
         torch.manual_seed(seed)
-        _check_format(param)
+        _check(param)
         if self.choices.cuda_graphs and param.iter_size > 1:
             raise UserError(
                 "--cuda-graphs wants iter_size 1: a replay overwrites the gradients before it"
@@ -373,18 +380,26 @@ class Solver:
             raise UserError(
                 f"{beside}: damaged or not ours; without it the data start over: move it away"
             ) from error
+        try:
+            self._go_on_from(extra)
+        except (UserError, *UNFIT, AttributeError) as error:
+            raise UserError(
+                f"{beside}: not ours; without it the data start over: move it away"
+            ) from error
+
+    def _go_on_from(self, extra: dict[str, Any]) -> None:
+        """Take up what only this engine writes; what is something else raises all sorts."""
         if self.choices.channels_last is None and extra["channels_last"] is not None:
-            self.arrange(extra["channels_last"])
-        if self.world == 1:
-            for feed, state in zip(self.runner.feeds, extra["feeds"]):
+            self.arrange(bool(extra["channels_last"]))
+        for feed, state in zip(self.runner.feeds, extra["feeds"]):
+            if self.world == 1:
                 feed.restore(state)
-        else:  # rank 0 wrote it: each rank goes on from there with chances of its own
-            for feed, state in zip(self.runner.feeds, extra["feeds"]):
-                feed.cursor = state["cursor"]
+            else:  # rank 0 wrote it: each rank goes on from there with chances of its own
+                feed.cursor = NATURAL.check(state["cursor"], "cursor")
         for test, states in zip(self.tests, extra["tests"]):
             for feed, state in zip(test.feeds, states):
                 feed.restore(state)
-        self.losses.extend(extra["losses"])
+        self.losses.extend(map(float, extra["losses"]))
         torch.set_rng_state(extra["random"])
 
     def copy_weights(self, paths: str) -> None:
@@ -478,6 +493,19 @@ def _net(proto: Any, phase: int, state: Any) -> Net:
     return Net(proto, phase, level, stages)
 
 
-def _check_format(param: Any) -> None:
+def _check(param: Any) -> None:
+    """Hold a SolverParameter to what can be run.
+
+    Raises:
+        UserError: names the field.
+    """
+    for name in ("iter_size", "average_loss"):
+        COUNT.check(getattr(param, name), name)
+    for name in ("max_iter", "display", "snapshot", "test_interval"):
+        NATURAL.check(getattr(param, name), name)
+    for name in ("base_lr", "momentum", "weight_decay", "gamma", "power", "delta"):
+        FINITE.check(getattr(param, name), name)
+    for iterations in param.test_iter:
+        COUNT.check(iterations, "test_iter")
     if param.snapshot_format == param.HDF5:
         raise UserError("snapshot_format HDF5 is not served; leave it out for BINARYPROTO")

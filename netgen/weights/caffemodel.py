@@ -22,6 +22,7 @@ from caffeproto import BlobProto, LayerParameter, NetParameter, wire
 from caffeproto.wire import Malformed, Truncated
 
 Shape = tuple[int, ...]
+MOST_AXES = 32  # Caffe's kMaxBlobAxes
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,8 @@ def _blob(data: Buffer, field: wire.Field, where: str) -> np.ndarray:
     shape = tuple(dims or ())
     found = pieces["<f4"] or pieces["<f8"]
     values = found[0] if len(found) == 1 else np.concatenate(found or [np.zeros(0)])
+    if len(shape) > MOST_AXES:
+        raise Malformed(f"{where}: {len(shape)} axes; Caffe has at most {MOST_AXES}", field[2])
     if min(shape, default=0) < 0 or prod(shape) != values.size:
         raise Malformed(f"{where}: {values.size:,} values for a shape of {shown(shape)}", field[2])
     with np.errstate(over="ignore"):  # a double too large for a float is an infinity, as in C

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from basics.cli import UserError, near_miss
+from torchcaffe.blobs import sound
 from torchcaffe.fillers import fill
 
 Shape = tuple[int, ...]
+
+# What reckoning with a layer's numbers may end in, where they fit neither bottoms nor PyTorch.
+UNFIT = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError)
 
 
 class Layer(nn.Module):
@@ -26,8 +30,10 @@ class Layer(nn.Module):
         train_phase: whether the net was built for TRAIN; `nn.Module.training` is not read.
         blobs: learned arrays, in the order of the .caffemodel.
         tops: how many tops are wanted.
+        bottoms: how many bottoms it takes, at least and at most.
     """
 
+    bottoms: tuple[int, float] = (1, 1)
     loss = False  # the first top counts with weight 1 unless loss_weight says otherwise
     learns = True  # False: blobs are statistics, no gradient reaches them
     same_shape = False  # True: the one top is shaped as the first bottom
@@ -53,6 +59,7 @@ class Layer(nn.Module):
 
     def add_blob(self, shape: Sequence[int], filler: Any | None = None) -> None:
         """Append a blob, filled as the FillerParameter says (zeros without one)."""
+        sound(shape, self.mistake)
         make = torch.zeros if filler is None else torch.empty
         blob = nn.Parameter(make(tuple(shape)), requires_grad=self.learns)
         if filler is not None:
@@ -99,13 +106,16 @@ def make(param: Any, train_phase: bool, shapes: Sequence[Shape]) -> Layer:
     if kind is None:
         hint = near_miss(param.type, LAYERS)
         raise UserError(f"layer {param.name!r}: unknown layer type {param.type!r}{hint}")
+    low, high = kind.bottoms
+    if not low <= len(shapes) <= high:
+        wanted = f"{low}" if high == low else f"{low} or more" if high > 2 else f"{low} to {high}"
+        raise UserError(
+            f"layer {param.name!r} ({param.type}): takes {wanted} bottoms, not {len(shapes)}"
+        )
     try:
         return kind(param, train_phase, shapes)
-    except (IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        told = ", ".join("x".join(map(str, shape)) for shape in shapes) or "no bottoms"
-        raise UserError(
-            f"layer {param.name!r} ({param.type}): cannot work on {told}: {error}"
-        ) from error
+    except UNFIT as error:
+        raise _unfit(param, shapes, error) from error
 
 
 def top_shapes(made: Layer, shapes: Sequence[Shape]) -> list[Shape]:
@@ -116,22 +126,30 @@ def top_shapes(made: Layer, shapes: Sequence[Shape]) -> list[Shape]:
     Raises:
         UserError: the bottoms do not fit.
     """
-    known = made.shapes_of_tops([tuple(shape) for shape in shapes])
-    if known is not None:
-        return known
+    shapes = [tuple(shape) for shape in shapes]
+    try:
+        found = made.shapes_of_tops(shapes) or _run_without_memory(made, shapes)
+    except UNFIT as error:
+        raise _unfit(made.param, shapes, error) from error
+    if len(found) != made.tops:
+        raise made.mistake(f"makes {len(found)} tops, not {made.tops}")
+    for shape in found:
+        sound(shape, made.mistake)
+    return found
+
+
+def _run_without_memory(made: Layer, shapes: Sequence[Shape]) -> list[Shape]:
     blobs = {name: blob.to("meta") for name, blob in made.state_dict(keep_vars=True).items()}
     bottoms = [torch.empty(shape, device="meta") for shape in shapes]
-    try:
-        with torch.no_grad():
-            tops = torch.func.functional_call(made, blobs, tuple(bottoms))
-    except (IndexError, ValueError, RuntimeError, TypeError) as error:
-        told = ", ".join("x".join(map(str, shape)) for shape in shapes) or "no bottoms"
-        first = str(error).splitlines()[0]
-        raise made.mistake(f"cannot work on {told}: {first}") from error
-    tops = tops if isinstance(tops, tuple) else (tops,)
-    if len(tops) != made.tops:
-        raise made.mistake(f"makes {len(tops)} tops, not {made.tops}")
-    return [tuple(top.shape) for top in tops]
+    with torch.no_grad():
+        tops = torch.func.functional_call(made, blobs, tuple(bottoms))
+    return [tuple(top.shape) for top in (tops if isinstance(tops, tuple) else (tops,))]
+
+
+def _unfit(param: Any, shapes: Sequence[Shape], error: Exception) -> UserError:
+    told = ", ".join("x".join(map(str, shape)) or "a scalar" for shape in shapes) or "no bottoms"
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"layer {param.name!r} ({param.type}): cannot work on {told}: {first}")
 
 
 def count(shape: Sequence[int], start: int = 0, stop: int | None = None) -> int:

@@ -18,6 +18,7 @@ LOG_TINY = math.log(torch.finfo(torch.float32).tiny)
 class _Normalised(Layer):
     """A loss that divides by what loss_param says, and skips ignore_label."""
 
+    bottoms = (2, 2)
     loss = True
     default = "VALID"
 
@@ -96,6 +97,7 @@ class SigmoidCrossEntropyLoss(_Normalised):
 class EuclideanLoss(Layer):
     """Half the mean over images of the squared distance; gradients to both bottoms."""
 
+    bottoms = (2, 2)
     loss = True
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -106,6 +108,7 @@ class EuclideanLoss(Layer):
 class HingeLoss(Layer):
     """One-against-all margins, summed plain or squared, mean over images."""
 
+    bottoms = (2, 2)
     loss = True
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
@@ -120,6 +123,7 @@ class HingeLoss(Layer):
 class MultinomialLogisticLoss(Layer):
     """-log p of the true class, p given, at least 1e-20; mean over images."""
 
+    bottoms = (2, 2)
     loss = True
 
     def forward(self, p: Tensor, label: Tensor) -> Tensor:
@@ -134,6 +138,8 @@ class Accuracy(Layer):
     NaN compares with nothing, so that scores which are no numbers count as
     right: Caffe's way. A second top is the accuracy by class, 0 for none.
     """
+
+    bottoms = (2, 2)
 
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.accuracy_param

@@ -144,6 +144,7 @@ class MVN(Layer):
 class Eltwise(Layer):
     """Product, weighted sum or maximum of two bottoms or more."""
 
+    bottoms = (2, math.inf)
     same_shape = True
 
     def setup(self, shapes: list[Shape]) -> None:

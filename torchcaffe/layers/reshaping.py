@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torchcaffe.layers.base import Layer, Shape, count, layer
 
 @layer("Concat")
 class Concat(Layer):
+    bottoms = (1, math.inf)
+
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.concat_param
         axis = p.concat_dim if p.HasField("concat_dim") else p.axis
@@ -92,6 +95,8 @@ class Reshape(Layer):
 class Crop(Layer):
     """The first bottom cut to the second's size, from `axis` on."""
 
+    bottoms = (2, 2)
+
     def setup(self, shapes: list[Shape]) -> None:
         p, dims = self.param.crop_param, len(shapes[0])
         first = self.axis(p.axis, dims)
@@ -130,6 +135,8 @@ class Split(Layer):
 @layer("Silence")
 class Silence(Layer):
     """Swallows its bottoms, that they be no outputs of the net."""
+
+    bottoms = (1, math.inf)
 
     def forward(self, *bottoms: Tensor) -> tuple:
         return ()

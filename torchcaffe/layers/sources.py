@@ -15,6 +15,8 @@ from torchcaffe.layers.base import Layer, Shape, layer
 class DummyData(Layer):
     """Filled arrays: constants once, all other fillers anew at every pass."""
 
+    bottoms = (0, 0)
+
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.dummy_data_param
         if p.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torchcaffe.layers.base import Layer, Shape, count, layer, per_axis
 class _Convolving(Layer):
     """What Convolution and Deconvolution share: kernel, stride, pad and dilation by axis."""
 
+    bottoms = (1, math.inf)
+
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.convolution_param
         if self.axis(p.axis, len(shapes[0])) != 1:
@@ -26,9 +29,12 @@ class _Convolving(Layer):
         self.stride = self._sizes("stride", p.stride, 1)
         self.pad = self._sizes("pad", p.pad, 0)
         self.dilation = self._sizes("dilation", p.dilation, 1)
+        for name in ("kernel", "stride", "dilation"):
+            if min(getattr(self, name)) < 1:
+                raise self.mistake(f"{name} {getattr(self, name)}: at least 1 on each axis")
         self.group = p.group
         self.channels = shapes[0][1]
-        if self.channels % p.group or p.num_output % p.group or not p.num_output:
+        if not p.group or self.channels % p.group or p.num_output % p.group or not p.num_output:
             raise self.mistake(
                 f"{self.channels} channels and {p.num_output} outputs in {p.group} groups"
             )
@@ -131,6 +137,8 @@ class InnerProduct(Layer):
 class Embed(Layer):
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.embed_param
+        if not (p.input_dim and p.num_output):
+            raise self.mistake("input_dim and num_output: at least 1 each")
         self.add_blob([p.input_dim, p.num_output], p.weight_filler)
         if p.bias_term:
             self.add_blob([p.num_output], p.bias_filler)
@@ -201,6 +209,7 @@ class BatchNorm(Layer):
 class Scale(Layer):
     """x * a (+ b), the factor learned or a second bottom, broadcast from `axis`."""
 
+    bottoms = (1, 2)
     same_shape = True
 
     def setup(self, shapes: list[Shape]) -> None:
@@ -233,6 +242,8 @@ class Scale(Layer):
 @layer("Bias")
 class Bias(Layer):
     """x + b, the term learned or a second bottom."""
+
+    bottoms = (1, 2)
 
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.bias_param

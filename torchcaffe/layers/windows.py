@@ -35,6 +35,8 @@ class Pooling(Layer):
             self.kernel = self._pair("kernel", "kernel_size", None)
             self.stride = self._pair("stride", "stride", 1)
             self.pad = self._pair("pad", "pad", 0)
+        if min(*self.kernel, *self.stride) < 1:
+            raise self.mistake(f"kernel {self.kernel}, stride {self.stride}: at least 1 each")
         if any(pad >= kernel for pad, kernel in zip(self.pad, self.kernel)):
             raise self.mistake(f"pad {self.pad} is not below kernel {self.kernel}")
         self.out = tuple(
