@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -35,8 +34,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from basics import shapes
 from basics.cli import UserError, near_miss
-from basics.files import read_json, read_text, write, write_json
+from basics.files import read_json, write, write_json
 from basics.numbers import COUNT, RATE, SEED
 from data_prep.classes import TASKS
 from netgen import command as netgen
@@ -49,6 +49,17 @@ from reproduce.run import Run, run_all
 from reproduce.training import Training, refuse_ours
 
 METRICS = ("top1", "top5")
+# What a grid file holds; the ranges of its numbers are held where they are used.
+ROW = {
+    **{"name": str, "net": [str], "seeds?": [int]},
+    **{"solver?": [str], "weights?": [str], "data?": str},
+}
+FILE = {
+    **{"name": str, "what?": str, "net?": [str], "solver?": [str], "weights?": [str]},
+    **{"plateau?": {str: (float, str)}, "stages?": [{"lr": float, "epochs": int}]},
+    **{"shuffle?": bool, "seeds?": [int], "rows": [ROW]},
+    **{"arms?": {str: [str]}, "primary?": [[str]], "exploratory?": [[str]]},
+}
 
 
 @dataclass(frozen=True)
@@ -87,22 +98,20 @@ class Grid:
         Raises:
             UserError: no such file, or what is wrong in it.
         """
-        try:
-            values = json.loads(read_text(path))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
-        known = {f.name for f in fields(cls)} | {"seeds"}
-        _hold(path, values, known, {"name", "rows"})
+        values = shapes.read(path, FILE)
+        _know(path, values, {f.name for f in fields(cls)} | {"seeds"})
         if "plateau" in values and "stages" in values:
             raise UserError(f"{path}: `plateau` or `stages`, not both")
         rules = {f.name for f in fields(Plateau)}
-        _hold(f"{path}, plateau", values.get("plateau", {}), rules, set())
+        _know(f"{path}, plateau", values.get("plateau", {}), rules)
         refuse_ours(values.get("net", ()), f"{path}, net: ")
         seeds = _seeds(values.get("seeds", [1]), str(path))
         rows = []
         for row in values["rows"]:
             where = f"{path}, row {len(rows) + 1}"
-            _hold(where, row, {f.name for f in fields(Row)}, {"name", "net"})
+            _know(where, row, {f.name for f in fields(Row)})
+            if not row["net"] or not row["name"] or not row["name"].isprintable():
+                raise UserError(f"{where}: a row has a name that can be printed, and a net")
             refuse_ours(row["net"], f"{where}: ")
             rows.append(
                 Row(
@@ -114,8 +123,10 @@ class Grid:
                     Path(row["data"]) if "data" in row else None,
                 )
             )
+        if not rows:
+            raise UserError(f"{path}: no row, nothing to train")
         names = [row.name for row in rows]
-        if len(set(names)) != len(names):
+        if len(set(map(_folder, names))) != len(names):
             raise UserError(f"{path}: two rows have the same name")
         return cls(
             name=values["name"],
@@ -155,7 +166,7 @@ class Grid:
         return [*row.net[:1], *self.net, *row.net[1:]]
 
     def _run(self, row: Row, seed: int, data: Data, out: Path, engine: Engine) -> Run:
-        name = f"{row.name}-{seed}".replace(" ", "_").replace("/", "_")
+        name = f"{_folder(row.name)}-{seed}"
         argv = self._argv(row)
         if self.shuffle:
             folder = f"{row.data.name}-order-{seed}" if row.data else f"order-{seed}"
@@ -384,14 +395,15 @@ def _mean(spread: dict[str, Any] | None) -> str:
     return f"{spread['mean']:.2f}" + (f" ± {spread['sd']:.2f}" if spread["sd"] is not None else "")
 
 
-def _hold(where: object, values: Any, known: set[str], needed: set[str]) -> None:
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: expected an object in braces")
+def _folder(name: str) -> str:
+    """A row's name as part of a folder's."""
+    return name.replace(" ", "_").replace("/", "_")
+
+
+def _know(where: object, values: dict[str, Any], known: set[str]) -> None:
     for name in values:
         if name not in known:
             raise UserError(f"{where}: unknown {name!r}{near_miss(name, known)}")
-    for name in sorted(needed - values.keys()):
-        raise UserError(f"{where}: {name!r} is missing")
 
 
 def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[str, Any]:
@@ -405,7 +417,7 @@ def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[st
     found: dict[str, Any] = {"arms": arms}
     for kind in ("primary", "exploratory"):
         for pair in values.get(kind, ()):
-            if not isinstance(pair, list) or len(pair) != 2:
+            if len(pair) != 2:
                 raise UserError(f"{path}, {kind}: a comparison is a pair of arms, not {pair!r}")
             for name in pair:
                 if name not in known:
@@ -415,13 +427,13 @@ def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[st
 
 
 def _seeds(values: Any, where: str) -> tuple[int, ...]:
-    if not isinstance(values, list) or not values or len(set(map(repr, values))) != len(values):
+    if not values or len(set(values)) != len(values):
         raise UserError(f"{where}: seeds are a list of different numbers")
     return tuple(SEED.check(value, f"{where}, seeds") for value in values)
 
 
 def _stage(values: Any, where: str) -> tuple[float, int]:
-    _hold(where, values, {"lr", "epochs"}, {"lr", "epochs"})
+    _know(where, values, {"lr", "epochs"})
     return RATE.check(values["lr"], f"{where}, lr"), COUNT.check(values["epochs"], where)
 
 

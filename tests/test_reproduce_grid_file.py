@@ -1,0 +1,75 @@
+"""Grid files with a wrong value at each of their places: one line, never a traceback."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from basics.cli import UserError
+from reproduce.grid import Grid
+
+GOOD = {
+    "name": "a",
+    "what": "b",
+    "net": ["--width", "4"],
+    "solver": ["--display", "5"],
+    "plateau": {"lr": 0.01, "on": "train", "max_epochs": 3},
+    "shuffle": True,
+    "weights": ["w.caffemodel"],
+    "seeds": [1, 2],
+    "arms": {"both": ["XS", "X0"]},
+    "primary": [["XS", "both"]],
+    "rows": [{"name": "XS", "net": ["xs_resnet50"]}, {"name": "X0", "net": ["x0_resnet50"]}],
+}
+WRONG = (None, True, -1, 0, float("nan"), float("inf"), 10**400, "", "\x1b[2J", [], [1], [[]], {})
+
+
+def places(value, at: tuple = ()) -> Iterator[tuple]:
+    yield at
+    if isinstance(value, (dict, list)):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*at, key))
+
+
+def with_value(at: tuple, value):
+    if not at:
+        return value
+    made = copy.deepcopy(GOOD)
+    inner = made
+    for key in at[:-1]:
+        inner = inner[key]
+    inner[at[-1]] = value
+    return made
+
+
+@pytest.mark.parametrize("at", places(GOOD), ids=str)
+def test_a_wrong_value_is_told_with_its_place(at, tmp_path):
+    path = tmp_path / "grid.json"
+    path.write_text(json.dumps(GOOD))
+    Grid.read(path)
+    then = GOOD
+    for key in at:
+        then = then[key]
+    refused = 0
+    for wrong in WRONG:
+        path.write_text(json.dumps(with_value(at, wrong)))
+        try:
+            Grid.read(path)
+        except UserError as error:
+            refused += 1
+            assert str(path) in str(error) or "plateau" in str(error) or "loss" in str(error)
+        else:  # taken: of the kind that belongs there
+            assert isinstance(wrong, type(then)) or (type(then) is float and type(wrong) is int)
+            assert not isinstance(wrong, float), "nan and inf belong nowhere"
+    assert refused >= len(WRONG) - 4
+
+
+@pytest.mark.parametrize("names", [("a b", "a_b"), ("", "b"), ("a\x07", "b"), ("a\udc80", "b")])
+def test_names_are_folders_of_their_own(names, tmp_path):
+    rows = [{"name": name, "net": ["xs_resnet50"]} for name in names]
+    (tmp_path / "grid.json").write_text(json.dumps({"name": "x", "rows": rows}))
+    with pytest.raises(UserError, match="two rows have the same name|can be printed"):
+        Grid.read(tmp_path / "grid.json")
