@@ -346,6 +346,11 @@ def records(root: Path, part: str = "test") -> Iterator[np.ndarray]:
             yield np.frombuffer(datum.data, np.uint8).reshape(shape)
 
 
+def keys(root: Path, part: str = "test") -> list[str]:
+    """The records' names: `%08d_<path>`."""
+    return [key.decode(errors="replace") for key, _ in _database(root / f"{part}_label_lmdb")]
+
+
 def labels(root: Path, part: str = "test") -> dict[str, np.ndarray]:
     """Task -> the labels of a part, in the database's order."""
     triples = [parse_datum(value).floats for _, value in _database(root / f"{part}_label_lmdb")]
