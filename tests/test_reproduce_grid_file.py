@@ -45,7 +45,7 @@ def with_value(at: tuple, value):
     return made
 
 
-@pytest.mark.parametrize("at", places(GOOD), ids=str)
+@pytest.mark.parametrize("at", list(places(GOOD)), ids=str)
 def test_a_wrong_value_is_told_with_its_place(at, tmp_path):
     path = tmp_path / "grid.json"
     path.write_text(json.dumps(GOOD))
@@ -71,5 +71,5 @@ def test_a_wrong_value_is_told_with_its_place(at, tmp_path):
 def test_names_are_folders_of_their_own(names, tmp_path):
     rows = [{"name": name, "net": ["xs_resnet50"]} for name in names]
     (tmp_path / "grid.json").write_text(json.dumps({"name": "x", "rows": rows}))
-    with pytest.raises(UserError, match="two rows have the same name|can be printed"):
+    with pytest.raises(UserError, match=r"the same name|can be printed"):
         Grid.read(tmp_path / "grid.json")
