@@ -2,6 +2,7 @@
 # make test    set-up if needed, linter, all tests; CAFFE=DIR: with the Caffe in DIR/bin
 # make test-engine  fetches PyTorch, tests torchcaffe/
 # make nets    writes prototxt/ and solvers/ anew
+# make results writes docs/RESULTS.md's tables and pictures anew, from docs/results/
 # make schema  compiles caffeproto/caffe.proto
 # make caffe-cpu caffe-cuda   build Caffe from Debian's source, into work/ (docs/DOCKER.md)
 # make docker-pin             prints the digest to pin the images' base by
@@ -18,7 +19,7 @@ endif
 RUN    := $(VENV)/bin/python
 DEMO   := work/demo
 
-.PHONY: demo test test-engine nets schema setup caffe-cpu caffe-cuda docker-pin clean distclean
+.PHONY: demo test test-engine nets results schema setup caffe-cpu caffe-cuda docker-pin clean distclean
 .DELETE_ON_ERROR:
 
 demo: setup $(DEMO)/vso/ontology.txt
@@ -44,6 +45,9 @@ test-engine: setup
 
 nets: setup
 	$(RUN) -m netgen.committed
+
+results: setup
+	$(RUN) -m reproduce.committed
 
 schema: setup
 	$(RUN) -m grpc_tools.protoc -I caffeproto --descriptor_set_out caffeproto/caffe.desc caffe.proto

@@ -192,17 +192,15 @@ def markdown(made: dict[str, Any]) -> str:
         f"{made['finished']} of {made['runs']} runs are finished. Order of the training images: "
         f"{made['order']}.",
         "",
-        *_arms_table(made["arms"]),
-        "",
-        *_comparisons_table(made["comparisons"]),
-        "",
-        *_seeds_table(made["arms"]),
     ]
-    return "\n".join(lines) + "\n"
+    for table in TABLES.values():
+        lines += [*table(made), ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _arms_table(arms: Sequence[dict[str, Any]]) -> list[str]:
-    measures = _measures(arms)
+def _arms_table(made: dict[str, Any]) -> list[str]:
+    arms = made["arms"]
+    measures = [m for m in (MEAN, *TASKS) if any(m in arm["test"] for arm in arms)]
     lines = [
         "Top-1 in per cent of all test images, mean ± standard deviation over the seeds; in "
         "brackets on the training images.",
@@ -220,7 +218,8 @@ def _arms_table(arms: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _comparisons_table(comparisons: Sequence[dict[str, Any]]) -> list[str]:
+def _comparisons_table(made: dict[str, Any]) -> list[str]:
+    comparisons = made["comparisons"]
     if not comparisons:
         return []
     lines = [
@@ -250,7 +249,8 @@ def _comparisons_table(comparisons: Sequence[dict[str, Any]]) -> list[str]:
     return [*lines, *(["", f"Parameters: {', '.join(told)}."] if told else [])]
 
 
-def _seeds_table(arms: Sequence[dict[str, Any]]) -> list[str]:
+def _seeds_table(made: dict[str, Any]) -> list[str]:
+    arms = made["arms"]
     seeds = sorted({seed for arm in arms for seed in arm["seeds"]})
     lines = [
         "Every seed, top-1:",
@@ -268,8 +268,7 @@ def _seeds_table(arms: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _measures(arms: Sequence[dict[str, Any]]) -> list[str]:
-    return [m for m in (MEAN, *TASKS) if any(m in arm["test"] for arm in arms)]
+TABLES = {"arms": _arms_table, "comparisons": _comparisons_table, "seeds": _seeds_table}
 
 
 def _title(measure: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats as scipy
 
 from basics.cli import UserError
+from reproduce import committed
 from reproduce.__main__ import main
 from reproduce.compare import comparison, markdown
 from reproduce.stats import holm, pairs_needed, t_interval, t_probability, t_quantile, t_test
@@ -135,6 +136,50 @@ def test_the_command_writes_tables_and_picture(table, tmp_path, capsys):
     picture = ElementTree.parse(tmp_path / "out" / "compare.svg")
     words = {node.text for node in picture.iter() if node.text}
     assert {"XS − X0  (3 seeds)", "X0 − single  (4 seeds)", "mean of tasks"} <= words
+
+
+def test_committed_results_are_made_from_their_data(root):
+    """`make results` makes the page anew: each number in its blocks comes from a grid.json."""
+    studies = committed.read(root)
+    text = (root / committed.PAGE).read_text()
+    assert committed.page(text, studies) == text, "run: make results"
+    for name, made in studies.items():
+        folder = root / committed.RESULTS / name
+        if made["comparisons"]:
+            drawn = (folder / committed.PICTURE).read_text()
+            assert committed.stamp(made) in drawn, "run: make results"
+        data = (folder / "grid.json").read_text()
+        assert '"/' not in data and " /" not in data, f"{name}: paths of the machine that made it"
+        assert f"<!-- {name}: " in text, f"{name}: {committed.PAGE} does not show it"
+
+
+def test_the_page_follows_its_data(table, tmp_path, monkeypatch):
+    study = tmp_path / committed.RESULTS / "made-up"
+    study.mkdir(parents=True)
+    (study / "grid.json").write_text(json.dumps(table))
+    studies = committed.read(tmp_path)
+    text = "before\n<!-- made-up: comparisons -->\nold\n<!-- end -->\nbetween\n"
+    text += "<!-- made-up: picture -->\n<!-- end -->\nafter\n"
+    made = committed.page(text, studies)
+    assert "| **XS − X0** | mean of tasks | 3 | +0.33 |" in made and "old" not in made
+    assert "![a study: differences over the seeds](results/made-up/compare.svg)" in made
+    assert made.startswith("before\n") and made.endswith("after\n") and "\nbetween\n" in made
+    assert committed.page(made, studies) == made
+    drawn = committed.picture(studies["made-up"]).decode()
+    assert committed.stamp(studies["made-up"]) in drawn and drawn.count("<svg") == 1
+    table["results"][1]["outputs"]["top1_adj"] += 0.01
+    (study / "grid.json").write_text(json.dumps(table))
+    assert committed.page(made, committed.read(tmp_path)) != made
+    assert committed.stamp(committed.read(tmp_path)["made-up"]) not in drawn
+    for wrong, message in (
+        ("<!-- made-op: arms -->\n<!-- end -->", "no study 'made-op' in docs/results .*made-up"),
+        ("<!-- made-up: arm -->\n<!-- end -->", "no part 'arm' .*arms"),
+        ("<!-- made-up: arms -->\n", None),
+        ("<!-- end -->", "a mark without"),
+    ):
+        if message:
+            with pytest.raises(UserError, match=message):
+                committed.page(wrong, studies)
 
 
 def test_one_seed_has_no_interval(table):
