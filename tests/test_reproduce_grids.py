@@ -164,7 +164,7 @@ def test_what_is_missing_is_trained_with_an_estimate_before_it(
     ("change", "message"),
     [
         ({"plateau": {"lr": 0.1}}, "`plateau` or `stages`, not both"),
-        ({r"stages": [{"lr": 0.1}]}, "stages\[0\]: 'epochs' is missing"),
+        ({"stages": [{"lr": 0.1}]}, r"stages\[0\]: 'epochs' is missing"),
         ({"stages": [{"lr": 0, "epochs": 1}]}, "a learning rate above 0"),
         ({"seeds": [1, 1]}, "a list of different numbers"),
         ({"seeds": [-1]}, "expected a seed"),
