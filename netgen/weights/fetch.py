@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +118,12 @@ def load(package: Package, path: Path, epsilon: float | None = None) -> Source:
         return source.load(str(path), epsilon)
     with zipfile.ZipFile(path) as archive:
         return source.loads(archive.read(package.member), str(path), epsilon)
+
+
+def hold_epsilon(epsilon: float | None, found: Iterable[Source]) -> None:
+    """Refuse a --bn-epsilon that no file would notice."""
+    if epsilon is not None and not any(one.kind == "Keras" for one in found):
+        raise UserError("--bn-epsilon is for files of Keras's: in the others it is Caffe's, 1e-5")
 
 
 def _is_right(path: Path, package: Package) -> bool:

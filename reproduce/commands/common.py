@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from basics.cli import UserError
-from basics.numbers import THREADS
+from basics.numbers import POSITIVE, THREADS
+from netgen.weights.plan import BRANCH_INITS
 from reproduce.engine import CAFFE, ENGINES, Engine
+from reproduce.start import Start
 
 Commands = argparse._SubParsersAction  # what ArgumentParser.add_subparsers returns
 
@@ -18,6 +21,7 @@ examples:
   python -m reproduce figure5 runs/xs/snapshot_iter_128000.caffemodel --json
   python -m reproduce figure6 runs/xs dog.jpg sunset.jpg --out figure6.png
   python -m reproduce predict runs/xs photos/ > predictions.json
+  python -m reproduce predict imagenet cat.jpg
   python -m reproduce watch runs/xs --every 60
 """
 
@@ -50,6 +54,27 @@ def add_images(p: argparse.ArgumentParser) -> None:
     p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a run, or a .caffemodel in it")
     p.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders")
     add_engine(p)
+
+
+def add_weights(p: argparse.ArgumentParser, what: str, **more: Any) -> None:
+    """Initial weights, and how those of ImageNet are made."""
+    p.add_argument("--weights", help=f"{what}; or imagenet", **more)
+    p.add_argument(
+        "--branch-init",
+        choices=BRANCH_INITS,
+        help=f"of --weights imagenet: the norms behind the branching point; {BRANCH_INITS[0]}",
+    )
+    p.add_argument(
+        "--bn-epsilon",
+        type=POSITIVE,
+        metavar="E",
+        help="of --weights imagenet: with which its BatchNorms' variances were taken; 1e-5",
+    )
+
+
+def start(args: argparse.Namespace) -> Start:
+    """What `add_weights` was given of how to make them."""
+    return Start(args.branch_init, args.bn_epsilon)
 
 
 def all_read(found: Sequence[object], images: Sequence[object]) -> int:

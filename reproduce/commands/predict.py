@@ -8,14 +8,16 @@ import json
 from basics.numbers import COUNT
 from reproduce.commands import common
 from reproduce.evaluate import net_of
-from reproduce.predict import images_of, predict
+from reproduce.predict import imagenet, images_of, predict
+from reproduce.start import IMAGENET
 
 
 def add(commands: common.Commands) -> None:
     p = commands.add_parser(
         "predict",
         help="the best classes of images, as JSON",
-        description="The best classes of each task, with probabilities, for images or folders.",
+        description="The best classes of each task, with probabilities, for images or folders. "
+        "With imagenet in place of SNAPSHOT: those of the published ResNet-50, fetched if need be.",
         epilog=common.PICTURE_EXAMPLES,
     )
     p.set_defaults(run=run)
@@ -24,7 +26,8 @@ def add(commands: common.Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    net, images = net_of(args.snapshot), images_of(args.images)
-    found = predict(net, images, args.top, common.engine(args))
+    net = None if args.snapshot == IMAGENET else net_of(args.snapshot)
+    images, engine = images_of(args.images), common.engine(args)
+    found = predict(net, images, args.top, engine) if net else imagenet(images, args.top, engine)
     print(json.dumps(found, indent=2))
     return common.all_read(found, images)

@@ -48,7 +48,7 @@ def add(commands: common.Commands) -> None:
         help="nets trained at a time: one a core",
     )
     common.add_engine(p)
-    p.add_argument("--weights", type=Path, metavar="DIR", help="initial weights, by net")
+    common.add_weights(p, "initial weights, by net", type=Path, metavar="DIR")
     p.add_argument("--lr", type=RANGES["lr"], help=f"the first rate: {Plateau().lr:g}")
     p.add_argument(
         "--max-epochs", type=RANGES["max_epochs"], metavar="N", help=f"{Plateau().max_epochs}"
@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         args.jobs,
         common.engine(args),
         args.weights,
+        common.start(args),
         args.deepsentibank,
     )
     if args.json:

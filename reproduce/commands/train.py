@@ -17,6 +17,7 @@ EXAMPLES = """\
 Everything else goes to netgen: `python -m netgen --help` has the net's and solver's options.
 
 examples:
+  python -m reproduce train xs_resnet50 --data data/vso --out runs/xs --gpu 0 --weights imagenet
   python -m reproduce train xs_resnet50 --data data/vso --out runs/xs --gpu 0 --weights xs.caffemodel
   python -m reproduce train resnet50 --task noun --data data/vso --out runs/noun --engine torch
   python -m reproduce train xs_resnet50 --width 16 --blocks 1,2,2,3 --batch 32 --bn-fraction 0.99 \\
@@ -41,9 +42,7 @@ def add(commands: common.Commands) -> None:
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="this run's folder")
     common.add_engine(p, "Caffe's -gpu: 0, or 0,1, or all; default: the CPU")
-    p.add_argument(
-        "--weights", type=common.paths, default=(), metavar="FILE,...", help="initial .caffemodels"
-    )
+    common.add_weights(p, "initial .caffemodels", type=common.paths, default=(), metavar="FILE,...")
     common.add_threads(p)
     p.add_argument(
         "--keep", type=COUNT, default=KEPT, metavar="N", help=f"recent snapshots kept: {KEPT}"
@@ -99,10 +98,13 @@ def add(commands: common.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     find(args.net)
     refuse_ours(args.netgen)
+    data = Data.read(args.data)
+    argv = [args.net, *args.netgen]
+    weights = common.start(args).weights(args.weights, [*argv, *data.argv("DATA")], args.out)
     training = Training(
         name=args.out.name or args.net,
-        argv=[args.net, *args.netgen],
-        data=Data.read(args.data),
+        argv=argv,
+        data=data,
         folder=args.out,
         schedule=Plateau(
             lr=args.lr,
@@ -114,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
             max_epochs=args.max_epochs,
         ),
         solver=[] if args.snapshot is None else ["--snapshot", str(args.snapshot)],
-        weights=args.weights,
+        weights=weights,
         engine=common.engine(args),
         keep=args.keep,
     )
