@@ -94,10 +94,10 @@ def settle(net: Net, made: Case) -> None:
     """Running statistics of the very images, so that no signal grows with depth."""
     norms = [one for one in net.layer.values() if isinstance(one, BatchNorm)]
     for norm in norms:
-        norm.frozen, norm.fraction = False, 0.0
+        norm.train_phase, norm.fraction = True, 0.0
     net.all_blobs(**{k: torch.from_numpy(v) for k, v in made.bottoms.items()})
     for norm in norms:
-        norm.frozen, norm.fraction = True, norm.param.batch_norm_param.moving_average_fraction
+        norm.train_phase, norm.fraction = False, norm.param.batch_norm_param.moving_average_fraction
 
 
 def check(argv: list[str], made: Case, net: Net, caffe: dict) -> None:

@@ -26,7 +26,7 @@ class Learned:
 
     name: str  # of its layer
     index: int
-    blob: nn.Parameter
+    blob: Tensor  # a parameter, or of a layer that keeps statistics a buffer
     lr_mult: float
     decay_mult: float
 
@@ -34,13 +34,13 @@ class Learned:
 class Net(nn.Module):
     """A NetParameter in one phase.
 
-    Calling it takes the fed blobs by name and returns the output blobs by
-    name, the tops that carry a loss weight among them. `source_code()` is
-    what runs, for reading.
+    Calling it takes the fed blobs, in order or by name, and returns the output
+    blobs by name, the tops that carry a loss weight among them. `source_code()`
+    is what runs, for reading.
 
     Attributes:
-        inputs: shapes of the blobs to feed, by name.
-        outputs: names of the blobs that no layer reads, in order.
+        inputs: shapes of the blobs to feed, by name; the first axis may be another when fed.
+        outputs: names of the blobs that no layer reads, in order, and of `more` wanted ones.
         losses: the weight of each top that has one, by name.
         shapes: of all blobs by name.
         learned: all learned arrays, in Caffe's order.
@@ -58,6 +58,7 @@ class Net(nn.Module):
         stages: Sequence[str] = (),
         fuse: bool = True,
         feed_shapes: dict[str, Shape] | None = None,
+        more: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.proto = graph.filtered(proto, graph.state(phase, level, stages))
@@ -76,6 +77,7 @@ class Net(nn.Module):
             self._add(step, feed_shapes or {})
         read = {value for step in self.steps for value in step.bottoms}
         self.outputs = [v.name for step in self.steps for v in step.tops if v not in read]
+        self.outputs += [name for name in more if name not in self.outputs]
         self.requires_data = bool(self.inputs)
         self._source = _Writer(self, fuse).text()
         scope: dict[str, Any] = {"torch": torch, "F": F}
@@ -84,8 +86,16 @@ class Net(nn.Module):
 
     # ---- running ------------------------------------------------------------
 
-    def forward(self, **fed: Tensor) -> dict[str, Tensor]:
-        """The outputs, and every top with a loss weight, by name."""
+    def forward(self, *first: Tensor, **fed: Tensor) -> dict[str, Tensor]:
+        """The outputs, and every top with a loss weight, by name.
+
+        Raises:
+            UserError: an input that is missing, or more than there are.
+        """
+        if first:
+            if len(first) > len(self.inputs):
+                raise UserError(f"net {self.name!r} takes {', '.join(self.inputs)}, and no more")
+            fed = {**dict(zip(self.inputs, first)), **fed}
         missing = self.inputs.keys() - fed.keys()
         if missing:
             raise UserError(f"net {self.name!r} was not fed {', '.join(sorted(missing))}")
@@ -287,7 +297,7 @@ class _Writer:
 
     def _follower(self, step: Step) -> Step | None:
         """The one layer that reads the one top of `step`."""
-        if len(step.tops) != 1 or step.tops[0].name in self.net.losses:
+        if len(step.tops) != 1 or step.tops[0].name in {*self.net.losses, *self.net.outputs}:
             return None
         readers = self.readers.get(step.tops[0], [])
         if len(readers) != 1 or len(readers[0].bottoms) != 1 or len(readers[0].tops) != 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
 import torch
@@ -18,6 +18,39 @@ Shape = tuple[int, ...]
 UNFIT = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError)
 
 
+class Blobs(nn.Module):
+    """A layer's arrays in the order of the .caffemodel: parameters, or statistics as buffers."""
+
+    def __init__(self, learned: bool) -> None:
+        super().__init__()
+        self.learned = learned
+
+    def append(self, array: Tensor) -> None:
+        """One more array."""
+        if self.learned:
+            self.register_parameter(str(len(self)), nn.Parameter(array))
+        else:
+            self.register_buffer(str(len(self)), array)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return list(self)[i]
+
+    def __setitem__(self, i: int, array: Tensor) -> None:
+        setattr(self, str(i), array)
+
+    def __len__(self) -> int:
+        return len(self._parameters) + len(self._buffers)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self._parameters if self.learned else self._buffers).values())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Blobs:
+        """Move or convert the arrays, each staying the object that it is: others may share it."""
+        for buffer in self._buffers.values():
+            buffer.data = fn(buffer.data)
+        return super()._apply(fn, recurse)
+
+
 class Layer(nn.Module):
     """One Caffe layer.
 
@@ -27,8 +60,8 @@ class Layer(nn.Module):
 
     Attributes:
         param: the LayerParameter.
-        train_phase: whether the net was built for TRAIN; `nn.Module.training` is not read.
-        blobs: learned arrays, in the order of the .caffemodel.
+        train_phase: whether it computes as in TRAIN; `nn.Module.training` is not read.
+        blobs: learned arrays or statistics, in the order of the .caffemodel.
         tops: how many tops are wanted.
         bottoms: how many bottoms it takes, at least and at most.
     """
@@ -43,12 +76,13 @@ class Layer(nn.Module):
         self.param = param
         self.train_phase = train_phase
         self.tops = len(param.top)
-        self.blobs = nn.ParameterList()
+        self.blobs = Blobs(self.learns)
         self.setup([tuple(shape) for shape in shapes])
         if len(param.param) > len(self.blobs):
             raise self.mistake(f"{len(param.param)} param messages for {len(self.blobs)} blobs")
         for spec, blob in zip(param.param, self.blobs):
-            blob.requires_grad_(self.learns and spec.lr_mult != 0)
+            if self.learns:
+                blob.requires_grad_(spec.lr_mult != 0)
 
     def setup(self, shapes: list[Shape]) -> None:
         """Check the bottoms' shapes and make the blobs."""
@@ -61,7 +95,7 @@ class Layer(nn.Module):
         """Append a blob, filled as the FillerParameter says (zeros without one)."""
         sound(shape, self.mistake)
         make = torch.zeros if filler is None else torch.empty
-        blob = nn.Parameter(make(tuple(shape)), requires_grad=self.learns)
+        blob = make(tuple(shape))
         if filler is not None:
             try:
                 fill(blob, filler)

@@ -51,15 +51,12 @@ class SoftmaxWithLoss(_Normalised):
     def setup(self, shapes: list[Shape]) -> None:
         super().setup(shapes)
         self.classes = self.axis(self.param.softmax_param.axis, len(shapes[0]))
-        self.outer = count(shapes[0], 0, self.classes)
-        self.inner = count(shapes[0], self.classes + 1)
-        if count(shapes[1]) != self.outer * self.inner:
-            raise self.mistake(f"{count(shapes[1])} labels for {self.outer * self.inner} scores")
+        _check_labels(self, shapes)
 
     def forward(self, x: Tensor, label: Tensor) -> Any:
         x = x if x.dtype == torch.float64 else x.float()
-        scores = x.reshape(self.outer, x.shape[self.classes], self.inner)
-        label = label.detach().reshape(self.outer, self.inner).long()
+        scores, label = _flat(x, label.detach(), self.classes)
+        outer, _, inner = scores.shape
         log_p = scores.log_softmax(1)
         # The floor bounds the value; the gradient stays p - 1 below it.
         floored = log_p.detach().clamp(min=LOG_TINY)
@@ -69,10 +66,10 @@ class SoftmaxWithLoss(_Normalised):
             ignore_index=-100 if self.ignore is None else self.ignore,
             reduction="sum",
         )
-        valid: Tensor | int = self.outer * self.inner
+        valid: Tensor | int = outer * inner
         if self.ignore is not None:
             valid = (label != self.ignore).sum()
-        loss = self.divide(nll, valid, self.outer, self.inner)
+        loss = self.divide(nll, valid, outer, inner)
         return (loss, log_p.detach().exp().reshape(x.shape)) if self.tops > 1 else loss
 
 
@@ -144,10 +141,7 @@ class Accuracy(Layer):
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.accuracy_param
         self.classes = self.axis(p.axis, len(shapes[0]))
-        self.outer = count(shapes[0], 0, self.classes)
-        self.inner = count(shapes[0], self.classes + 1)
-        if count(shapes[1]) != self.outer * self.inner:
-            raise self.mistake(f"{count(shapes[1])} labels for {self.outer * self.inner} scores")
+        _check_labels(self, shapes)
         if p.top_k > shapes[0][self.classes]:
             raise self.mistake(f"top_k {p.top_k} of {shapes[0][self.classes]} classes")
 
@@ -158,8 +152,8 @@ class Accuracy(Layer):
     def forward(self, x: Tensor, label: Tensor) -> Any:
         p = self.param.accuracy_param
         classes = x.shape[self.classes]
-        scores = x.reshape(self.outer, classes, self.inner)
-        label = label.reshape(self.outer, 1, self.inner).long()
+        scores, label = _flat(x, label, self.classes)
+        label = label[:, None]
         keep = torch.ones_like(label, dtype=torch.bool)
         if p.HasField("ignore_label"):
             keep = label != p.ignore_label
@@ -174,3 +168,16 @@ class Accuracy(Layer):
             for flat in (keep.float().flatten(), right.flatten())
         )
         return share, hit / seen.clamp(min=1)
+
+
+def _check_labels(owner: Layer, shapes: list[Shape]) -> None:
+    """A label for each place outside the axis of the classes."""
+    places = count(shapes[0]) // shapes[0][owner.classes]
+    if count(shapes[1]) != places:
+        raise owner.mistake(f"{count(shapes[1])} labels for {places} scores")
+
+
+def _flat(x: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Scores as outer x classes x inner, and integer labels as outer x inner."""
+    shape = (count(x.shape, 0, classes), x.shape[classes], count(x.shape, classes + 1))
+    return x.reshape(shape), label.reshape(shape[0], shape[2]).long()

@@ -167,7 +167,7 @@ class BatchNorm(Layer):
         for size in (channels, channels, 1):
             self.add_blob([size])
         self.eps, self.fraction = p.eps, p.moving_average_fraction
-        self.frozen = p.use_global_stats if p.HasField("use_global_stats") else not self.train_phase
+        self.given = p.use_global_stats if p.HasField("use_global_stats") else None
         # Samples a channel; the unbiased variance of one sample is taken as the biased one.
         self.samples = count(shapes[0]) // channels
 
@@ -182,6 +182,11 @@ class BatchNorm(Layer):
         else:
             y = self._batch_norm(x, gamma, beta)
         return y[:, 0] if flat else y
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the running statistics normalise: where the prototxt says so, or in TEST."""
+        return not self.train_phase if self.given is None else self.given
 
     def running(self) -> tuple[Tensor, Tensor]:
         """The running mean and variance, C each; zeros while nothing has been seen."""
