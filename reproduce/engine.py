@@ -219,9 +219,9 @@ class Torch(Engine):
         self, deploy: Path, weights: Path, batches: Iterable[np.ndarray], blobs: Sequence[str]
     ) -> np.ndarray:
         self.version()
+        import torchcaffe  # isort: skip: it tells OpenMP how to wait before PyTorch starts it
         import torch
 
-        import torchcaffe
         from torchcaffe import blobs as blob_files
 
         if self.threads:

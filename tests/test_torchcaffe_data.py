@@ -135,7 +135,7 @@ SMALL = [*TASKS, "--width", "4", "--input-size", "48", "--blocks", "1,1,1,2"]
 def with_statistics(model: Path) -> torchcaffe.Net:
     """The net with running statistics as if it had been trained."""
     net = torchcaffe.load(model, fold=False)
-    for name, blob in net.named_parameters():
+    for name, blob in net.state_dict().items():
         if "bn" in name:
             torch.nn.init.uniform_(blob, 0.5, 1)
     return net

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from basics import files, memory
 from basics.cli import UserError
 from caffeproto import TEST, NetParameter, text
 from torchcaffe import blobs, packed
+from torchcaffe.models import Model
 from torchcaffe.net import Net
 
 
@@ -105,20 +107,23 @@ def folded(net: Net) -> Net:
     return small
 
 
-class _Positional(nn.Module):
+class _InOrder(nn.Module):
     """The net with its inputs in order and its outputs as a tuple, as exporters want them."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net | Model) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        tops = self.net(**dict(zip(self.net.inputs, inputs)))
+        tops = self.net(*inputs)
         return tuple(tops[name] for name in self.net.outputs)
 
 
-def onnx(net: Net, path: str | Path) -> float:
-    """Write `net` as ONNX, run it in onnxruntime, and return the largest relative difference.
+def onnx(net: Net | Model, path: str | Path) -> float:
+    """Write `net` as ONNX for inference, its first axis free, and run it in onnxruntime.
+
+    Returns:
+        The largest relative difference, at the prototxt's batch and at batches 1 and 7.
 
     Raises:
         UserError: a package is missing, the net reads databases or computes nothing, or
@@ -138,35 +143,63 @@ def onnx(net: Net, path: str | Path) -> float:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"--onnx needs {error.name}: pip install '.[export]'") from None
-    torch.manual_seed(0)
-    inputs = tuple(torch.randn(shape) * 50 for shape in net.inputs.values())
+    training = net.training
+    run = _InOrder(net).eval()
+    free = _any_batch(net)
+    axes = {name: {0: "batch"} for name in [*net.inputs, *net.outputs]} if free else None
     written = io.BytesIO()
-    with files.replacing(path) as file:
-        try:
-            torch.onnx.export(
-                _Positional(net).eval(),
-                inputs,
-                written,
-                input_names=list(net.inputs),
-                output_names=list(net.outputs),
-                dynamo=False,
+    try:
+        with files.replacing(path) as file:
+            try:
+                torch.onnx.export(
+                    run,
+                    _noise(net),
+                    written,
+                    input_names=list(net.inputs),
+                    output_names=list(net.outputs),
+                    dynamic_axes=axes,
+                    dynamo=False,
+                )
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise UserError(f"net {net.name!r} cannot be put into ONNX: {reason}") from error
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3
+            session = onnxruntime.InferenceSession(
+                written.getvalue(), options, providers=["CPUExecutionProvider"]
             )
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"net {net.name!r} cannot be put into ONNX: {reason}") from error
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(
-            written.getvalue(), options, providers=["CPUExecutionProvider"]
-        )
-        found = session.run(None, {k: x.numpy() for k, x in zip(net.inputs, inputs)})
-        with torch.no_grad():
-            wanted = _Positional(net)(*inputs)
-        worst = 0.0
-        for name, a, b in zip(net.outputs, found, wanted):
-            difference = float(np.abs(a - b.numpy()).max() / max(float(b.abs().max()), 1e-6))
-            worst = max(worst, difference)
-            if not difference < 1e-4:
-                raise UserError(f"{path}: onnxruntime's {name!r} differs by {difference:.1e}")
-        file.write(written.getvalue())
+            sizes = (None, 1, 7) if free else (None,)
+            worst = max(_apart(session, run, _noise(net, size), str(path)) for size in sizes)
+            file.write(written.getvalue())
+    finally:
+        net.train(training)
+    return worst
+
+
+def _noise(net: Net | Model, batch: int | None = None) -> tuple[Tensor, ...]:
+    """Images to run with, of the net's own batch or another; the same ones each time."""
+    random = torch.Generator().manual_seed(0)
+    shapes = [(batch or shape[0], *shape[1:]) for shape in net.inputs.values()]
+    return tuple(torch.randn(shape, generator=random) * 50 for shape in shapes)
+
+
+@torch.no_grad()
+def _any_batch(net: Net | Model) -> bool:
+    """Whether its first axes are one and free: not where a Reshape, say, has the batch in it."""
+    try:
+        return all(len(top) == 3 for top in _InOrder(net)(*_noise(net, 3)))
+    except (RuntimeError, TypeError):  # no such shape; a top without axes
+        return False
+
+
+@torch.no_grad()
+def _apart(session: Any, run: _InOrder, inputs: tuple[Tensor, ...], where: str) -> float:
+    """The largest relative difference between onnxruntime and PyTorch, if it is small."""
+    found = session.run(None, {k: x.numpy() for k, x in zip(run.net.inputs, inputs)})
+    worst = 0.0
+    for name, a, b in zip(run.net.outputs, found, run(*inputs)):
+        difference = float(np.abs(a - b.numpy()).max() / max(float(b.abs().max()), 1e-6))
+        worst = max(worst, difference)
+        if not difference < 1e-4:
+            raise UserError(f"{where}: onnxruntime's {name!r} differs by {difference:.1e}")
     return worst

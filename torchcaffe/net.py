@@ -200,7 +200,7 @@ class Net(nn.Module):
         param = step.param
         if param.type in graph.FED:
             self.feeds.append(param)
-            shapes = _fed_shapes(param, feed_shapes)
+            shapes = fed_shapes(param, feed_shapes)
             self.inputs.update(zip(param.top, shapes))
         else:
             bottoms = [self.shapes[value.name] for value in step.bottoms]
@@ -255,6 +255,8 @@ class _Writer:
         for step in net.steps:
             for value in step.bottoms:
                 self.readers.setdefault(value, []).append(step)
+        last = {v.name: v for step in net.steps for v in step.tops}
+        self.kept = {last[name] for name in net.outputs}
         self.names = _identifiers([v.name for step in net.steps for v in step.tops])
 
     def text(self) -> str:
@@ -297,7 +299,9 @@ class _Writer:
 
     def _follower(self, step: Step) -> Step | None:
         """The one layer that reads the one top of `step`."""
-        if len(step.tops) != 1 or step.tops[0].name in {*self.net.losses, *self.net.outputs}:
+        if len(step.tops) != 1 or step.tops[0].name in self.net.losses:
+            return None
+        if step.tops[0] in self.kept:
             return None
         readers = self.readers.get(step.tops[0], [])
         if len(readers) != 1 or len(readers[0].bottoms) != 1 or len(readers[0].tops) != 1:
@@ -349,7 +353,12 @@ def _stopped(step: Step) -> list[bool]:
     return [not go for go in given] or [False] * len(step.bottoms)
 
 
-def _fed_shapes(param: Any, given: dict[str, Shape]) -> list[Shape]:
+def fed_shapes(param: Any, given: dict[str, Shape]) -> list[Shape]:
+    """The shapes of what a layer is fed: as given, as it says, or as its first record is.
+
+    Raises:
+        UserError: shapes that no blob can have, or another number of them than of tops.
+    """
     shapes = _said_shapes(param, given)
     if len(shapes) != len(param.top):
         raise UserError(f"layer {param.name!r}: {len(shapes)} shapes for {len(param.top)} tops")

@@ -60,7 +60,8 @@ class Layer(nn.Module):
 
     Attributes:
         param: the LayerParameter.
-        train_phase: whether it computes as in TRAIN; `nn.Module.training` is not read.
+        train_phase: whether it computes as in TRAIN. `train()` and `eval()` change it where
+            `follows_mode` is set, as in a Model; a net of one phase stays in it.
         blobs: learned arrays or statistics, in the order of the .caffemodel.
         tops: how many tops are wanted.
         bottoms: how many bottoms it takes, at least and at most.
@@ -75,6 +76,7 @@ class Layer(nn.Module):
         super().__init__()
         self.param = param
         self.train_phase = train_phase
+        self.follows_mode = False
         self.tops = len(param.top)
         self.blobs = Blobs(self.learns)
         self.setup([tuple(shape) for shape in shapes])
@@ -86,6 +88,12 @@ class Layer(nn.Module):
 
     def setup(self, shapes: list[Shape]) -> None:
         """Check the bottoms' shapes and make the blobs."""
+
+    def train(self, mode: bool = True) -> Layer:
+        """As PyTorch's; see `train_phase`."""
+        if self.follows_mode:
+            self.train_phase = mode
+        return super().train(mode)
 
     def shapes_of_tops(self, shapes: list[Shape]) -> list[Shape] | None:
         """The tops' shapes, where they are known without running; a shortcut for common layers."""

@@ -188,6 +188,11 @@ class BatchNorm(Layer):
         """Whether the running statistics normalise: where the prototxt says so, or in TEST."""
         return not self.train_phase if self.given is None else self.given
 
+    def begin_at_one(self) -> None:
+        """Mean 0 and variance 1 while nothing has been seen, by a weight that any batch outdoes."""
+        for blob in list(self.blobs)[1:]:
+            blob.fill_(1e-6)
+
     def running(self) -> tuple[Tensor, Tensor]:
         """The running mean and variance, C each; zeros while nothing has been seen."""
         mean, var, weight = self.blobs

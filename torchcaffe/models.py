@@ -1,0 +1,288 @@
+"""A net of Caffe's as PyTorch people know models: images in, a dict of scores out, trainable.
+
+    model = torchcaffe.create_model("xs_resnet50", tasks={"kind": 2, "class": 10})
+    scores = model(images)                       # {"kind": N x 2, "class": N x 10}
+    model.loss(scores, targets).backward()       # targets: {"kind": N, "class": N}
+    model.save("mine.caffemodel")
+
+The net is cut in two where its labels come in: `body` computes the scores, `judge` the losses
+and accuracies of scores and labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Union
+
+from torch import Tensor, nn
+
+from basics import files
+from basics.cli import UserError
+from caffeproto import TEST, TRAIN, LayerParameter, NetParameter, text
+from torchcaffe import blobs, graph
+from torchcaffe.layers.base import Shape
+from torchcaffe.layers.weighted import BatchNorm
+from torchcaffe.net import Net, fed_shapes
+
+# Layers that make features of what they read; labels go to none of them.
+LEARNING = ("Convolution", "Deconvolution", "InnerProduct", "Embed", "LSTM", "RNN")
+
+Targets = Union[Tensor, Mapping[str, Tensor]]
+
+
+class Model(nn.Module):
+    """A prototxt as an nn.Module.
+
+    `train()` normalises by the batch and moves the running statistics, and lets Dropout drop;
+    `eval()` uses the running statistics and drops nothing. (A BatchNorm whose prototxt says
+    `use_global_stats` does as that says.) All parameters are trainable; statistics are buffers,
+    kept as Caffe keeps them: sums that decay, and the sum of their weights. Before the first
+    batch they are mean 0 and variance 1, as PyTorch's (Caffe's own are all 0).
+
+    Args:
+        net: a prototxt, deploy or for training, or its NetParameter.
+        weights: a .caffemodel to copy by layer name.
+        shapes: of inputs without their first axis, by blob: instead of those of the first
+            record, where a prototxt names databases that are not here.
+        names: other names for scores and labels than their blobs'; such scores are N x K.
+
+    Attributes:
+        body, judge: the net's two halves; `judge` is None where nothing reads labels.
+        inputs: shapes of what `forward` takes, in order; the first axis may be another.
+        outputs: names of the scores.
+        targets: names of the labels that `loss` takes.
+
+    Raises:
+        UserError: files that cannot be read, or a net that cannot be run.
+    """
+
+    def __init__(
+        self,
+        net: str | Path | Any,
+        weights: str | Path | None = None,
+        shapes: Mapping[str, Shape] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        proto = text.load(net, NetParameter) if isinstance(net, (str, Path)) else net
+        body, judge, self._mean = _halves(proto, shapes or {})
+        made = {name for layer in body for name in layer.top}
+        read = dict.fromkeys(name for layer in judge for name in layer.bottom)
+        self._between = [name for name in read if name in made]
+        self.body = Net(NetParameter(name=proto.name, layer=body), TRAIN, more=self._between)
+        self.judge: Net | None = None
+        if judge:
+            fed = [_input(name, self.body.shapes[name]) for name in self._between]
+            self.judge = Net(NetParameter(name=proto.name, layer=[*fed, *judge]), TRAIN)
+        names = names or {}
+        self._named = set(names.values())
+        self._names = {blob: names.get(blob, blob) for blob in self.body.outputs}
+        labels = [n for n in self.judge.inputs if n not in self._between] if self.judge else []
+        self._labels = {names.get(blob, blob): blob for blob in labels}
+        self.name, self.feeds, self.inputs = proto.name, self.body.feeds, self.body.inputs
+        self.outputs = list(self._names.values())
+        self.targets = list(self._labels)
+        self.requires_grad_(True)
+        for layer in self.body.layer.values():
+            layer.follows_mode = True
+            if isinstance(layer, BatchNorm):
+                layer.begin_at_one()
+        if weights is not None:
+            self.load(weights)
+
+    def forward(self, *images: Tensor) -> dict[str, Tensor]:
+        """The scores by name: what losses read, and other outputs, from images N x C x H x W."""
+        tops = self.body(*images)
+        found = {name: tops[blob] for blob, name in self._names.items()}
+        return {k: x.flatten(1) if k in self._named else x for k, x in found.items()}
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images as PyTorch people have them, N x 3 x H x W, red first, 0 to 1, as Caffe's nets
+        want them: blue first, 0 to 255, minus the prototxt's mean."""
+        mean = images.new_tensor(self._mean or [0.0])
+        return images.flip(1) * 255 - mean.view(-1, 1, 1)
+
+    def metrics(self, scores: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Every loss and accuracy by its blob's name, of the scores that `forward` gave.
+
+        Args:
+            targets: class numbers by name, N each, or the one that the net has.
+
+        Raises:
+            UserError: a target that is missing, or a net without losses.
+        """
+        if self.judge is None:
+            raise UserError(f"net {self.body.name!r} has no losses: give a prototxt for training")
+        if isinstance(targets, Tensor):
+            if len(self.targets) != 1:
+                raise UserError(f"targets: a dict of {', '.join(self.targets)}, not one tensor")
+            targets = {self.targets[0]: targets}
+        fed = {blob: scores[self._names[blob]] for blob in self._between}
+        for name, blob in self._labels.items():
+            if name not in targets:
+                raise UserError(f"targets: no {name!r}; wanted: {', '.join(self.targets)}")
+            fed[blob] = targets[name].float()
+        count = len(next(iter(scores.values())))
+        shapes = self.judge.inputs
+        return self.judge(**{k: x.reshape(count, *shapes[k][1:]) for k, x in fed.items()})
+
+    def loss(self, scores: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        """The sum of the losses, each by the weight that the prototxt gives it.
+
+        Raises:
+            UserError: as `metrics`.
+        """
+        loss = self.judge.loss(self.metrics(scores, targets)) if self.judge else None
+        if loss is None:
+            raise UserError(f"net {self.body.name!r} has no losses: give a prototxt for training")
+        return loss
+
+    def groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """Parameter groups for an optimiser: the rate and decay times the prototxt's lr_mult
+        and decay_mult. (A layer that is frozen there has rate 0.)"""
+        found: dict[tuple[float, float], list[Tensor]] = {}
+        for one in self.body.learned:
+            if isinstance(one.blob, nn.Parameter):
+                found.setdefault((one.lr_mult, one.decay_mult), []).append(one.blob)
+        return [
+            {"params": several, "lr": lr * rate, "weight_decay": weight_decay * decay}
+            for (rate, decay), several in found.items()
+        ]
+
+    def load(self, path: str | Path) -> list[str]:
+        """Copy a .caffemodel's blobs by layer name; the layers that got some.
+
+        Raises:
+            UserError: it cannot be read, or has other shapes.
+        """
+        return self.body.copy_from(blobs.read_net(path), str(path))
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights and statistics as a .caffemodel, whole or not at all."""
+        files.write(path, self.body.to_proto().SerializeToString())
+
+
+def create_model(
+    name: str,
+    tasks: Mapping[str, int] | None = None,
+    weights: str | Path | None = None,
+    **options: Any,
+) -> Model:
+    """One of netgen's nets by name, its scores, targets and losses called by task.
+
+    Args:
+        name: as `python -m netgen --list` has them.
+        tasks: the number of classes of each; the paper's three without.
+        weights: "imagenet", or a file: one that has all the net's layers is taken as it is,
+            from any other the net starts as `python -m netgen.weights init` says. The
+            classifiers of new tasks start afresh.
+        options: netgen's, such as input_size=64, width=8 (`python -m netgen --help`).
+
+    Raises:
+        UserError: a net, task, option or file that cannot be.
+    """
+    # The engine knows layers, not nets: here alone it asks netgen, and only when called.
+    from netgen.catalog import find
+    from netgen.options import Options, Task
+
+    entry = find(name)
+    chosen = tuple(Task(*pair) for pair in tasks.items()) if tasks else Options().tasks
+    if entry.single_task and "task" not in options and len(chosen) == 1:
+        options["task"] = chosen[0].name
+    settings = entry.options(tasks=chosen, **options, **({} if entry.trained else {"deploy": True}))
+    proto, names = _with_labels_by_task(entry.build(settings).proto(), settings.tasks)
+    size = settings.input_size
+    model = Model(proto, shapes={"data": (3, size, size)}, names=names)
+    if weights is not None:
+        _start(model, entry, settings, str(weights))
+    return model
+
+
+def _with_labels_by_task(proto: Any, tasks: Iterable[Any]) -> tuple[Any, dict[str, str]]:
+    """The net with an Input for each task's labels, not their database; task names by blob."""
+    names = {f"label_{task.name}": task.name for task in tasks}
+    labels = {"label", *names}
+    kept = [x for x in proto.layer if not labels.issuperset([*x.bottom, *x.top])]
+    used = dict.fromkeys(blob for layer in kept for blob in layer.bottom if blob in names)
+    for layer in kept:
+        if layer.type == "SoftmaxWithLoss" and layer.name.startswith("loss_"):
+            names[layer.bottom[0]] = names[layer.bottom[1]]
+    inputs = [_input(blob, (1,)) for blob in used]
+    return NetParameter(name=proto.name, layer=[*inputs, *kept]), names
+
+
+def _start(model: Model, entry: Any, settings: Any, weights: str) -> None:
+    """Load what the net itself wrote, or start it from another net's weights."""
+    from netgen.weights import fetch, plan, source
+
+    path = str(fetch.fetch(fetch.find("resnet50"))) if weights == "imagenet" else weights
+    found = source.load(path, None)
+    layers = list(found.layers.values())
+    if not {one.name for one in model.body.learned} <= found.layers.keys():
+        _, layers, _ = plan.initial(entry, settings, {None: found})
+    copied = NetParameter()
+    for one in layers:
+        copied.layer.add(name=one.name, blobs=map(blobs.to_proto, one.blobs))
+    model.body.copy_from(copied, path)
+
+
+def _halves(proto: Any, shapes: Mapping[str, Shape]) -> tuple[list[Any], list[Any], list[float]]:
+    """The layers that do not depend on labels, those that do, and the images' mean.
+
+    Labels are the fed blobs that reach no layer that learns. Layers are those of training,
+    and testing's accuracies.
+    """
+    train, test = (graph.filtered(proto, graph.state(phase)) for phase in (TRAIN, TEST))
+    there = {layer.name for layer in train.layer}
+    more = [one for one in test.layer if one.type == "Accuracy" and one.name not in there]
+    layers = [*train.layer, *more]
+    for layer in layers:
+        for rule in ("include", "exclude"):
+            layer.ClearField(rule)
+    steps = graph.steps(NetParameter(layer=layers))
+    fed = [top for step in steps if step.param.type in graph.FED for top in step.tops]
+    labels = {top for top in fed if not _learned_from(top, steps)}
+    labels = set() if len(labels) == len(fed) else labels
+    body: list[Any] = []
+    judge: list[Any] = []
+    mean: list[float] = []
+    for step in steps:
+        if step.param.type in graph.FED:
+            sizes = _fed_shapes(step.param, shapes)
+            for top, shape in zip(step.tops, sizes):
+                (judge if top in labels else body).append(_input(top.name, shape))
+                if top not in labels:
+                    mean = list(step.param.transform_param.mean_value) or mean
+        elif labels.intersection(step.bottoms):
+            labels.update(step.tops)
+            judge.append(step.param)
+        else:
+            body.append(step.param)
+    return body, judge, mean
+
+
+def _fed_shapes(param: Any, given: Mapping[str, Shape]) -> list[Shape]:
+    """The shapes of a fed layer's tops, one sample where they are given, with its label."""
+    known = {name: (1, *shape) for name, shape in given.items()}
+    if param.type in ("Data", "ImageData") and param.top[0] in known:
+        known = {**dict.fromkeys(param.top, (1,)), **known}
+    return fed_shapes(param, known)
+
+
+def _learned_from(top: graph.Value, steps: list[graph.Step]) -> bool:
+    """Whether a layer with weights reads something that comes from `top`."""
+    reached = {top}
+    for step in steps:
+        if reached.intersection(step.bottoms):
+            if step.param.type in LEARNING:
+                return True
+            reached.update(step.tops)
+    return False
+
+
+def _input(name: str, shape: Shape) -> Any:
+    """An Input layer of one blob."""
+    return LayerParameter(
+        name=name, type="Input", top=[name], input_param={"shape": [{"dim": shape}]}
+    )
