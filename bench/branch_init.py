@@ -12,7 +12,6 @@ in TRAIN, where the batch's do. docs/REPRODUCTION.md has the figures.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -24,6 +23,8 @@ import lmdb
 import numpy as np
 
 import realcaffe
+from basics.cli import Parser
+from basics.numbers import COUNT
 from caffeproto import Datum
 from netgen.command import generate
 from netgen.weights import caffemodel
@@ -52,11 +53,11 @@ np.savez(out, **{name: np.concatenate(values) for name, values in found.items()}
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    p = Parser("bench.branch_init", description=__doc__.split("\n\n")[0])
     p.add_argument("--data", type=Path, required=True, help="LMDBs of data_prep, 64 x 64")
     p.add_argument("--work", type=Path, required=True)
-    p.add_argument("--epochs", type=int, default=8)
-    p.add_argument("--batches", type=int, default=8, help=f"to compare on, {BATCH} images each")
+    p.add_argument("--epochs", type=COUNT, default=8)
+    p.add_argument("--batches", type=COUNT, default=8, help=f"to compare on, {BATCH} images each")
     args = p.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     classes = {t: lines(args.data / "classes" / f"{t}.txt") for t in ("adj", "anp", "noun")}

@@ -10,7 +10,6 @@ OMP_NUM_THREADS says how many threads each takes, 2 by default.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from basics.cli import Parser
+from basics.numbers import COUNT, PIXELS
 from bench.torchcaffe_step import Worker, caffe, train_net, write_solver
 
 # A setting of Intel's OpenMP, which GNU's does not read, keeps the engine from choosing.
@@ -63,13 +64,13 @@ def measure(first: Worker, second: Worker, passes: int) -> tuple[float, float, f
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = Parser("bench.busy_cores", description=__doc__.splitlines()[0])
     p.add_argument("--net", default="xs_resnet50")
-    p.add_argument("--width", type=int, default=8)
-    p.add_argument("--size", type=int, default=32)
-    p.add_argument("--batch", type=int, default=16)
-    p.add_argument("--passes", type=int, default=20, help="iterations a turn")
-    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--width", type=COUNT, default=8)
+    p.add_argument("--size", type=PIXELS, default=32)
+    p.add_argument("--batch", type=COUNT, default=16)
+    p.add_argument("--passes", type=COUNT, default=20, help="iterations a turn")
+    p.add_argument("--rounds", type=COUNT, default=5)
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -13,7 +13,6 @@ folder is deleted at the end. About 5 GB of disk.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
@@ -27,6 +26,8 @@ import cv2
 import numpy as np
 
 from basics import bars
+from basics.cli import Parser
+from basics.numbers import COUNT, NATURAL, PIXELS
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
 
@@ -72,14 +73,12 @@ def run(command: list[str], seconds: float | None = None) -> tuple[int, float, f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("bench.data_prep_full_size", description=__doc__)
     parser.add_argument("--labels", required=True)
     parser.add_argument("--work", required=True, type=Path)
-    parser.add_argument("--total", type=int, default=TOTAL)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--total", type=COUNT, default=TOTAL)
+    parser.add_argument("--size", type=PIXELS, default=32)
+    parser.add_argument("--kills", type=NATURAL, default=3)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
 

@@ -29,6 +29,8 @@ import numpy as np
 
 import realcaffe
 from basics import memory
+from basics.cli import Parser
+from basics.numbers import COUNT
 from data_prep.classes import Classes
 from data_prep.decode import decode
 from data_prep.folder import DataFolder
@@ -76,11 +78,9 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=int, default=3000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = Parser("bench.data_prep_speed", description=__doc__)
+    parser.add_argument("--images", type=COUNT, default=3000)
+    parser.add_argument("--rounds", type=COUNT, default=5)
     parser.add_argument("--decode", nargs="?", help=argparse.SUPPRESS)  # one decoding run
     options = parser.parse_args()
     if options.decode:

@@ -9,12 +9,13 @@ seconds of this process, its start included, and of Caffe, and the first's share
 
 from __future__ import annotations
 
-import argparse
 import resource
 import tempfile
 import time
 from pathlib import Path
 
+from basics.cli import Parser
+from basics.numbers import COUNT
 from reproduce.data import Data
 from reproduce.engine import RealCaffe
 from reproduce.plateau import Plateau
@@ -24,9 +25,9 @@ NET = ("--width", "8", "--blocks", "1,1,1,3", "--batch", "32", "--bn-fraction", 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = Parser("bench.driver_cost", description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="with LMDBs")
-    parser.add_argument("--epochs", type=int, default=2, metavar="N", help="2")
+    parser.add_argument("--epochs", type=COUNT, default=2, metavar="N", help="2")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         training = Training(

@@ -10,7 +10,6 @@ that the same precision reaches here.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import statistics
 import sys
@@ -22,6 +21,8 @@ import lmdb
 import numpy as np
 import torch
 
+from basics.cli import Parser
+from basics.numbers import COUNT, several
 from bench.torchcaffe_peers import HandXS, hand_step
 from caffeproto import TRAIN, Datum, NetParameter, SolverParameter, text
 from netgen.command import generate
@@ -143,14 +144,14 @@ def by_hand(batch: int, bf16: bool, how: str):
 
 
 def main() -> int:
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--batches", default="24,256")
+    p = Parser("bench.gpu", description=__doc__)
+    p.add_argument("--batches", type=several(COUNT), default=(24, 256))
     p.add_argument("--precisions", default=",".join(PRECISIONS))
-    p.add_argument("--steps", type=int, default=20)
+    p.add_argument("--steps", type=COUNT, default=20)
     p.add_argument("--rehearse", action="store_true", help="without a GPU, batch 2, one step")
     args = p.parse_args()
     if args.rehearse:
-        args.batches, args.steps = "2", 1
+        args.batches, args.steps = (2,), 1
     precisions = args.precisions.split(",")
     if strange := set(precisions) - set(PRECISIONS):
         p.error(f"--precisions: {', '.join(strange)}: of {', '.join(PRECISIONS)}")
@@ -166,7 +167,7 @@ def main() -> int:
         equality(folder)
         print("| batch | precision | run | img/s | GiB | of the product rate | wait for data |")
         print("|---:|---|---|---:|---:|---:|---:|")
-        for batch in map(int, args.batches.split(",")):
+        for batch in args.batches:
             for precision in precisions:
                 for how in HOWS:
                     table(folder, batch, precision, args.steps, how)

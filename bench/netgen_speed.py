@@ -1,6 +1,6 @@
 """How long one takes to generate XS-ResNet-50: netgen against pycaffe's NetSpec.
 
-    python bench/netgen_speed.py [--runs 11]
+    python -m bench.netgen_speed [--runs 11]
 
 Whole processes, start-up included, in turn; the second figure is of the pair's
 ratio, so that a machine that slows down slows both. Before that the two nets
@@ -9,7 +9,6 @@ are held to be the same, layer by layer.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -19,14 +18,16 @@ import time
 from pathlib import Path
 
 import realcaffe
+from basics.cli import Parser
+from basics.numbers import COUNT
 from caffeproto import NetParameter, text
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=11, help="pairs of runs (11)")
+    parser = Parser("bench.netgen_speed", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=COUNT, default=11, help="pairs of runs (11)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     ours = [sys.executable, "-m", "netgen", "xs_resnet50"]

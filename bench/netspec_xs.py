@@ -1,7 +1,7 @@
-"""XS-ResNet-50 written with pycaffe's NetSpec: the peer that bench/netgen_speed.py runs.
+"""XS-ResNet-50 written with pycaffe's NetSpec: the peer that bench.netgen_speed runs.
 
 Run it in pycaffe's interpreter; it prints the same layers as `python -m netgen
-xs_resnet50`, train and test phase, which bench/netgen_speed.py checks.
+xs_resnet50`, train and test phase, which bench.netgen_speed checks.
 """
 
 from caffe import NetSpec

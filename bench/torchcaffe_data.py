@@ -9,7 +9,6 @@ median over five stretches of so many batches of 24.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 from pathlib import Path
@@ -21,6 +20,8 @@ import numpy as np
 import torch
 
 from basics import memory
+from basics.cli import Parser
+from basics.numbers import COUNT
 from caffeproto import TRAIN, Datum, NetParameter, text
 from netgen.command import generate
 from torchcaffe.data import Feed
@@ -49,8 +50,8 @@ def write(folder: Path, encoded: bool) -> None:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--batches", type=int, default=40)
+    p = Parser("bench.torchcaffe_data", description=__doc__.splitlines()[0])
+    p.add_argument("--batches", type=COUNT, default=40)
     p.add_argument("--encoded", action="store_true")
     args = p.parse_args()
     memory.keep_freed()

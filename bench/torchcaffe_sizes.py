@@ -10,12 +10,13 @@ says how many threads each takes, 2 by default.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import tempfile
 from pathlib import Path
 
+from basics.cli import Parser
+from basics.numbers import COUNT, several
 from bench.torchcaffe_step import Worker, caffe, ours, train_net, write_solver
 
 
@@ -50,14 +51,14 @@ COLUMNS = ("Caffe", "by hand", "engine", "by hand, bf16", "engine, bf16")
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = Parser("bench.torchcaffe_sizes", description=__doc__.splitlines()[0])
     p.add_argument("--nets", default="x0_resnet50,xs_resnet50")
-    p.add_argument("--widths", default="8,64")
-    p.add_argument("--sizes", default="32,64,96,224")
-    p.add_argument("--batches", default="1,8,32")
-    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--widths", type=several(COUNT), default=(8, 64))
+    p.add_argument("--sizes", type=several(COUNT), default=(32, 64, 96, 224))
+    p.add_argument("--batches", type=several(COUNT), default=(1, 8, 32))
+    p.add_argument("--rounds", type=COUNT, default=5)
     args = p.parse_args()
-    numbers = [map(int, given.split(",")) for given in (args.widths, args.sizes, args.batches)]
+    numbers = args.widths, args.sizes, args.batches
     print(f"| net, width | px | batch | {' | '.join(COLUMNS)} | x Caffe | bf16 |")
     print(f"|---|{'---:|' * 9}")
     for net, width, size, batch in itertools.product(args.nets.split(","), *numbers):

@@ -12,7 +12,6 @@ how many threads they take, 2 by default.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -21,6 +20,8 @@ import tempfile
 from pathlib import Path
 
 import realcaffe
+from basics.cli import Parser, UserError
+from basics.numbers import COUNT
 from caffeproto import TEST, NetParameter, text
 from netgen.command import generate
 
@@ -57,13 +58,18 @@ class Worker:
             "OPENBLAS_NUM_THREADS": threads,
             "GLOG_minloglevel": "2",
         }
+        said = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env={**os.environ, **quiet, **more},
+            stderr=said, text=True,
+            env={**os.environ, **quiet, **more},
         )  # fmt: skip
         told = self.process.stdout.readline()
         if told.strip() != "ready":
-            raise SystemExit(f"{' '.join(map(str, command))}: did not start")
+            self.process.wait()
+            said.seek(0)
+            last = (said.read().strip().splitlines() or ["it says nothing"])[-1]
+            raise UserError(f"{Path(command[0]).name} did not start: {last}")
         self.seconds: list[float] = []
         self.peak = 0.0
 
@@ -182,10 +188,10 @@ def inference(folder: Path, batch: int, rounds: int) -> None:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = Parser("bench.torchcaffe_step", description=__doc__.splitlines()[0])
     p.add_argument("--infer", action="store_true")
-    p.add_argument("--batch", type=int, default=8)
-    p.add_argument("--rounds", type=int, default=7)
+    p.add_argument("--batch", type=COUNT, default=8)
+    p.add_argument("--rounds", type=COUNT, default=7)
     p.add_argument("--compiled", action="store_true")
     p.add_argument("--precision", choices=["fp32", "bf16"], help="the default is both")
     args = p.parse_args()

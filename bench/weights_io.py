@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from basics.cli import Parser
+
 ROUNDS = 5
 # ResNet-50's size: a hundred megabytes in layers of many sizes.
 SIZES = [64 * 147, *[64 * 1024, 256 * 1024] * 16, *[2048 * 512] * 16, *[2048] * 60, 2_000_000]
@@ -102,7 +104,7 @@ def peak() -> int:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    p = Parser("bench.weights_io", description=__doc__.split("\n\n")[0])
     p.add_argument("--case", help=argparse.SUPPRESS)
     p.add_argument("--path", help=argparse.SUPPRESS)
     args = p.parse_args()
