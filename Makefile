@@ -66,8 +66,7 @@ caffe-cuda: work/cuda/bin/nvcc
 
 BASE := $(shell sed -n 's/^ARG DEBIAN=//p' Dockerfile)
 docker-pin:
-	@echo "--build-arg DEBIAN=$(BASE)@$$(docker buildx imagetools inspect $(BASE) \
-	  --format '{{.Manifest.Digest}}')"
+	@docker/digest.sh $(BASE)
 
 # The stamp says for which pyproject.toml the venv was filled. A venv that works keeps its
 # Python: another one laid over it would mix two standard libraries.

@@ -35,7 +35,12 @@ COMMANDS = {
 } | {"prototxt/deepsentibank_deploy.prototxt": ["deepsentibank", "--deploy"]}
 
 
-def main(argv: object = None) -> None:
+def main(argv: list[str] | None = None) -> None:
+    cli.Parser(
+        prog="netgen.committed",
+        description="Write prototxt/, solvers/, docs/NETWORKS.md and its pictures anew.",
+        epilog="example:\n  python -m netgen.committed      what `make nets` does",
+    ).parse_args(argv)
     root = Path(__file__).resolve().parent.parent
     for path, command in COMMANDS.items():
         files.write(root / path, generate(command))

@@ -114,7 +114,9 @@ def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Counter]:
     for layer in net.layer:
         if layer.type in QUIET and (not layer.bottom or layer.bottom[0] in layer.top):
             continue
-        task = next((task for task in tasks if layer.name.endswith(f"_{task}")), "")
+        # Of `x` and `a_x` both end fc_a_x: the longer is meant.
+        ending = [task for task in tasks if layer.name.endswith(f"_{task}")]
+        task = max(ending, key=len, default="")
         bottoms = [bottom for bottom in layer.bottom if bottom in wires]
         shortcut = _shortcut(layer)
         if shortcut:

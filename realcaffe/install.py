@@ -137,13 +137,20 @@ def _make_prefix(where: Place, mirror: str | None) -> None:
         shutil.rmtree(leftover)
     locked = lock.read()
     sources = mirrors.candidates(mirror, locked.snapshot)
-    count = len(locked.packages)
-    _say(f"fetching Debian's Caffe ({count} packages, {locked.size / 1e6:.0f} MB) to {where.cache}")
+    missing = [p for p in locked.packages if not (where.packages / p.file_name).exists()]
+    if missing:
+        size = sum(package.size for package in missing) / 1e6
+        count = f"{len(missing)} package{'s' * (len(missing) > 1)}"
+        _say(f"fetching Debian's Caffe ({count}, {size:.0f} MB) to {where.cache}")
+    else:
+        _say(
+            f"unpacking Debian's Caffe: its {len(locked.packages)} packages are in {where.packages}"
+        )
     with bars.bar(what="fetch", total=locked.size, unit="B", unit_scale=True) as bar:
         fetcher = Fetcher(sources, where.packages, on_bytes=bar.update)
         debs = fetcher.fetch_all(locked.packages)
     new = where.prefix.with_name(where.prefix.name + ".new")
-    with bars.bar(what="unpack", total=count, unit=" packages") as bar:
+    with bars.bar(what="unpack", total=len(debs), unit=" packages") as bar:
         unpack.unpack_all(debs, new, on_package=bar.update)
     (new / wrappers.PTH).write_text(wrappers.PTH_LINE)
     os.sync()  # the rename must not reach the disk before the files do

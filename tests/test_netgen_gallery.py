@@ -15,6 +15,7 @@ from basics.cli import UserError
 from caffeproto import NetParameter, text
 from netgen import catalog, diff, draw, gallery
 from netgen.command import generate
+from netgen.options import Task
 from netgen.report import training_memory
 from netgen.resnet import CROSS
 from tests.caffe_nets import pycaffe, run, write_lmdbs
@@ -65,6 +66,29 @@ def edges(*argv: str) -> dict[str, int]:
     for style, more in styles:
         found[style] += "weight=8" not in more
     return found
+
+
+def test_tasks_whose_names_end_alike_have_colours_of_their_own():
+    tasks = (Task("x", 2), Task("a_x", 3), Task("x_x", 4))
+    xs = catalog.find("xs_resnet50")
+    source = draw.source(xs, xs.options(tasks=tasks))
+    for task, colour in zip(tasks, draw.COLOURS):
+        (box,) = re.findall(rf'"[^"]*" .*softmax: {task.name}".* color="(#\w+)"', source)
+        assert box == colour
+
+
+def test_help_writes_nothing(root, tmp_path):
+    """In a copy: what a module's --help rewrites would be missed where it writes the same."""
+    for folder in ("basics", "caffeproto", "netgen"):
+        shutil.copytree(root / folder, tmp_path / folder)
+    modules = ["netgen", "netgen.committed", "netgen.weights", "netgen.deepsentibank"]
+    for words in [*([module, "--help"] for module in modules), ["netgen.committed", "x"]]:
+        ran = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert ran.returncode == (0 if words[1] == "--help" else 2), ran.stderr
+        assert f"usage: {words[0]}" in ran.stdout or words[1] == "x"
+    assert {path.name for path in tmp_path.iterdir()} == {"basics", "caffeproto", "netgen"}
 
 
 def test_pictures_tell_the_shortcuts_apart():

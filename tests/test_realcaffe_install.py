@@ -63,6 +63,15 @@ def test_install_path_and_remove(where, tmp_path, capsys) -> None:
     with pytest.raises(UserError, match="run: python -m realcaffe install"):
         tools.find("caffe", where.bin)
 
+    capsys.readouterr()
+    main(["install", "--bin", str(where.bin)])
+    told = capsys.readouterr().err
+    assert "unpacking Debian's Caffe: its 10 packages are in" in told and "fetching" not in told
+    main(["remove", "--keep-packages", "--bin", str(where.bin)])
+    next(where.packages.iterdir()).unlink()
+    main(["install", "--bin", str(where.bin)])
+    assert "fetching Debian's Caffe (1 package, " in capsys.readouterr().err
+
     main(["remove", "--bin", str(where.bin)])
     assert not where.packages.exists()
 
