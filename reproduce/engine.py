@@ -97,6 +97,11 @@ class Engine(ABC):
         """Where a net is tested, which takes one GPU."""
         return "0" if self.gpu == "all" else self.gpu and self.gpu.split(",")[0]
 
+    @property
+    def training(self) -> list[str]:
+        """Its own words behind Caffe's `train -solver ...`."""
+        return []
+
     def environment(self) -> dict[str, str]:
         """Variables for its process."""
         # glog's could silence the log that we read, or change its form; and by default it
@@ -193,8 +198,14 @@ with open(int(out), "wb") as file:
 """
 
 
+@dataclass(frozen=True)
 class Torch(Engine):
-    """torchcaffe: `python -m torchcaffe` and `torchcaffe.load`."""
+    """torchcaffe: `python -m torchcaffe` and `torchcaffe.load`.
+
+    With `bf16` it trains in bfloat16 (docs/ENGINE.md); tests stay in single precision.
+    """
+
+    bf16: bool = False
 
     name = "torch"
     title = "torchcaffe"
@@ -213,7 +224,11 @@ class Torch(Engine):
     def version(self) -> str:
         if importlib.util.find_spec("torch") is None:
             raise UserError("--engine torch: PyTorch is not installed here: pip install '.[torch]'")
-        return f"PyTorch {metadata.version('torch')}"
+        return f"PyTorch {metadata.version('torch')}" + (", trained in bf16" if self.bf16 else "")
+
+    @property
+    def training(self) -> list[str]:
+        return ["--bf16"] if self.bf16 else []
 
     def scores(
         self, deploy: Path, weights: Path, batches: Iterable[np.ndarray], blobs: Sequence[str]

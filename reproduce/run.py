@@ -70,6 +70,7 @@ class Run:
             "iterations": int(weights.stem.rpartition("_")[2]),
             "trained_by": self.training.engines(),
             "tested_by": engine.name,
+            "version": engine.version(),
             "commands": [shlex.join([*engine.typed, *command]) for command in commands],
             "sha256": {path.name: sha256(path) for path in [*self._files(), weights]},
         }

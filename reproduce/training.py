@@ -425,7 +425,7 @@ class Training:
     # ---- files ----------------------------------------------------------------------
 
     def _command(self, solver: Path, state: Snapshot | None) -> list[str]:
-        command = ["train", "-solver", str(solver)]
+        command = ["train", "-solver", str(solver), *self.engine.training]
         if self.engine.gpu is not None:
             command += ["-gpu", self.engine.gpu]
         if state:

@@ -16,6 +16,7 @@ from reproduce.__main__ import main
 from reproduce.engine import Engine, RealCaffe, Torch
 from reproduce.evaluate import Evaluation, evaluate, net_of
 from reproduce.process import is_alive
+from reproduce.run import Run
 from reproduce.snapshots import snapshots
 from reproduce.training import Training, read_engines
 from tests.test_reproduce_train import ENDLESS, Driver, resumed, training
@@ -120,6 +121,22 @@ def test_the_same_commands_take_the_engine(ours, drawn, tmp_path, capsys):
     (result,) = json.loads((tmp_path / "grid.json").read_text())["results"]
     assert result["trained_by"] == ["torch"] and result["tested_by"] == "torch"
     assert result["commands"][0].startswith("python -m torchcaffe train")
+
+
+def test_bf16_is_trained_in_told_and_another_run(drawn, tmp_path):
+    plain, ours = (training(drawn, tmp_path, Torch(threads=1, bf16=b)) for b in (False, True))
+    assert "--bf16" in ours._command(tmp_path, None) and "--bf16" not in plain._command(
+        tmp_path, None
+    )
+    assert ours.engine.version().endswith(", trained in bf16")
+    result = {"key": Run(plain)._key()}
+    assert Run(plain).is_mine(result) and not Run(ours).is_mine(result)
+    ours.run()
+    first = re.search(r"reproduce\.py:1\] .*", ours.log.read_text())[0]
+    assert "torchcaffe train" in first and "--bf16" in first
+    command = ["train", "xs_resnet50", "--data", str(drawn), "--out", str(tmp_path / "no")]
+    with pytest.raises(UserError, match="--bf16 goes with --engine torch"):
+        main([*command, "--bf16"])
 
 
 def test_what_the_engine_says_last_is_quoted(drawn, tmp_path):

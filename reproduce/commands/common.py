@@ -10,7 +10,7 @@ from typing import Any
 from basics.cli import UserError
 from basics.numbers import POSITIVE, THREADS
 from netgen.weights.plan import BRANCH_INITS
-from reproduce.engine import CAFFE, ENGINES, Engine
+from reproduce.engine import CAFFE, ENGINES, Engine, Torch
 from reproduce.start import Start
 
 Commands = argparse._SubParsersAction  # what ArgumentParser.add_subparsers returns
@@ -26,11 +26,18 @@ examples:
 """
 
 
-def add_engine(p: argparse.ArgumentParser, gpu: str = "Caffe's -gpu; default: the CPU") -> None:
-    """What computes, and on which device."""
+def add_engine(
+    p: argparse.ArgumentParser,
+    gpu: str = "Caffe's -gpu; default: the CPU",
+    trains: bool = False,
+) -> None:
+    """What computes, and on which device; where it `trains`, in which precision, too."""
     what = "what computes: real Caffe, the default, or torchcaffe on PyTorch"
     p.add_argument("--engine", choices=ENGINES, default=CAFFE.name, help=what)
     p.add_argument("--gpu", metavar="N", help=gpu)
+    if trains:
+        what = "--engine torch trains in bfloat16: faster, where the CPU or GPU knows it"
+        p.add_argument("--bf16", action="store_true", help=what)
 
 
 def add_threads(p: argparse.ArgumentParser) -> None:
@@ -42,9 +49,14 @@ def engine(args: argparse.Namespace) -> Engine:
     """What `add_engine` and `add_threads` were given.
 
     Raises:
-        UserError: it is not installed here.
+        UserError: it is not installed here, or --bf16 is given to real Caffe.
     """
-    chosen = ENGINES[args.engine](args.gpu, getattr(args, "threads", None))
+    words: dict[str, Any] = {"gpu": args.gpu, "threads": getattr(args, "threads", None)}
+    if getattr(args, "bf16", False):
+        if args.engine != Torch.name:
+            raise UserError("--bf16 goes with --engine torch: real Caffe has single precision only")
+        words["bf16"] = True
+    chosen = ENGINES[args.engine](**words)
     chosen.program()
     return chosen
 

@@ -36,7 +36,7 @@ def add(commands: common.Commands) -> None:
     p.add_argument("file", type=Path, metavar="FILE", help="a grid file (reproduce/grids/)")
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="where all results go")
-    common.add_engine(p)
+    common.add_engine(p, trains=True)
     common.add_threads(p)
     p.add_argument(
         "--jobs",

@@ -47,7 +47,7 @@ def add(commands: common.Commands) -> None:
         metavar="N",
         help="nets trained at a time: one a core",
     )
-    common.add_engine(p)
+    common.add_engine(p, trains=True)
     common.add_weights(p, "initial weights, by net", type=Path, metavar="DIR")
     p.add_argument("--lr", type=RANGES["lr"], help=f"the first rate: {Plateau().lr:g}")
     p.add_argument(

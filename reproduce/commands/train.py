@@ -41,7 +41,7 @@ def add(commands: common.Commands) -> None:
     p.add_argument("net", metavar="NET", help="a name from `python -m netgen --list`")
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="this run's folder")
-    common.add_engine(p, "Caffe's -gpu: 0, or 0,1, or all; default: the CPU")
+    common.add_engine(p, "Caffe's -gpu: 0, or 0,1, or all; default: the CPU", trains=True)
     common.add_weights(p, "initial .caffemodels", type=common.paths, default=(), metavar="FILE,...")
     common.add_threads(p)
     p.add_argument(
