@@ -92,35 +92,103 @@ esac
 PTH = "usr/lib/python3/dist-packages/pycaffe.pth"
 PTH_LINE = "import os, sys; sys.executable = os.environ.get('PYCAFFE_EXECUTABLE', sys.executable)\n"
 
-# Caffe's tools end on "Cannot use GPU in CPU-only Caffe: check mode." and a
-# stack trace. Where a GPU is asked for, stay as the parent, to say what to do.
-_GPU_ASKED = r"""
-gpu_asked() {
-    [ "${1-}" != device_query ] || return 0
-    command=${1-} solver=
+# What the command line asks for. Nothing here may start a child and wait for it: dash would
+# unblock the signals that the caller has blocked.
+_ASKED = r"""
+command=${1-} solver= model= gpu= phases=TRAIN state=
+read_arguments() {
+    [ "$command" != test ] || phases=TEST
     while [ $# -gt 0 ]; do
         case $1 in
-            -gpu | --gpu | -gpu=* | --gpu=*) return 0 ;;
             -solver | --solver) solver=${2-} ;;
             -solver=* | --solver=*) solver=${1#*=} ;;
+            -model | --model) model=${2-} ;;
+            -model=* | --model=*) model=${1#*=} ;;
+            -gpu | --gpu | -gpu=* | --gpu=*) gpu=1 ;;
+            -phase | --phase) phases=${2-} ;;
+            -phase=* | --phase=*) phases=${1#*=} ;;
+            -stage* | --stage* | -level* | --level*) state=1 ;;
         esac
         shift
     done
-    [ "$command" = train ] && [ -r "$solver" ] || return 1
+}
+
+# The text between quotes that `line` gives for the field $1, as `value`.
+field() {
+    case $line in
+        *[[:space:]{]"$1":*\"*\"* | *[[:space:]{]"$1"[[:space:]]*:*\"*\"*) ;;
+        *) return 1 ;;
+    esac
+    value=${line#*[[:space:]\{]"$1"}
+    value=${value#*\"}
+    value=${value%%\"*}
+}
+
+# What the solver file says: its net, and whether it tests and computes on a GPU.
+read_solver() {
+    [ "$command" = train ] && [ -r "$solver" ] || return 0
     set -f
     while IFS= read -r line || [ -n "$line" ]; do
         line=" ${line%%#*}"
+        ! field net || model=$value
+        case $line in
+            *[[:space:]\;,]test_iter[[:space:]:]*) phases="TRAIN TEST" ;;
+            *_state[[:space:]\{]*) state=1 ;;
+        esac
         case $line in
             *[[:space:]\;,]solver_mode[[:space:]:]*) ;;
             *) continue ;;
         esac
         set -- ${line#*solver_mode}
-        case ${1-}${2-} in :GPU* | :1*) return 0 ;; esac
+        case ${1-}${2-} in :GPU* | :1*) gpu=1 ;; esac
     done <"$solver"
-    return 1
+    set +f
+}
+read_arguments "$@"
+read_solver
+[ "$command" != device_query ] || gpu=1
+"""
+
+# Without its databases Caffe ends on "db_lmdb.hpp:15] Check failed: mdb_status == 0 (2 vs. 0)"
+# and a stack trace. Only layers that plainly take part are judged: no stages, no levels.
+_DATA = r"""
+judge() {
+    [ "$type" = Data ] && [ -n "$source" ] && [ -z "$rules" ] && [ ! -e "$source" ] || return 0
+    case " $phases " in *" ${phase:-$phases} "*) ;; *) return 0 ;; esac
+    folder=.
+    case $source in */*) folder=${source%/*} ;; esac
+    echo "caffe: there is no database $source, which $model reads (line $at); paths start in" \
+        "$PWD. To make it: python -m data_prep run --out $folder (see its --help)" >&2
+    exit 1
 }
 
-if gpu_asked "$@"; then
+if [ -z "$state" ] && [ -n "$model" ] && [ -f "$model" ] && [ -r "$model" ]; then
+    type= source= phase= rules= number=0 at=0
+    while IFS= read -r line || [ -n "$line" ]; do
+        number=$((number + 1))
+        line=" ${line%%#*}"
+        case $line in
+            *[[:space:]]layer | *[[:space:]]layer[[:space:]\{]*)
+                judge
+                type= source= phase= rules=
+                ;;
+        esac
+        case $line in *type*) [ -n "$type" ] || ! field type || type=$value ;; esac
+        case $line in *source*) ! field source || { source=$value at=$number; } ;; esac
+        case $line in
+            *[[:space:]\{]phase*TRAIN*) phase=TRAIN ;;
+            *[[:space:]\{]phase*TEST*) phase=TEST ;;
+        esac
+        case $line in *stage* | *level* | *exclude*) rules=1 ;; esac
+    done <"$model"
+    judge
+fi
+"""
+
+# Caffe's tools end on "Cannot use GPU in CPU-only Caffe: check mode." and a
+# stack trace. Where a GPU is asked for, stay as the parent, to say what to do.
+_GPU = r"""
+if [ -n "$gpu" ]; then
     "$prefix/{loader}" --inhibit-cache --library-path "$libraries" "$prefix/{program}" "$@" <&0 &
     child=$! signalled=
     for signal in INT HUP TERM; do
@@ -158,7 +226,8 @@ def text(tool: str, prefix: Path) -> str:
         tool=tool,
         libraries=shlex.quote(libraries),
     )
-    middles = {"caffe": _PYTHON + _PYTHON_INSIDE + _GPU_ASKED, "pycaffe": _PYTHON + _EXECUTABLE}
+    caffe = _PYTHON + _PYTHON_INSIDE + _ASKED + _DATA + _GPU
+    middles = {"caffe": caffe, "pycaffe": _PYTHON + _EXECUTABLE}
     middle = middles.get(tool, "")
     end = middle + _EXEC
     return start + end.replace("{loader}", LOADER).replace("{program}", PROGRAMS[tool])

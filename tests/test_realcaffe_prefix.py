@@ -13,6 +13,7 @@ import pytest
 
 import realcaffe
 from realcaffe import train_log, wrappers
+from tests.caffe_nets import write_lmdbs
 
 pytestmark = pytest.mark.caffe
 
@@ -292,3 +293,72 @@ def test_no_mode_in_the_solver_means_the_cpu(caffe_tools, work) -> None:
     (work / "solver.prototxt").write_text(SOLVER + "max_iter: 3")
     done = run(caffe_tools["caffe"], "train", "-solver", "solver.prototxt", cwd=work)
     assert done.returncode == 0 and "Use CPU." in done.stderr
+
+
+DATA = """\
+name: "reads"
+layer {{ name: "x" type: "Data" top: "x" data_param {{ source: "{train}" batch_size: 1 backend: LMDB }}
+  include {{ phase: TRAIN }} }}
+layer {{
+  name: "x"
+  type: "Data"
+  top: "x"
+  include {{
+    phase: TEST
+  }}
+  data_param {{
+    source: "{test}"  # 'of the other phase'
+    batch_size: 1
+    backend: LMDB
+  }}
+}}
+layer {{ name: "s" type: "Silence" bottom: "x" }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "there", "missing"),
+    [
+        ("train -solver solver.prototxt", [], ("vso/train_image_lmdb", 2)),
+        ("train -solver solver.prototxt", ["vso/train_image_lmdb"], ("vso/test_image_lmdb", 12)),
+        ("train --solver=solver.prototxt -gpu 0", [], ("vso/train_image_lmdb", 2)),
+        ("test -model net.prototxt -iterations 1", [], ("vso/test_image_lmdb", 12)),
+        ("time -model=net.prototxt", [], ("vso/train_image_lmdb", 2)),
+        ("time -model net.prototxt -phase TEST", [], ("vso/test_image_lmdb", 12)),
+    ],
+)
+def test_data_that_is_not_there_is_named(caffe_tools, prefix, work, command, there, missing):
+    text = DATA.format(train="vso/train_image_lmdb", test="vso/test_image_lmdb")
+    (work / "net.prototxt").write_text(text)
+    (work / "solver.prototxt").write_text(SOLVER + "max_iter: 1\nsolver_mode: CPU\n")
+    for path in there:
+        (work / path).mkdir(parents=True)
+    done = run(caffe_tools["caffe"], *command.split(), cwd=work)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == (
+        f"caffe: there is no database {missing[0]}, which net.prototxt reads (line {missing[1]});"
+        f" paths start in {work}. To make it: python -m data_prep run --out vso (see its --help)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "net", "solver"),
+    [
+        ("train -solver solver.prototxt", DATA, "test_iter"),  # it tests nothing
+        ("time -model net.prototxt", DATA, ""),
+        ("train -solver solver.prototxt", DATA.replace("phase: TEST", "stage: 'x'"), "test_iter"),
+        ("train -solver solver.prototxt", "# layer {{ type: 'Data' }}\n" + DATA, "test_iter"),
+    ],
+)
+def test_data_that_no_layer_at_work_reads_is_not_asked_for(
+    caffe_tools, prefix, work, command, net, solver
+):
+    write_lmdbs(work, (2,), count=2, size=4)
+    train = next(work.glob("train_image_lmdb"))
+    (work / "net.prototxt").write_text(net.format(train=train, test="none").replace("'", '"'))
+    kept = [line for line in SOLVER.splitlines() if not (solver and line.startswith("test_"))]
+    mode = "max_iter: 1\nsolver_mode: CPU\n"
+    (work / "solver.prototxt").write_text("\n".join([*kept, mode]))
+    done = run(caffe_tools["caffe"], *command.split(), "-iterations", "1", cwd=work)
+    assert "there is no database" not in done.stderr and "Check failed" not in done.stderr
+    assert done.returncode == 0, done.stderr
