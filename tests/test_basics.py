@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -218,3 +219,19 @@ def test_exact_fractions():
 def test_lines_beside_a_bar_show_no_escapes(capsys):
     bars.say("left out \x1b[2J" + os.fsdecode(b"caf\xe9"))
     assert capsys.readouterr().err == "left out \\x1b[2Jcaf\\xe9\n"
+
+
+def test_every_option_that_is_a_number_has_a_range(root):
+    """Python's own int and float take -1 for a count, and nan for a rate."""
+    bare = re.compile(r"type=(int|float)\b")
+    folders = [path.parent for path in root.glob("*/__init__.py")] + [root / "docker"]
+    sources = [path for folder in folders for path in folder.rglob("*.py")]
+    assert len(sources) > 100
+    found = [
+        f"{path.relative_to(root)}: {line.strip()}"
+        for path in sources
+        if path.relative_to(root).parts[0] != "tests"
+        for line in path.read_text().splitlines()
+        if bare.search(line)
+    ]
+    assert found == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import subprocess
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netgen
@@ -449,3 +450,35 @@ def test_a_typo_in_a_generator_names_layer_field_and_near_miss():
 
 def test_list_names_every_net():
     assert set(json.loads(generate(["--list", "--json"]))) == set(CATALOG)
+
+
+ODD = ["0", "1", "2", "-1", "7", "64", "1e3", "1000000000", "nan", "none", "res2a", "res5c", "mean"]
+ODD += ["1,1,1,1", "7,1,1,1", "0.5", "0.9,0.1", "a:1", "a:1,b:2", "noun", "a", "²", "'", "a b", "/"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_options_make_a_net_or_one_clear_line(data):
+    entry = data.draw(st.sampled_from(list(CATALOG.values())))
+    forms = [[], ["--deploy"], ["--solver"], ["--params"], ["--params", "--json"]]
+    argv = [entry.name, *data.draw(st.sampled_from(forms))]
+    argv += ["--task", "noun"] if entry.single_task else []
+    takes = [name for name, one in OPTIONS.items() if one.metadata["family"] in entry.families]
+    for name in data.draw(st.lists(st.sampled_from(sorted(takes)), max_size=3, unique=True)):
+        if name == "deploy":
+            continue
+        argv.append(flag(name))
+        argv += [] if OPTIONS[name].default is False else [data.draw(st.sampled_from(ODD))]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            made = generate(argv)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    except SystemExit:
+        assert said.getvalue().count("\n") == 1
+        return
+    if "--params" not in argv:
+        kind = SolverParameter if "--solver" in argv else NetParameter
+        text.loads(made, kind)

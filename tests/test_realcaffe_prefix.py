@@ -297,8 +297,8 @@ def test_no_mode_in_the_solver_means_the_cpu(caffe_tools, work) -> None:
 
 DATA = """\
 name: "reads"
-layer {{ name: "x" type: "Data" top: "x" data_param {{ source: "{train}" batch_size: 1 backend: LMDB }}
-  include {{ phase: TRAIN }} }}
+layer {{ name: "x" type: "Data" top: "x" include {{ phase: TRAIN }}
+  data_param {{ source: "{train}" batch_size: 1 backend: LMDB }} }}
 layer {{
   name: "x"
   type: "Data"
@@ -319,11 +319,11 @@ layer {{ name: "s" type: "Silence" bottom: "x" }}
 @pytest.mark.parametrize(
     ("command", "there", "missing"),
     [
-        ("train -solver solver.prototxt", [], ("vso/train_image_lmdb", 2)),
+        ("train -solver solver.prototxt", [], ("vso/train_image_lmdb", 3)),
         ("train -solver solver.prototxt", ["vso/train_image_lmdb"], ("vso/test_image_lmdb", 12)),
-        ("train --solver=solver.prototxt -gpu 0", [], ("vso/train_image_lmdb", 2)),
+        ("train --solver=solver.prototxt -gpu 0", [], ("vso/train_image_lmdb", 3)),
         ("test -model net.prototxt -iterations 1", [], ("vso/test_image_lmdb", 12)),
-        ("time -model=net.prototxt", [], ("vso/train_image_lmdb", 2)),
+        ("time -model=net.prototxt", [], ("vso/train_image_lmdb", 3)),
         ("time -model net.prototxt -phase TEST", [], ("vso/test_image_lmdb", 12)),
     ],
 )
