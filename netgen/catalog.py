@@ -200,7 +200,7 @@ CATALOG = {
             "rock",
             "ROCK: auxiliary tasks feed the primary one (--primary)",
             neighbours.rock_resnet,
-            (Family.TRUNK, Family.PRIMARY),
+            (Family.TRUNK, Family.TAIL, Family.PRIMARY),
         ),
     ]
 }

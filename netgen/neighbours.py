@@ -17,11 +17,12 @@ from netgen.options import Options, Task
 from netgen.resnet import (
     average,
     blocks,
+    cached_maps,
     cross_residual_block,
     heads,
-    residual_block,
     stem,
     title,
+    trunk,
     zero,
 )
 
@@ -112,11 +113,9 @@ def rock_resnet(options: Options) -> Net:
     """
     primary, auxiliary = _primary(options)
     net = Net(title(options, "ROCK-ResNet"))
-    x = images(net, options)
+    x = images(net, options, cached_maps(options))
     labels(net, options, list(options.tasks))
-    x = stem(net, x, options)
-    for block in blocks(options):
-        x = residual_block(net, x, block, options)
+    x = trunk(net, x, blocks(options), options)
 
     width = options.width * ENCODED
     net.group("rock: shared encoder")

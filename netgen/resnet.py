@@ -63,7 +63,7 @@ def resnet(name: str, options: Options, classifier: str | None = None) -> Net:
     """Single-task ResNet (Figure 4, right): trunk, average pool, one classifier."""
     task = options.chosen_task(name)
     net = Net(f"{title(options, 'ResNet')}-{task.name}")
-    x = images(net, options, maps(options))
+    x = images(net, options, cached_maps(options))
     labels(net, options, [task])
     x = trunk(net, x, blocks(options), options)
     net.group(task.name)
@@ -74,7 +74,7 @@ def resnet(name: str, options: Options, classifier: str | None = None) -> Net:
 def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
     """A cross-residual net (Figure 4, left and centre): branch, cross-residual units, heads."""
     net = Net(title(options, f"{prefix}-ResNet"))
-    x = images(net, options, maps(options))
+    x = images(net, options, cached_maps(options))
     labels(net, options, list(options.tasks))
     before, branching, after = split_at_branch(options)
     if branching is None:  # whole towers, coupled only by their shortcuts (section 4)
@@ -124,7 +124,7 @@ def shared(before: list[Block], options: Options) -> list[Block]:
     return before[names.index(options.from_block) + 1 :]
 
 
-def maps(options: Options) -> tuple[int, int, int] | None:
+def cached_maps(options: Options) -> tuple[int, int, int] | None:
     """C, H and W of the cached maps that the net begins with; None where images are its input."""
     if options.from_block is None:
         return None

@@ -81,15 +81,18 @@ class Data:
         """Task -> number of classes."""
         return {task: len(getattr(self.names, task)) for task in TASKS}
 
-    def argv(self, folder: str | None = None) -> list[str]:
-        """netgen's arguments for nets on this data, in `folder` if it is called otherwise."""
+    def argv(self, folder: str | None = None, whole: bool = False) -> list[str]:
+        """netgen's arguments for nets on this data, in `folder` if it is called otherwise.
+
+        On cached maps the nets begin behind their block; with `whole` they hold the trunk.
+        """
         return [
             *("--tasks", ",".join(f"{task}:{n}" for task, n in self.classes.items())),
             *("--input-size", str(self.size)),
             *("--data", folder or str(self.folder.root)),
             *("--train-images", str(self.train)),
             *("--test-images", str(self.test)),
-            *(("--from-block", self.features["block"]) if self.features else ()),
+            *(("--from-block", self.features["block"]) if self.features and not whole else ()),
         ]
 
     def facts(self) -> dict[str, Any]:

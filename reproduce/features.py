@@ -44,12 +44,13 @@ from data_prep.records import key
 from netgen import command as netgen
 from netgen.catalog import find
 from netgen.measure import measure
-from netgen.resnet import maps
+from netgen.resnet import cached_maps
 from netgen.weights import caffemodel, plan, source
 from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine
 from reproduce.evaluate import keys, labels, records
 from reproduce.forward import Transform
+from reproduce.start import IMAGENET, Start
 
 NET = ("resnet50", "--task", "anp")  # any net: up to where the tasks part all are the same
 MIRRORED = "mirrored"  # the folder in a mirrored image's path
@@ -78,7 +79,7 @@ def features(
 
     Args:
         block: as res4f; the maps are those behind its ReLU.
-        weights: what `python -m netgen.weights init --from` takes.
+        weights: what `python -m netgen.weights init --from` takes, or `imagenet`.
         argv: netgen's arguments of the trunk, as ["--width", "16"].
         flips: write each training image mirrored, too.
 
@@ -93,7 +94,13 @@ def features(
     folder = DataFolder(Path(out).resolve())
     if folder.root == data.folder.root:
         raise UserError(f"{out}: give the maps a folder of their own")
-    trunk = _Trunk.make(data, block, weights, argv, engine)
+    if weights == IMAGENET:
+        whole = [*NET, *argv, *data.argv("DATA")]
+        with tempfile.TemporaryDirectory() as scratch:
+            made = Start().made(whole, Path(scratch))
+            trunk = _Trunk.make(data, block, made, argv, engine)
+    else:
+        trunk = _Trunk.make(data, block, weights, argv, engine)
     named = {"block": block, "maps": list(trunk.shape), "flips": flips, "of": data.key}
     parts = [json.dumps(named), text.dump(trunk.net), str(trunk.transform.mean.tolist())]
     named["key"] = hashlib.sha256("\0".join([*parts, trunk.weights_key]).encode()).hexdigest()
@@ -103,7 +110,7 @@ def features(
             raise UserError(f"{out} holds other data: choose another folder, or take it away")
         if "lmdb" in there:
             return there["features"]
-        named |= {"net": [*NET, *argv], "weights": weights.name, "weights_sha256": sha256(weights)}
+        named |= {"net": [*NET, *argv], "weights": weights.name}
         named |= {"computed_by": engine.name, "version": engine.version()}
         write_json(folder.manifest, {"format": 1, "features": named})
         made = data.folder.read_manifest()
@@ -144,7 +151,7 @@ class _Trunk:
         args = netgen.parser().parse_args(words)
         entry = find(args.net)
         options = netgen.options_of(args, entry)
-        shape = maps(replace(options, from_block=block))
+        shape = cached_maps(replace(options, from_block=block))
         net = text.loads(netgen.generate([*words, "--deploy"]), NetParameter)
         last = max(i for i, layer in enumerate(net.layer) if block in layer.top)
         del net.layer[last + 1 :]

@@ -14,10 +14,10 @@ A grid file is JSON:
      "rows": [{"name": "XS", "net": ["xs_resnet50"]}, ...],
      "arms", "primary", "exploratory": what reproduce.compare compares (optional)}
 
-A row may have `seeds`, `solver`, `weights`, `branch_init` and `data` (a folder) of its own;
-what it says of net and solver outweighs what the grid says. Caffe reads a database in its order,
-so `shuffle` makes a data folder a seed, OUT/data/order-SEED (data_prep.reorder),
-and either engine trains on it.
+A row may have `seeds`, `solver`, `weights`, `branch_init` and `data` (a folder beside that of
+--data) of its own; what it says of net and solver outweighs what the grid says. Caffe reads a
+database in its order, so `shuffle` makes a data folder a seed, OUT/data/order-SEED
+(data_prep.reorder), and either engine trains on it.
 
 Runs go seed by seed, so that each row has something early. Each has its own
 folder; one that is done is taken as it is, and the table is written after each.
@@ -31,7 +31,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,8 @@ class Grid:
             UserError: a row's own data folder has no databases, or its net cannot be; nothing
                 is made by then.
         """
-        folders = {row.data: Data.read(row.data) for row in self.rows if row.data}
+        beside = data.folder.root.parent
+        folders = {row.data: Data.read(beside / row.data) for row in self.rows if row.data}
         for row in self.rows:
             try:
                 netgen.generate([*self._argv(row), *folders.get(row.data, data).argv()])
@@ -212,6 +213,8 @@ def grid(
     train: bool = True,
     jobs: int = 1,
     earlier: Sequence[Path] = (),
+    only: Sequence[str] = (),
+    seeds: Sequence[int] = (),
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Train what is missing, `jobs` runs at a time; returns what grid.json then holds.
@@ -219,11 +222,20 @@ def grid(
     grid.md, grid.csv and grid.json are written after each run. Results in OUT/grid.json are
     taken as they are, and those in `earlier`, grid.jsons of other machines, whatever the
     engine and its version were. Without `train` only what is there already is tabulated.
+    `only` names the rows that are trained now, if not all; `seeds` stand in for the file's.
+    Of a run's snapshots the last is kept.
 
     Raises:
         UserError: the grid file, the data, or a Caffe that fails.
     """
     plan = Grid.read(path)
+    if seeds:
+        rows = tuple(replace(row, seeds=tuple(seeds)) for row in plan.rows)
+        plan = replace(plan, rows=rows)
+    names = [row.name for row in plan.rows]
+    for name in only:
+        if name not in names:
+            raise UserError(f"{path}: no row {name!r}{near_miss(name, names)}")
     runs = plan.runs(Data.read(data), out, engine)
     elsewhere = _results(earlier)
     mine = {r["key"]: r for r in (read_json(out / "grid.json") or {}).get("results", ())}
@@ -233,7 +245,8 @@ def grid(
         result = result or elsewhere.get(run.plan)
         if result:
             found[i] = result
-    missing = {i: run for i, (_, run) in enumerate(runs) if i not in found}
+    wanted = {i: run for i, (row, run) in enumerate(runs) if not only or row.name in only}
+    missing = {i: run for i, run in wanted.items() if i not in found}
 
     def tabulate() -> dict[str, Any]:
         table = _table(plan, runs, found, out)
@@ -249,6 +262,7 @@ def grid(
         def done(i: int, result: dict[str, Any]) -> None:
             found[i] = result
             tabulate()
+            runs[i][1].trim()
             say(f"{runs[i][1].name}: {_summary(result)}; {left.after(i)}")
 
         run_all(missing, jobs, done)

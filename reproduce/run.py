@@ -22,6 +22,7 @@ from netgen.command import generate
 from reproduce import stop
 from reproduce.caffe import Caffe
 from reproduce.evaluate import KS, Net, evaluate, on_training, test_command
+from reproduce.snapshots import delete_except
 from reproduce.training import Training
 
 
@@ -54,7 +55,9 @@ class Run:
         net = Net(self.name, self.folder / "net.prototxt", self.folder / "deploy.prototxt", weights)
         tested = evaluate(net, self.folder, engine)
         test = test_command(net, tested["images"], engine)
-        counted = json.loads(generate([*self.training.net_argv, "--params", "--json"]))
+        # A tail's trunk is part of the net, too.
+        whole = [*self.training.argv, *self.training.data.argv(whole=True)]
+        counted = json.loads(generate([*whole, "--params", "--json"]))
         commands = [*self.training.commands(), test]
         made = {
             "key": self._key(),
@@ -76,6 +79,10 @@ class Run:
         }
         write_json(self.folder / "result.json", made)
         return made
+
+    def trim(self) -> None:
+        """Delete all snapshots but the last, whose result is there."""
+        delete_except(self.folder, [self.training.snapshots()[-1].iteration])
 
     def finished(self) -> dict[str, Any] | None:
         """The result of an earlier call; None where this very run is not done."""

@@ -43,7 +43,7 @@ from netgen import command as netgen
 from netgen.catalog import find
 from netgen.measure import takes_part
 from netgen.options import Options
-from netgen.resnet import maps
+from netgen.resnet import cached_maps
 from realcaffe import train_log
 from reproduce.caffe import Caffe, CaffeError
 from reproduce.data import Data
@@ -117,11 +117,11 @@ class Training:
         """netgen's options, those of the solver included."""
         args = netgen.parser().parse_args([*self.net_argv, *self.solver])
         options = netgen.options_of(args, find(args.net))
-        if self.data.features and list(maps(options) or ()) != self.data.features["maps"]:
+        held, wanted = (self.data.features or {}).get("maps"), cached_maps(options)
+        if held and tuple(held) != wanted:
             raise UserError(
-                f"{self.data.folder.root} holds maps of {_shape(self.data.features['maps'])}, the "
-                f"net wants {_shape(maps(options) or ())}: give both the same --width, --blocks, "
-                "--depth and --pool1"
+                f"{self.data.folder.root} holds maps of {_shape(held)}, the net wants "
+                f"{_shape(wanted)}: give both the same --width, --blocks, --depth and --pool1"
             )
         return options
 

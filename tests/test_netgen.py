@@ -124,7 +124,7 @@ def test_cross_weights_start_and_learn_as_asked():
         generate(["xs_resnet50", "--cross-std", "0.1", "--cross-start", "0.25"])
 
 
-@pytest.mark.parametrize("net", [["xs_resnet50"], ["resnet50", "--task", "anp"]])
+@pytest.mark.parametrize("net", [["xs_resnet50"], ["resnet50", "--task", "anp"], ["rock_resnet50"]])
 def test_a_tail_is_the_net_behind_a_block(net):
     """Layer for layer, but for the first, which read the cached maps."""
     for form in [], ["--deploy"]:

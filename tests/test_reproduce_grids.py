@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,16 +10,27 @@ from pathlib import Path
 import pytest
 
 from basics.cli import UserError
+from basics.files import write
 from data_prep.folder import DataFolder
+from data_prep.reorder import reorder
 from reproduce.__main__ import main
 from reproduce.data import Data
 from reproduce.grid import Grid
+from reproduce.start import Start
 
 GRIDS = sorted((Path(__file__).parent.parent / "reproduce" / "grids").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-def test_rows_differ_in_what_is_trained(path, drawn):
+def test_rows_differ_in_what_is_trained(path, drawn, tmp_path, monkeypatch):
+    def made(start, argv, folder):  # as if ImageNet's weights had been fetched and made its own
+        digest = hashlib.sha256(repr((start, argv)).encode()).hexdigest()
+        return write(tmp_path / f"{digest}.caffemodel", digest)
+
+    monkeypatch.setattr(Start, "made", made)
+    for row in json.loads(path.read_text())["rows"]:
+        if "data" in row:  # another folder beside: of other maps
+            reorder(DataFolder(drawn), DataFolder(drawn.parent / row["data"]), 99)
     runs = Grid.read(path).runs(Data.read(drawn), Path("out"))
     keys = [run.training.key for _, run in runs]
     assert len(set(keys)) == len(keys), "two rows are the same net and seed"
@@ -139,6 +151,22 @@ def test_a_grid_goes_on_from_its_json_alone(trained, small, drawn, tmp_path, cap
     assert json.loads(capsys.readouterr().out)["finished"] == 1
     with pytest.raises(UserError, match=r"no grid\.json"):
         main([*command, "--out", str(tmp_path), "--resume-from", str(small)])
+
+
+@pytest.mark.caffe
+def test_rows_and_seeds_can_be_chosen_and_the_last_snapshot_is_kept(
+    trained, small, drawn, tmp_path, capsys
+):
+    command = ["grid", str(small), "--data", str(drawn), "--out", str(tmp_path), "--threads", "1"]
+    assert main([*command, "--seeds", "0", "--row", "X0", "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert [(r["row"], r["seed"]) for r in table["results"]] == [("X0", 0)]
+    assert (table["finished"], table["runs"]) == (1, 2)
+    for out in (trained, tmp_path):
+        for run in (out / "runs").iterdir():
+            assert len(list(run.glob("*.caffemodel"))) == 1, run
+    with pytest.raises(UserError, match="no row 'X1'"):
+        main([*command, "--row", "X1"])
 
 
 @pytest.mark.caffe

@@ -14,12 +14,10 @@ EXAMPLES = """\
 Everything else goes to netgen: --width, --blocks, --mean and what else makes the trunk.
 
 examples:
-  python -m netgen.weights fetch resnet50
-  python -m reproduce features res4f --weights ResNet-50-model.caffemodel \\
-      --data data/fashion --out data/fashion-res4f
-  python -m netgen.weights init xs_resnet50 --from ResNet-50-model.caffemodel --out xs.caffemodel
-  python -m reproduce train xs_resnet50 --data data/fashion-res4f --weights xs.caffemodel --out runs/xs
-"""  # noqa: E501
+  python -m reproduce features res4f --weights imagenet --data data/fashion \\
+      --out data/fashion-res4f
+  python -m reproduce train xs_resnet50 --weights imagenet --data data/fashion-res4f --out runs/xs
+"""
 
 
 def add(commands: common.Commands) -> None:
@@ -40,7 +38,7 @@ def add(commands: common.Commands) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="the trunk's: what netgen.weights init takes",
+        help="the trunk's: imagenet, or what netgen.weights init takes",
     )
     common.add_engine(p)
     common.add_threads(p)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from basics.cli import printable
-from basics.numbers import at_least
+from basics.numbers import SEED, at_least, several
 from reproduce.commands import common
 from reproduce.grid import grid, markdown
 
@@ -52,6 +52,20 @@ def add(commands: common.Commands) -> None:
         metavar="FILE,...",
         help="grid.jsons of other machines or engines: what they hold is not trained again",
     )
+    p.add_argument(
+        "--row",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="train this row only, and others so named",
+    )
+    p.add_argument(
+        "--seeds",
+        type=several(SEED),
+        default=(),
+        metavar="N,...",
+        help="in place of the file's, as 0 to choose a plan by; give these an --out of their own",
+    )
     p.add_argument("--table", action="store_true", help="train nothing: tabulate what is done")
     p.add_argument("--json", action="store_true", help="print the table as JSON")
 
@@ -66,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         not args.table,
         args.jobs,
         args.resume_from,
+        args.row,
+        args.seeds,
         say=_tell,
     )
     print(json.dumps(table, indent=2) if args.json else printable(markdown(table)))
