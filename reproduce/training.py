@@ -241,6 +241,8 @@ class Training:
             self.folder / "tensorboard",
         )
         try:
+            if self._at() and not self.log.exists():
+                live.say("train.log is gone: the rule starts from the losses that come now")
             live.begin(history, self._at())
             died_at = None
             while not self.is_done():

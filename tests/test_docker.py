@@ -246,6 +246,24 @@ def test_of_a_half_snapshot_and_a_whole_one_the_whole_is_taken(inside, tmp_path,
     assert int(re.findall(r"\d+", older.name)[0]) <= at
 
 
+def test_the_image_without_the_project_knows_whole_snapshots(root, tmp_path) -> None:
+    """What its stage copies is all that the entry point's Python takes, beside Python's own."""
+    stage = (root / "Dockerfile").read_text().split(" AS caffe-cuda\n")[1].split("\nFROM ")[0]
+    copies = re.findall(r"^COPY (?!--)(.*) /opt/xresnet/(\w+)/?$", stage, re.MULTILINE)
+    assert dict(copies)["basics"] == "basics"
+    for sources, target in copies:
+        for source in map(root.joinpath, sources.split()):
+            if source.is_dir():
+                shutil.copytree(source, tmp_path / target)
+            else:
+                (tmp_path / target).mkdir(exist_ok=True)
+                shutil.copy(source, tmp_path / target)
+    command = [sys.executable, "-S", "-m", "reproduce.snapshots", tmp_path / "none"]
+    own = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=own, cwd="/", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.caffe
 @pytest.mark.slow
 def test_table2_is_stopped_and_taken_up(inside, tmp_path) -> None:

@@ -190,6 +190,13 @@ def test_snapshots_that_are_gone_are_told(first, drawn, copied):
 
 
 @pytest.mark.caffe
+def test_a_log_that_is_gone_is_told(first, drawn, copied, capfd):
+    (copied / "train.log").unlink()
+    assert longer(drawn, copied).run().iteration == 2 * first.epoch
+    assert "train.log is gone: the rule starts from the losses" in capfd.readouterr().err
+
+
+@pytest.mark.caffe
 def test_decisions_that_lost_a_drop_are_told(caffe_tools, drawn, tmp_path):
     run = training(drawn, tmp_path, max_epochs=6)
     run.run()
