@@ -13,7 +13,7 @@ from caffeproto import NetParameter, SolverParameter, text  # noqa: E402
 from netgen.command import generate  # noqa: E402
 from tests.caffe_nets import write_lmdbs  # noqa: E402
 from torchcaffe import order  # noqa: E402
-from torchcaffe.command import main  # noqa: E402
+from torchcaffe.__main__ import main  # noqa: E402
 from torchcaffe.solver import Choices, Solver  # noqa: E402
 
 torch.set_num_threads(1)

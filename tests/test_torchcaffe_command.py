@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
 from basics.cli import UserError
 from caffeproto import NetParameter
-from torchcaffe.command import main
+from torchcaffe.__main__ import main
 
 NET = (
     'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 3, 8, 8] } } } '
@@ -54,7 +54,7 @@ def test_time_reports_each_layer(tmp_path, capsys):
     (tmp_path / "n.prototxt").write_text(NET)
     assert main(["time", "-model", str(tmp_path / "n.prototxt"), "-iterations", "2"]) == 0
     told = capsys.readouterr().err
-    assert "Average Forward-Backward" in told
+    assert "Average Forward pass" in told
     assert "c\tforward" in told
 
 
@@ -123,3 +123,61 @@ def test_what_is_exported_goes_where_it_can(tmp_path):
     for flag in ("--onnx", "--state-dict"):
         with pytest.raises(OSError, match=r"n\.prototxt"):
             export(NET, tmp_path, flag, str(tmp_path / "n.prototxt" / "n.onnx"))
+
+
+def test_time_measures_no_backward_pass_where_there_is_none(tmp_path, capsys):
+    (tmp_path / "n.prototxt").write_text(NET)
+    assert main(["time", "-model", str(tmp_path / "n.prototxt"), "-iterations", "2"]) == 0
+    told = capsys.readouterr().err
+    assert "backward:" not in told and "Average Backward" not in told
+    assert "No backward pass: the net has no loss." in told
+    label = 'layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 1 } } } '
+    loss = 'layer { name: "f" type: "InnerProduct" bottom: "c" top: "f" inner_product_param { '
+    loss += 'num_output: 3 } } layer { name: "l" type: "SoftmaxWithLoss" bottom: "f" bottom: "y" }'
+    (tmp_path / "n.prototxt").write_text(label + NET + loss)
+    assert main(["time", "-model", str(tmp_path / "n.prototxt"), "-iterations", "2"]) == 0
+    told = capsys.readouterr().err
+    assert "Average Backward pass" in told and "c\tbackward" in told
+
+
+@pytest.mark.parametrize(
+    ("command", "has", "lacks"),
+    [
+        ("", ["train", "check", "torchrun"], ["--cuda-graphs"]),
+        ("train", ["-solver", "--shuffle", "-sigint_effect"], ["-iterations", "--onnx"]),
+        ("test", ["-iterations", "-weights"], ["-solver", "--shuffle", "--show-code"]),
+        ("time", ["-model", "--show-code", "--bf16"], ["-weights", "--onnx"]),
+        ("export", ["--onnx", "--state-dict"], ["-iterations", "--bf16", "-gpu"]),
+        ("check", ["-model", "-phase"], ["-weights", "--bf16"]),
+    ],
+)
+def test_help_needs_no_pytorch_and_differs_by_command(command, has, lacks, root):
+    words = ["torchcaffe", *command.split(), "--help"]
+    hidden = f"import sys; sys.modules['torch'] = None; sys.argv = {words}; "
+    hidden += "import runpy; runpy.run_module('torchcaffe', run_name='__main__')"
+    ran = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, cwd=root)
+    assert ran.returncode == 0, ran.stderr
+    for flag in has:
+        assert flag in ran.stdout
+    for flag in lacks:
+        assert flag not in ran.stdout
+
+
+def test_check_tells_what_does_not_run(tmp_path, capsys):
+    model = tmp_path / "n.prototxt"
+    model.write_text(NET)
+    assert main(["check", "-model", str(model)]) == 0
+    assert capsys.readouterr().out == f"{model}: 3 layers of 3 types, all run\n"
+    more = 'layer { name: "p" type: "Python" bottom: "c" top: "p" } '
+    more += 'layer { name: "q" type: "ReLU" bottom: "p" top: "q" } '
+    more += 'layer { name: "d" type: "Convolution" bottom: "x" top: "d" } '
+    model.write_text(NET + more)
+    assert main(["check", "-model", str(model)]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in told] == ["layer 'p'", "layer 'd' (Convolution)",
+                                                         str(model)]  # fmt: skip
+    assert told[-1].endswith("2 of 6 layers of 4 types do not run")
+    data = 'layer { name: "x" type: "Data" top: "x" data_param { source: "none" batch_size: 1 } } '
+    model.write_text(data + NET[NET.index('layer { name: "c"') :] + more)
+    assert main(["check", "-model", str(model)]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 2  # the Python layer, and the sum

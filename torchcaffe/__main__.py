@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 from basics import cli
+from torchcaffe import arguments
 
 
 def main(argv: list[str] | None = None) -> int:
+    args = arguments.parser().parse_args(sys.argv[1:] if argv is None else argv)
     try:
         import torch  # noqa: F401
     except ImportError:
         raise cli.UserError("PyTorch is not installed here: pip install '.[torch]'") from None
     from torchcaffe import command
 
-    return command.main(argv)
+    return command.run(args)
 
 
 if __name__ == "__main__":

@@ -1,89 +1,27 @@
-"""`python -m torchcaffe train|test|time|export`: Caffe's commands and flags, and export."""
+"""`python -m torchcaffe train|test|time|export|check`: Caffe's commands and flags, and ours."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from basics import cli, files, memory
-from basics.cli import UserError
-from basics.numbers import COUNT, MOST, NATURAL, at_least
+from basics import files, memory
+from basics.cli import UserError, printable
 from caffeproto import TEST, TRAIN, SolverParameter, text
-from torchcaffe import blobs, export, order, parallel
+from torchcaffe import blobs, compatible, export, order, parallel
 from torchcaffe.glog import info, number
 from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs, runnable
 
-EXAMPLES = """\
-examples:
-  python -m torchcaffe train -solver solvers/xs.prototxt -gpu 0 -weights resnet50.caffemodel
-  python -m torchcaffe train -solver solvers/xs.prototxt -snapshot xs_iter_12800.solverstate
-  python -m torchcaffe test -model prototxt/xs.prototxt -weights W -iterations 3351
-  python -m torchcaffe time -model prototxt/xs_deploy.prototxt -iterations 10
-  python -m torchcaffe export -model deploy.prototxt -weights W --onnx net.onnx
-  torchrun --nproc-per-node 8 -m torchcaffe train -solver solvers/xs.prototxt -gpu all --sync-bn
-"""
 
-
-LEVEL = at_least(-MOST, "a level")
-DEVICE = replace(NATURAL, what="a device's number", word="all")
-
-
-def parser() -> cli.Parser:
-    p = cli.Parser(
-        prog="torchcaffe",
-        description="Train, test and time Caffe's nets on PyTorch.",
-        epilog=EXAMPLES,
-    )
-    p.add_argument("command", choices=["train", "test", "time", "export"])
-    for flag, what in {
-        "solver": "the solver's prototxt",
-        "model": "the net's prototxt",
-        "weights": "a .caffemodel to copy by layer name; train takes several, a,b",
-        "snapshot": "a .solverstate to go on from",
-    }.items():
-        p.add_argument(f"-{flag}", f"--{flag}", metavar="FILE", help=what)
-    p.add_argument(
-        "-gpu", "--gpu", type=DEVICE, metavar="N", help="device number, or all (with torchrun)"
-    )
-    p.add_argument("-iterations", "--iterations", type=COUNT, default=50, metavar="N")
-    p.add_argument("-phase", "--phase", choices=["TRAIN", "TEST"], help="of test and time")
-    p.add_argument("-level", "--level", type=LEVEL, default=0)
-    p.add_argument("-stage", "--stage", default="", help="stages, comma-separated")
-    effects = ["stop", "snapshot", "none"]
-    p.add_argument("-sigint_effect", "--sigint_effect", choices=effects, default="stop")
-    p.add_argument("-sighup_effect", "--sighup_effect", choices=effects, default="snapshot")
-
-    own = p.add_argument_group("not Caffe's")
-    own.add_argument("--tf32", action="store_true", help="TF32 in products and convolutions")
-    own.add_argument("--bf16", action="store_true", help="bfloat16, weights and statistics float32")
-    own.add_argument(
-        "--channels-last",
-        choices=["yes", "no", "measure"],
-        default="measure",
-        help="memory order of images; the default times the convolutions in both",
-    )
-    own.add_argument("--compile", action="store_true", help="through torch.compile")
-    own.add_argument(
-        "--cuda-graphs", action="store_true", help="compiled, its kernels replayed as CUDA graphs"
-    )
-    own.add_argument("--shuffle", action="store_true", help="another order of records each epoch")
-    own.add_argument("--sync-bn", action="store_true", help="BatchNorm over the ranks of torchrun")
-    own.add_argument("--show-code", action="store_true", help="print what would run, and stop")
-    own.add_argument("--onnx", metavar="FILE", help="export: an ONNX file, checked in onnxruntime")
-    own.add_argument("--state-dict", metavar="FILE", help="export: the weights for torch.load")
-    return p
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(sys.argv[1:] if argv is None else argv)
+def run(args: Any) -> int:
+    """The command that `arguments.parser` read; its exit status."""
+    commands = {"train": train, "test": test, "time": time, "export": write, "check": check}
     try:
-        return {"train": train, "test": test, "time": time, "export": write}[args.command](args)
+        return commands[args.command](args)
     finally:
         parallel.stop()
 
@@ -163,31 +101,51 @@ def time(args: Any) -> int:
     forward: dict[str, float] = {}
     backward: dict[str, float] = {}
     spent = [0.0, 0.0]
-    for i in range(args.iterations + 1):  # the first warms up
-        start = order.now(device)
-        tops = runner.forward(fed)
-        middle = order.now(device)
-        loss = net.loss(tops)
-        if loss is not None:
-            loss.backward()
-        end = order.now(device)
-        if i:
-            spent[0] += middle - start
-            spent[1] += end - middle
-    for _ in range(args.iterations):
-        _time_layers(net, fed, device, forward, backward)
-    n = max(1, args.iterations)
+    learns = bool(net.losses)  # without a loss nothing runs backward
+    n = args.iterations
+    with torch.set_grad_enabled(learns):
+        for i in range(n + 1):  # the first warms up
+            start = order.now(device)
+            tops = runner.forward(fed)
+            middle = order.now(device)
+            if learns:
+                net.loss(tops).backward()
+            end = order.now(device)
+            if i:
+                spent[0] += middle - start
+                spent[1] += end - middle
+        for _ in range(n):
+            _time_layers(net, fed, device, forward, backward)
     info("caffe.cpp", "Average time per layer: ")
+    passes = (("forward", forward), ("backward", backward))[: 1 + learns]
     for step in net.steps:
         name = step.param.name
-        for which, times in (("forward", forward), ("backward", backward)):
+        for which, times in passes:
             told = number(1e3 * times.get(name, 0.0) / n)
             info("caffe.cpp", f"{name:>10}\t{which}: {told} ms.")
     info("caffe.cpp", f"Average Forward pass: {number(1e3 * spent[0] / n)} ms.")
-    info("caffe.cpp", f"Average Backward pass: {number(1e3 * spent[1] / n)} ms.")
-    info("caffe.cpp", f"Average Forward-Backward: {number(1e3 * sum(spent) / n)} ms.")
+    if learns:
+        info("caffe.cpp", f"Average Backward pass: {number(1e3 * spent[1] / n)} ms.")
+        info("caffe.cpp", f"Average Forward-Backward: {number(1e3 * sum(spent) / n)} ms.")
+    else:
+        info("caffe.cpp", "No backward pass: the net has no loss.")
     info("caffe.cpp", f"Total Time: {number(1e3 * sum(spent))} ms.")
     return 0
+
+
+def check(args: Any) -> int:
+    """Whether a prototxt runs here: a line for each layer that does not, and the sum."""
+    _need(args, "model")
+    phase = TRAIN if args.phase == "TRAIN" else TEST
+    proto = load_net(args.model)
+    layers, faults = compatible.check(proto, phase, args.level, _stages(args))
+    for fault in faults:
+        print(printable(fault))
+    kinds = len({layer.type for layer in layers})
+    told = f"{len(layers)} layers of {kinds} types"
+    print(f"{args.model}: {len(faults)} of {told} do not run" if faults else
+          f"{args.model}: {told}, all run")  # fmt: skip
+    return 1 if faults else 0
 
 
 def write(args: Any) -> int:
@@ -217,12 +175,13 @@ class _Bare(Runner):
 def _time_layers(net: Net, fed: dict, device: torch.device, forward: dict, backward: dict) -> None:
     """One pass layer by layer, each layer's own backward right after its forward."""
     values: dict = {}
+    learns = torch.is_grad_enabled()
     for step in net.steps:
         if step.param.name not in net._keys:
             values.update((v, fed[v.name]) for v in step.tops)
             continue
         made = net.layer_named(step.param.name)
-        bottoms = [values[v].detach().requires_grad_() for v in step.bottoms]
+        bottoms = [values[v].detach().requires_grad_(learns) for v in step.bottoms]
         start = order.now(device)
         tops = made(*bottoms)
         middle = order.now(device)
@@ -279,8 +238,8 @@ def _choices(args: Any) -> Choices:
         channels_last=None if args.channels_last == "measure" else args.channels_last == "yes",
         compile=args.compile,
         cuda_graphs=args.cuda_graphs,
-        shuffle=args.shuffle,
-        sync_bn=args.sync_bn,
+        shuffle=getattr(args, "shuffle", False),  # of train alone
+        sync_bn=getattr(args, "sync_bn", False),
     )
 
 

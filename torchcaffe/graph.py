@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from basics.cli import UserError, near_miss
-from caffeproto import LayerParameter, NetParameter, NetState
+from caffeproto import NetParameter, NetState, upgrade
 
 # Layers whose tops come from outside the net.
 FED = ("Input", "Data", "ImageData", "HDF5Data", "MemoryData")
+# Layers that need not name their top.
+LOSSES = (
+    "ContrastiveLoss",
+    "EuclideanLoss",
+    "HingeLoss",
+    "InfogainLoss",
+    "MultinomialLogisticLoss",
+    "SigmoidCrossEntropyLoss",
+    "SoftmaxWithLoss",
+)
 
 
 @dataclass(frozen=True)
@@ -38,16 +48,13 @@ def state(phase: int, level: int = 0, stages: Sequence[str] = ()) -> Any:
 def filtered(net: Any, wanted: Any) -> Any:
     """The net without the layers that its include and exclude rules keep from state `wanted`.
 
+    Formats before 1.0 are upgraded, and losses without a top get one, as in Caffe.
+
     Raises:
-        UserError: a layer with both kinds of rule, or a net in the format before 1.0.
+        UserError: a layer with both kinds of rule, or one that cannot be upgraded.
     """
-    if net.layers:
-        raise UserError(
-            f"net {net.name!r} is in the format before Caffe 1.0 (`layers {{`): "
-            "run Caffe's upgrade_net_proto_text on it"
-        )
+    net = upgrade.upgraded(net)
     kept = NetParameter(name=net.name, force_backward=net.force_backward, state=wanted)
-    kept.layer.extend(_old_inputs(net))
     for layer in net.layer:
         if layer.include and layer.exclude:
             raise UserError(f"layer {layer.name!r}: give include rules or exclude rules, not both")
@@ -56,6 +63,9 @@ def filtered(net: Any, wanted: Any) -> Any:
         if met if layer.include else not met:
             kept.layer.add().CopyFrom(layer)
             kept.layer[-1].phase = wanted.phase
+    unnamed = [layer for layer in kept.layer if layer.type in LOSSES and not layer.top]
+    for layer in unnamed:
+        layer.top.append("(automatic)" if len(unnamed) == 1 else f"(automatic) {layer.name}")
     return kept
 
 
@@ -97,17 +107,3 @@ def _meets(wanted: Any, rule: Any) -> bool:
         and stages.issuperset(rule.stage)
         and stages.isdisjoint(rule.not_stage)
     )
-
-
-def _old_inputs(net: Any) -> list[Any]:
-    """`input: "data" input_dim: 1 ...`, as deploy nets used to begin, as one Input layer."""
-    if not net.input:
-        return []
-    shapes = [list(shape.dim) for shape in net.input_shape]
-    if not shapes:
-        dims = list(net.input_dim)
-        shapes = [dims[i : i + 4] for i in range(0, len(dims), 4)]
-    if len(shapes) != len(net.input):
-        raise UserError(f"net {net.name!r}: {len(net.input)} inputs with {len(shapes)} shapes")
-    shape = [{"dim": dims} for dims in shapes]
-    return [LayerParameter(name="input", type="Input", top=net.input, input_param={"shape": shape})]

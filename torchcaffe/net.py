@@ -144,7 +144,8 @@ class Net(nn.Module):
             UserError: a layer with another number of blobs, or blobs of other shapes.
         """
         got = []
-        for source in [*weights.layers, *weights.layer]:
+        oldest = [one.layer if one.HasField("layer") else one for one in weights.layers]
+        for source in [*oldest, *weights.layer]:
             if not source.blobs or source.name not in self._keys:
                 continue
             target = self.layer_named(source.name).blobs
