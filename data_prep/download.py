@@ -168,7 +168,7 @@ def _counted(folder: Path) -> int:
     for path in folder.glob("shards/*_stats.json"):
         try:
             count += json.loads(path.read_text())["count"]
-        except (ValueError, KeyError):  # being written at this moment
+        except (ValueError, LookupError, TypeError):  # being written at this moment
             continue
     return count
 

@@ -37,12 +37,14 @@ def check_name(folder: PathLike) -> Path:
     """`folder`, whose whole name has to stand in nets, lists and manifests.
 
     Raises:
-        UserError: that is not UTF-8.
+        UserError: that is not UTF-8, or no name at all.
     """
     try:
         os.path.realpath(folder).encode()
     except UnicodeEncodeError:
         raise UserError(f"{folder}: its name is not UTF-8; rename it") from None
+    except ValueError as error:  # a NUL
+        raise UserError(f"{folder}: no folder can have this name ({error})") from None
     return Path(folder)
 
 

@@ -8,6 +8,7 @@ et al., MUSA2 2017), which took them from the author's gist
 from __future__ import annotations
 
 import hashlib
+import http.client
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -68,5 +69,5 @@ def _get(url: str, timeout: float) -> bytes:
             return answer.read(_MOST)
     except urllib.error.HTTPError as error:
         raise UserError(f"{url}: the server answers {error.code} {error.reason}") from error
-    except (OSError, ValueError) as error:  # URLError is an OSError
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
         raise UserError(f"cannot fetch {url}: {getattr(error, 'reason', error)}") from error

@@ -20,6 +20,8 @@ import json
 import os
 import shutil
 import stat
+import sys
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -327,6 +329,23 @@ def made_from(database: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{database} was not made by data_prep and is left alone; move it away first"
         ) from None
+
+
+def read_crcs(database: Path) -> array:
+    """The CRC-32 of each record of an image database, as they were when written.
+
+    Raises:
+        UserError: the file is not there or damaged.
+    """
+    try:
+        crcs = array("I", (database / CRCS).read_bytes())
+    except (OSError, ValueError) as error:  # ValueError: not whole numbers of 4 bytes
+        raise UserError(
+            f"{database / CRCS} is missing or damaged: run `python -m data_prep lmdb --fresh`"
+        ) from error
+    if sys.byteorder == "big":
+        crcs.byteswap()
+    return crcs
 
 
 def _publish(places: dict[str, Path], names: dict[str, Path], aside: Path) -> None:

@@ -178,7 +178,7 @@ def _numbers(match: re.Match[str], where: str) -> tuple[float, int]:
 
 
 def _sentiment(text: str, where: str) -> float:
-    if not re.fullmatch(r"[+-]?\d+(\.\d+)?", text, re.ASCII):
+    if not re.fullmatch(r"[+-]?\d{1,9}(\.\d{1,18})?", text, re.ASCII):  # more would be infinite
         raise UserError(f"{where}: {_short(text)} is not a sentiment value")
     return float(text)
 

@@ -24,7 +24,7 @@ from basics.files import sha256, write, write_json
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
 from data_prep.lists import read_part, write_list
-from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from
+from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from, read_crcs
 from data_prep.records import key
 from data_prep.split import rank
 
@@ -84,7 +84,7 @@ def _reorder_train(
     entries = read_part(source, "train", classes)
     turned = sorted(range(len(entries)), key=lambda i: rank(seed, "order", entries[i].path))
     write_list(target.list("train"), [entries[i] for i in turned])
-    old_crcs = array("I", (source.lmdb("train", "image") / CRCS).read_bytes())
+    old_crcs = read_crcs(source.lmdb("train", "image"))
     crcs = array("I")
     for kind in KINDS:
         old, new = source.lmdb("train", kind), target.lmdb("train", kind)

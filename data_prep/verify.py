@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 import zlib
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from data_prep.classes import Classes
 from data_prep.datum import Datum, parse_datum
 from data_prep.folder import DataFolder
 from data_prep.lists import read_part
-from data_prep.lmdb_writer import CRCS, KINDS, made_from
+from data_prep.lmdb_writer import CRCS, KINDS, made_from, read_crcs
 from data_prep.records import key
 
 _WINDOW = 100 << 20  # bytes of records
@@ -46,8 +44,10 @@ def verify_pair(
     """
     entries = read_part(folder, part, classes)
     images, labels = (_records(folder.lmdb(part, kind)) for kind in KINDS)
-    made = made_from(folder.lmdb(part, "image")) or {}
-    crcs = _crcs(folder.lmdb(part, "image") / CRCS)
+    made = made_from(folder.lmdb(part, "image"))
+    if made is None:
+        raise _not_there(folder.lmdb(part, "image"))
+    crcs = read_crcs(folder.lmdb(part, "image"))
     wrong: list[str] = []
     dropped = {path for path, _ in made.get("report", {}).get("dropped", ())}
     written = [number for number, entry in enumerate(entries) if entry.path not in dropped]
@@ -85,7 +85,8 @@ def verify_pair(
     left = next(labels, None)
     if left:
         wrong.append(f"{_text(left[0])}: only in the label database")
-    return count, wrong + list(_totals(folder, part, classes, made, count, histogram))
+    totals = _totals(folder, part, classes, made, count, len(crcs), histogram)
+    return count, wrong + list(totals)
 
 
 def _totals(
@@ -94,11 +95,14 @@ def _totals(
     classes: Classes,
     made: dict[str, Any],
     count: int,
+    checksums: int,
     histogram: list[int],
 ) -> Iterator[str]:
     report = made.get("report", {})
     if report.get("written", count) != count:
         yield f"{count} records, {report['written']} were written"
+    if checksums != count:
+        yield f"{checksums} checksums of {count} records in {CRCS}"
     for anp, n, expected in zip(classes.anp, histogram, report.get("histogram", histogram)):
         if n != expected:
             yield f"{n} records of {anp}, {expected} were written"
@@ -135,11 +139,8 @@ def _problems(
         yield "the label record has `data`, which Caffe prefers to its labels"
 
 
-def _crcs(path: Path) -> array:
-    crcs = array("I", path.read_bytes() if path.is_file() else b"")
-    if sys.byteorder == "big":
-        crcs.byteswap()
-    return crcs
+def _not_there(path: Path) -> UserError:
+    return UserError(f"{path} is not there: run `python -m data_prep lmdb` first")
 
 
 def _text(name: bytes) -> str:
@@ -148,7 +149,7 @@ def _text(name: bytes) -> str:
 
 def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:
     if not (path / "data.mdb").is_file():
-        raise UserError(f"{path} is not there: run `python -m data_prep lmdb` first")
+        raise _not_there(path)
     name = None
     more = True
     try:

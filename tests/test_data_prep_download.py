@@ -228,6 +228,8 @@ def test_labels(serve, tmp_path, monkeypatch, capsys):
     server.close()
     with pytest.raises(UserError, match=r"cannot fetch .*refused"):
         main(command)
+    with pytest.raises(UserError, match=r"cannot fetch .*control characters"):
+        main([*command[:-1], "http://a b/labels"])
 
 
 def test_the_published_lists_are_those_on_disk(shared):

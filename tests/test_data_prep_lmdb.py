@@ -542,6 +542,21 @@ def _swap_alike(txn) -> None:
     txn.put(b, first)
 
 
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda path: path.unlink(), "crc32 is missing or damaged: run .*--fresh"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-3]), "crc32 is missing or damaged"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-4]), "29 checksums of 30 records"),
+    ],
+)
+def test_verify_does_not_pass_what_it_cannot_check(plain, change, complaint):
+    plain.lmdb()
+    change(plain.folder.lmdb("train", "image") / "crc32")
+    with pytest.raises(UserError, match=complaint):
+        main(["verify", "--out", str(plain.out)])
+
+
 @pytest.mark.parametrize(("change", "name"), [(_flip, "9.jpg"), (_swap_alike, "3.jpg")])
 def test_verify_finds_one_changed_pixel_and_a_swap_within_a_class(plain, change, name):
     plain.lmdb()

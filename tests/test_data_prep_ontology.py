@@ -68,6 +68,7 @@ def test_csv_lists():
         (6, "\tbeautiful_girl [sentiment: 1.67]", "expected `adjective_noun"),
         (6, "beautiful girl [sentiment: 1.67] [#imgs: 999]", "expected `adjective_noun"),
         (6, "\tbeautiful_girl [sentiment: good] [#imgs: 999]", "'good' is not a sentiment"),
+        (6, f"\tbeautiful_girl [sentiment: {'9' * 40}] [#imgs: 9]", "is not a sentiment"),
         (6, "\tbeautiful_girl [sentiment: 1.67] [#imgs: many]", "'many' is not a number of images"),
         (6, "\tbeautiful_girl [sentiment: 1.67] [#imgs: 9,99]", "'9,99' is not a number of images"),
         (6, "\tugly_girl [sentiment: 1.67] [#imgs: 9]", "stands under the adjective beautiful"),
