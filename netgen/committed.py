@@ -32,7 +32,10 @@ COMMANDS = {
         (f"prototxt/{short}_deploy.prototxt", [*net, "--deploy"]),
         (f"solvers/{short}.prototxt", [*net, "--solver"]),
     ]
-} | {"prototxt/deepsentibank_deploy.prototxt": ["deepsentibank", "--deploy"]}
+} | {
+    f"prototxt/{net}_deploy.prototxt": [net, "--deploy"]
+    for net in ("deepsentibank", "resnet50_imagenet")
+}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -88,7 +88,7 @@ def test_nothing_floats(root) -> None:
     for name in ("Dockerfile", "compose.yaml"):
         text = (root / name).read_text()
         assert not re.search(r"^(FROM|.*image:).*:latest", text, re.MULTILINE)
-    for name in ("nvidia.txt", "python.txt"):
+    for name in ("nvidia.txt", "python.txt", "weights.txt"):
         for line in (DOCKER / name).read_text().splitlines():
             assert line.startswith("#") or re.match(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line)
 
@@ -100,6 +100,26 @@ def test_the_image_has_what_pyproject_asks_for(root) -> None:
     wanted = set(re.findall(r'^ *"([\w-]+)', block[1], re.MULTILINE))
     pinned = set(re.findall(r"^([\w-]+)==", (DOCKER / "python.txt").read_text(), re.MULTILINE))
     assert pinned >= wanted, "run docker/pin.sh"
+
+
+def test_the_weights_are_fetched_with_what_their_stage_copies(root, tmp_path) -> None:
+    stage = (root / "Dockerfile").read_text().split(" AS fetch-weights\n")[1].split("\nFROM ")[0]
+    for name in ["basics", *re.findall(r"^COPY (\w+) \1$", stage, re.MULTILINE)]:
+        (tmp_path / name).symlink_to(root / name)
+    pinned = re.search(r"find-links /fetch/wheels (?:\\\n)? *([\w ]+?) *\\", stage)[1].split()
+    seen = "|".join([*pinned, "google", "basics", "caffeproto", "netgen"])
+    code = (
+        "import sys; from netgen.weights import command; from pathlib import Path\n"
+        "mods = {m.split('.')[0]: getattr(x, '__file__', None) for m, x in sys.modules.items()}\n"
+        "print([m for m, f in mods.items() if f and 'site-packages' in f])"
+    )
+    command = [sys.executable, "-c", code]
+    clean = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for module in re.findall(r"'(\w+)'", done.stdout):
+        ours = module.startswith(("_", "sitecustomize", "distutils"))
+        assert ours or re.fullmatch(seen, module), module
 
 
 def test_the_image_has_every_package_of_ours(root) -> None:
