@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_told(drawn, trained, cached, tmp_path):
     data = Data.read(drawn)
     with pytest.raises(UserError, match="no block 'res9a'"):
         features(data, tmp_path / "1", "res9a", trained, SMALL)
-    with pytest.raises(UserError, match="the net wants"):
+    with pytest.raises(UserError, match="make weights and net with --width 4"):
         features(data, tmp_path / "2", BLOCK, trained, ["--width", "8", *SMALL[2:]])
     with pytest.raises(UserError, match="not the weights of this trunk"):
         features(data, tmp_path / "3", "res4c", trained, ["--width", "4", "--blocks", "1,1,3,3"])
