@@ -73,7 +73,8 @@ def parser() -> cli.Parser:
     _add(shape, "stride_in", None, what)
     what = "a ResNet's first windows: from 0, rounded up; or from -1, rounded down, as "
     _add(shape, "pool1", None, f"{what}torchvision and Keras pool")
-    what = "BatchNorm in training: on the batch, or frozen on the statistics it started with"
+    what = "BatchNorm in training: on the batch; frozen on the statistics it started with; or so "
+    what += "but for those behind the branching point's addition, which no published net has"
     _add(shape, "bn", None, what)
     _add(shape, "bn_fraction", "F", f"BatchNorm's moving average: {d.bn_fraction}")
     _add(shape, "head_lr", "M", f"lr_mult of the classifiers: {d.head_lr:g}")

@@ -199,7 +199,7 @@ def _blobs(layer: Any) -> int:
 
 
 def _batch_norm(options: Options, new: bool) -> dict[str, Any]:
-    if options.bn == "frozen" and not new:
+    if options.bn != "batch" and not new:
         return {"batch_norm_param": {"use_global_stats": True}}
     # 0.999 is Caffe's default: a file says only what differs from it.
     if options.bn_fraction == 0.999:

@@ -143,7 +143,8 @@ class Options:
     stitch_lr: float = option(100.0, Family.STITCH, one_of=FACTOR)
     primary: str = option("anp", Family.PRIMARY)
     # BatchNorm in training: on the batch's statistics, or on those that it started with
-    bn: str = option("batch", Family.TRUNK, one_of=("batch", "frozen"))
+    # (frozen); or published: frozen but for the branching point's own, which start anew
+    bn: str = option("batch", Family.TRUNK, one_of=("batch", "frozen", "published"))
     bn_fraction: float = option(0.999, Family.TRUNK, one_of=FRACTION)
     head_lr: float = option(10.0, Family.ALL, one_of=FACTOR)
 

@@ -261,7 +261,8 @@ def branch_block(net: Net, x: str, block: Block, options: Options) -> dict[str, 
         return dict.fromkeys(tasks, y)
     xs = {}
     for task in tasks:
-        x = norm(net, y, f"{block.name}_{task}", options, top=f"{block.title}_{task}")
+        top, new = f"{block.title}_{task}", options.bn == "published"
+        x = norm(net, y, f"{block.name}_{task}", options, top=top, new=new)
         xs[task] = relu(net, x, f"{block.title}_relu_{task}")
     return xs
 

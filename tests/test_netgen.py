@@ -244,6 +244,12 @@ def test_a_stem_of_its_own_width_changes_conv1_alone():
     assert wide["conv1"].convolution_param.num_output == 64
 
 
+def test_published_norms_are_frozen_but_for_the_branching_points():
+    norms = [x for x in net_of("xs_resnet50", "--bn", "published").layer if x.type == "BatchNorm"]
+    free = [x.name for x in norms if not x.batch_norm_param.use_global_stats]
+    assert free == ["bn5a_adj", "bn5a_anp", "bn5a_noun"]
+
+
 def test_frozen_norms_are_those_that_the_published_net_has():
     for net in ("xs_resnet50", "xp_resnet50", "rock_resnet50", "cross_stitch_resnet50"):
         norms = [x for x in net_of(net, "--bn", "frozen").layer if x.type == "BatchNorm"]
