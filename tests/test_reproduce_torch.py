@@ -140,9 +140,11 @@ def test_bf16_is_trained_in_told_and_another_run(drawn, tmp_path):
 
 
 def test_what_the_engine_says_last_is_quoted(drawn, tmp_path):
+    mean = tmp_path / "damaged.binaryproto"
+    mean.write_bytes(b"damaged")
     broken = training(drawn, tmp_path, Torch())
-    broken.argv.extend(["--mean-file", "missing.binaryproto"])
-    with pytest.raises(UserError, match=r"torchcaffe train failed: .*missing.binaryproto"):
+    broken.argv.extend(["--mean-file", str(mean)])
+    with pytest.raises(UserError, match=r"torchcaffe train failed: .*damaged.binaryproto"):
         broken.run()
     assert resumed(tmp_path) == [0]
 

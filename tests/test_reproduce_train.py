@@ -272,8 +272,10 @@ def test_a_full_disk_keeps_the_last_whole_snapshot(engine, drawn, tmp_path):
 
 @pytest.mark.caffe
 def test_a_caffe_that_refuses_is_quoted_and_not_tried_again(caffe_tools, drawn, tmp_path):
+    mean = tmp_path / "damaged.binaryproto"
+    mean.write_bytes(b"damaged")
     broken = training(drawn, tmp_path)
-    broken.argv.extend(["--mean-file", "missing.binaryproto"])
+    broken.argv.extend(["--mean-file", str(mean)])
     with pytest.raises(UserError, match=r"caffe train failed: .*; see .*train\.log"):
         broken.run()
     assert resumed(tmp_path) == [0]
