@@ -38,8 +38,9 @@ class Entry:
     @property
     def families(self) -> set[Family]:
         """Of the options that it takes."""
-        every = {Family.ALL, Family.FORM, *self.takes}
-        return every | {Family.SOLVER} if self.trained else every
+        trained = (Family.DATA, Family.SOLVER) if self.trained else ()
+        tasks = () if "task" in self.defaults else (Family.TASKS,)
+        return {Family.ALL, Family.FORM, *trained, *tasks, *self.takes}
 
     def options(self, **chosen: Any) -> Options:
         """The paper's options, the entry's own instead, and `chosen` instead of both.

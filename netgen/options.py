@@ -39,7 +39,8 @@ MOMENTUM = Number("a momentum", float, 0, 1, open_high=True)
 class Family(Enum):
     """Options that belong together. A net takes all of a family, or none of them."""
 
-    ALL = auto()  # tasks, classifiers, data: every net
+    ALL = auto()  # every net's
+    TASKS = auto()  # whose classes are chosen: all but nets published with their own
     ONE_TASK = auto()  # which task a single-task net does
     TRUNK = auto()  # the shape of a ResNet
     TAIL = auto()  # where a net whose trunk is shared may begin
@@ -49,7 +50,8 @@ class Family(Enum):
     SCALED = auto()  # how channelwise cross weights start
     STITCH = auto()  # cross-stitch units
     PRIMARY = auto()  # ROCK's task
-    SOLVER = auto()  # every net that is trained
+    DATA = auto()  # what it learns from and is tested on: every net that is trained
+    SOLVER = auto()  # how it learns: the same
     FORM = auto()  # what is written: nothing that a net could refuse
 
 
@@ -109,7 +111,7 @@ class SolverOptions:
 class Options:
     """Every choice that a net function reads; see `python -m netgen --help`."""
 
-    tasks: tuple[Task, ...] = option(TASKS, Family.ALL)
+    tasks: tuple[Task, ...] = option(TASKS, Family.TASKS)
     task: str | None = option(None, Family.ONE_TASK)
 
     depth: int = option(50, Family.TRUNK, one_of=COUNT)
@@ -146,19 +148,19 @@ class Options:
     # (frozen); or published: frozen but for the branching point's own, which start anew
     bn: str = option("batch", Family.TRUNK, one_of=("batch", "frozen", "published"))
     bn_fraction: float = option(0.999, Family.TRUNK, one_of=FRACTION)
-    head_lr: float = option(10.0, Family.ALL, one_of=FACTOR)
+    head_lr: float = option(10.0, Family.DATA, one_of=FACTOR)
 
     input_size: int = option(224, Family.ALL, one_of=PIXELS)
-    batch: int = option(24, Family.ALL, one_of=BATCH)
+    batch: int = option(24, Family.DATA, one_of=BATCH)
     # None: the largest up to `batch` that divides test_images
-    test_batch: int | None = option(None, Family.ALL, one_of=BATCH)
-    train_images: int = option(TRAIN_IMAGES, Family.ALL, one_of=COUNT)
-    test_images: int = option(TEST_IMAGES, Family.ALL, one_of=COUNT)
-    data: str = option("data/vso", Family.ALL)
-    mean: tuple[float, ...] = option((103.939, 116.779, 123.68), Family.ALL, one_of=MEAN)
-    mean_file: str | None = option(None, Family.ALL)
+    test_batch: int | None = option(None, Family.DATA, one_of=BATCH)
+    train_images: int = option(TRAIN_IMAGES, Family.DATA, one_of=COUNT)
+    test_images: int = option(TEST_IMAGES, Family.DATA, one_of=COUNT)
+    data: str = option("data/vso", Family.DATA)
+    mean: tuple[float, ...] = option((103.939, 116.779, 123.68), Family.DATA, one_of=MEAN)
+    mean_file: str | None = option(None, Family.DATA)
     # the databases hold larger images than `input_size`
-    crop: bool = option(False, Family.ALL)
+    crop: bool = option(False, Family.DATA)
     deploy: bool = option(False, Family.FORM)
 
     solver: SolverOptions = field(

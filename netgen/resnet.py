@@ -49,13 +49,7 @@ class Block:
 
 
 def imagenet(name: str, options: Options) -> Net:
-    """The published ResNet that all others start from: ImageNet's 1,000 classes.
-
-    Raises:
-        UserError: other tasks.
-    """
-    if options.tasks != (IMAGENET,):
-        raise UserError(f"{name} does ImageNet's classes: leave out --tasks, or ask for resnet50")
+    """The published ResNet that all others start from: ImageNet's 1,000 classes."""
     return resnet(name, options, classifier="fc1000")
 
 

@@ -378,7 +378,7 @@ def test_divisor_divides_and_fits(number, limit):
         ("xs_resnet50 --test-batch 24", "does not divide the 77,073 test images"),
         ("xs_resnet50 --data \udcff", "no name that a prototxt can hold"),
         ("xs_resnet50 --mean 1,2", "one value or three"),
-        ("resnet50_imagenet --tasks a:5", "ImageNet's classes: leave out --tasks"),
+        ("resnet50_imagenet --tasks a:5", "--tasks does not apply to resnet50_imagenet"),
         ("caffenet --task adj --bn frozen", "--bn does not apply to caffenet"),
         ("xs_resnet50 --bn frozen --bn-fraction 0.9", "--bn frozen moves no average"),
     ],

@@ -289,6 +289,8 @@ def test_bad_lists_get_one_clear_line(files, message, tmp_path):
         ("caffenet --task noun --stride-in 3x3", "--stride-in does not apply to caffenet"),
         ("deepsentibank", "not trained: add --deploy"),
         ("deepsentibank --solver", "not trained: add --deploy"),
+        ("deepsentibank --deploy --tasks a:3", "--tasks does not apply to deepsentibank"),
+        ("deepsentibank --deploy --batch 3", "--batch does not apply to deepsentibank"),
         ("deepsentibank --deploy --task anp", "--task does not apply to deepsentibank"),
     ],
 )
