@@ -467,6 +467,8 @@ class Training:
         for path in self.weights:
             if not is_whole_weights(path):
                 raise UserError(f"--weights {path}: no such file, or not a whole .caffemodel")
+        if self.options.bn == "frozen" and not self.weights:
+            raise UserError("--bn frozen needs --weights: without, norms have no statistics")
         resumed = self._take_up()
         engines = self.engines()
         if not self.is_done():

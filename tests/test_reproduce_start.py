@@ -138,6 +138,12 @@ def test_a_file_that_a_user_brings_is_checked_and_used(drawn, tmp_path, monkeypa
 CONV1 = (np.ones((96, 3, 11, 11), np.float32), np.zeros(96, np.float32))
 
 
+def test_frozen_norms_ask_for_weights(caffe_tools, drawn, tmp_path):
+    command = ["train", "xs_resnet50", *NET, "--bn", "frozen", "--data", str(drawn)]
+    with pytest.raises(UserError, match="--bn frozen needs --weights"):
+        main([*command, "--out", str(tmp_path / "run")])
+
+
 def test_how_to_make_them_goes_with_imagenet(drawn, tmp_path):
     command = ["train", "xs_resnet50", "--data", str(drawn), "--out", str(tmp_path / "run")]
     with pytest.raises(UserError, match="go with --weights imagenet"):

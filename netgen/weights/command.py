@@ -64,8 +64,8 @@ def parser() -> Parser:
         action="append",
         metavar="[TASK=]FILE",
         required=True,
-        help="a .caffemodel, a Keras .h5 or a torchvision .pth; with TASK= for that task's "
-        "own layers only, and then again for others",
+        help="a .caffemodel, a Keras .h5, npm's .tgz of one, or a torchvision .pth; with TASK= "
+        "for that task's own layers only, and then again for others",
     )
     init.add_argument("--out", required=True, metavar="FILE", help="the .caffemodel to write")
     init.add_argument(
