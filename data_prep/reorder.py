@@ -8,20 +8,16 @@ their keys, which name the list's line, and so their order are others.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import shutil
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import lmdb
 
 from basics.cli import UserError
 from basics.files import sha256, write, write_json
 from data_prep.classes import Classes
+from data_prep.databases import reading
 from data_prep.folder import DataFolder
 from data_prep.lists import read_part, write_list
 from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from, read_crcs
@@ -91,7 +87,7 @@ def _reorder_train(
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         places = _places(old)
-        with _reading(old) as records, Writer(new) as writer:
+        with reading(old) as records, Writer(new) as writer:
             for line, i in enumerate(turned):
                 name = key(i, entries[i].path)
                 if name not in places:  # an image that could not be read
@@ -117,12 +113,5 @@ def _reorder_train(
 
 def _places(database: Path) -> dict[bytes, int]:
     """Each record's key and its place."""
-    with _reading(database) as records, records.cursor() as cursor:
+    with reading(database) as records, records.cursor() as cursor:
         return {bytes(name): i for i, name in enumerate(cursor.iternext(values=False))}
-
-
-@contextlib.contextmanager
-def _reading(database: Path) -> Iterator[lmdb.Transaction]:
-    opened = lmdb.open(os.fspath(database), readonly=True, lock=False)
-    with opened, opened.begin() as records:
-        yield records

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import cv2
-import lmdb
 import numpy as np
 
-from basics.cli import UserError
+from basics.cli import UserError, printable
 from basics.files import PathLike, write
 from data_prep.classes import TASKS, Classes
+from data_prep.databases import reading
 from data_prep.datum import parse_datum
 from data_prep.folder import DataFolder
 from data_prep.records import key
@@ -36,25 +34,17 @@ def write_sheet(folder: DataFolder, part: str, classes: Classes, path: PathLike)
 
 
 def _spread(folder: DataFolder, part: str, most: int) -> list[tuple[bytes, bytes]]:
-    environments = [
-        lmdb.open(os.fspath(folder.lmdb(part, kind)), readonly=True, lock=False)
-        for kind in ("image", "label")
-    ]
-    try:
-        images, labels = (env.begin(buffers=False) for env in environments)
-        with images.cursor() as cursor:
-            if not cursor.last():
-                raise UserError(f"{folder.lmdb(part, 'image')}: no record in it")
-            last = int(cursor.key()[:8])
-            found = {}
-            for number in np.linspace(0, last, most).astype(int):
-                if cursor.set_range(key(int(number), "")):
-                    name = cursor.key()
-                    found[name] = (cursor.value(), labels.get(name) or b"")
-        return list(found.values())
-    finally:
-        for env in environments:
-            env.close()
+    image, label = (folder.lmdb(part, kind) for kind in ("image", "label"))
+    with reading(image) as images, reading(label) as labels, images.cursor() as cursor:
+        if not cursor.last():
+            raise UserError(f"{image}: no record in it")
+        last = int(cursor.key()[:8])
+        found = {}
+        for number in np.linspace(0, last, most).astype(int):
+            if cursor.set_range(key(int(number), "")):
+                name = cursor.key()
+                found[name] = (cursor.value(), labels.get(name) or b"")
+    return list(found.values())
 
 
 def _tile(image: bytes, label: bytes, classes: Classes) -> np.ndarray:
@@ -69,7 +59,7 @@ def _tile(image: bytes, label: bytes, classes: Classes) -> np.ndarray:
     tile[2 : TILE - 2, 2 : TILE - 2] = picture
     values = parse_datum(label).float_data
     for line, (task, value) in enumerate(zip(TASKS, values)):
-        text = f"{task} {int(value)} {getattr(classes, task)[int(value)]}"
+        text = printable(f"{task} {int(value)} {getattr(classes, task)[int(value)]}")
         font, scale, place = cv2.FONT_HERSHEY_SIMPLEX, 0.38, (3, TILE + LINE * line + 11)
         width = cv2.getTextSize(text, font, scale, 1)[0][0]
         scale *= min(1, (TILE - 6) / width)  # long names in small letters, not cut off

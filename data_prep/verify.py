@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
-import lmdb
 import numpy as np
 
 from basics import bars
-from basics.cli import UserError
 from data_prep.classes import Classes
+from data_prep.databases import reading
 from data_prep.datum import Datum, parse_datum
 from data_prep.folder import DataFolder
 from data_prep.lists import read_part
@@ -44,9 +42,8 @@ def verify_pair(
     """
     entries = read_part(folder, part, classes)
     images, labels = (_records(folder.lmdb(part, kind)) for kind in KINDS)
-    made = made_from(folder.lmdb(part, "image"))
-    if made is None:
-        raise _not_there(folder.lmdb(part, "image"))
+    with reading(folder.lmdb(part, "image")):  # it is there
+        made = made_from(folder.lmdb(part, "image"))
     crcs = read_crcs(folder.lmdb(part, "image"))
     wrong: list[str] = []
     dropped = {path for path, _ in made.get("report", {}).get("dropped", ())}
@@ -139,33 +136,20 @@ def _problems(
         yield "the label record has `data`, which Caffe prefers to its labels"
 
 
-def _not_there(path: Path) -> UserError:
-    return UserError(f"{path} is not there: run `python -m data_prep lmdb` first")
-
-
 def _text(name: bytes) -> str:
     return name.decode(errors="replace")
 
 
-def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    if not (path / "data.mdb").is_file():
-        raise _not_there(path)
+def _records(database: Path) -> Iterator[tuple[bytes, bytes]]:
     name = None
     more = True
-    try:
-        while more:
-            # What was read stays mapped until the database is closed: do so now and then.
-            read = 0
-            with (
-                lmdb.open(os.fspath(path), readonly=True, lock=False, readahead=True) as env,
-                env.begin() as txn,
-                txn.cursor() as cursor,
-            ):
-                more = cursor.first() if name is None else cursor.set_key(name) and cursor.next()
-                while more and read < _WINDOW:
-                    name, value = cursor.item()
-                    yield name, value
-                    read += len(value)
-                    more = cursor.next()
-    except lmdb.Error as error:
-        raise UserError(f"{path}: {error}") from error
+    while more:
+        # What was read stays mapped until the database is closed: do so now and then.
+        read = 0
+        with reading(database) as records, records.cursor() as cursor:
+            more = cursor.first() if name is None else cursor.set_key(name) and cursor.next()
+            while more and read < _WINDOW:
+                name, value = cursor.item()
+                yield name, value
+                read += len(value)
+                more = cursor.next()

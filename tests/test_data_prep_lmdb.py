@@ -512,6 +512,24 @@ def test_verify_finds_one_wrong_record(plain, kind, change, complaint):
     assert complaint in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["image", "label"])
+@pytest.mark.parametrize("left", [0.4, 0.7, 0.98])
+def test_a_database_that_was_cut_kills_nobody(plain, tmp_path, kind, left):
+    """Half a copy: read through a memory map, it would end the process by SIGBUS."""
+    plain.lmdb()
+    path = plain.folder.lmdb("train", kind) / "data.mdb"
+    os.truncate(path, int(path.stat().st_size * left))
+    for argv in (
+        ["verify", "--out", plain.out],
+        ["reorder", plain.out, "--seed", "1", "--out", tmp_path / "other"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "data_prep", *argv], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1 and f"{kind}_lmdb" in done.stderr
+
+
 def test_verify_reads_on_after_a_window(plain, monkeypatch):
     monkeypatch.setattr(verify, "_WINDOW", 20_000)  # three records
     plain.lmdb()
