@@ -10,7 +10,6 @@ start at random, so several seeds. docs/REPRODUCTION.md has the figures.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import subprocess
@@ -22,6 +21,7 @@ import skimage
 
 import netgen
 import realcaffe
+from basics.cli import Parser
 from netgen.command import generate
 from netgen.weights import caffemodel
 from netgen.weights.command import main as weights
@@ -46,7 +46,7 @@ np.savez(out, **{name: net.blobs[name].data for name in sys.argv[6:]})
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    p = Parser("bench.imagenet_start", description=__doc__.split("\n\n")[0])
     p.add_argument("--work", type=Path, required=True)
     args = p.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)

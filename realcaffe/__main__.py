@@ -121,6 +121,8 @@ def _path(bin_folder: Path | None, as_json: bool) -> int:
 
 
 def _remove(where: install.Place, keep_packages: bool) -> int:
+    if not where.bin.is_dir():
+        raise UserError(f"--bin {where.bin}: no such folder")
     for path in install.remove(where, keep_packages):
         print(f"removed {path}")
     return 0

@@ -82,8 +82,7 @@ class Run:
 
     def trim(self) -> None:
         """Delete all snapshots but the last, whose result is there."""
-        for last in self.training.snapshots()[-1:]:
-            delete_except(self.folder, [last.iteration])
+        delete_except(self.folder, [self.training.snapshots()[-1].iteration])
 
     def finished(self) -> dict[str, Any] | None:
         """The result of an earlier call; None where this very run is not done."""

@@ -113,6 +113,9 @@ def table2(
             "DeepSentiBank is not trained: give its files, --deepsentibank WEIGHTS CLASSES"
         )
     _refuse_another_table(out, setting)
+    for path in deepsentibank or ():
+        if not path.is_file():
+            raise UserError(f"--deepsentibank: {path} is not there")
     found = Data.read(data)
     jobs = jobs or (1 if engine.gpu is not None else cores.usable())
     shared = replace(engine, threads=max(1, cores.usable() // jobs))
@@ -270,9 +273,6 @@ def _deepsentibank(
     weights: Path, classes: Path, data: Data, folder: Path, engine: Engine
 ) -> dict[str, Any]:
     """DeepSentiBank's evaluation, or what an earlier call has left of it."""
-    for path in (weights, classes):
-        if not path.is_file():
-            raise UserError(f"--deepsentibank: {path} is not there")
     files = [sha256(path) for path in (weights, classes)]
     key = hashlib.sha256("\0".join([*files, data.key, engine.version()]).encode()).hexdigest()
     done = read_json(folder / "result.json")
