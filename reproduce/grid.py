@@ -166,8 +166,11 @@ class Grid:
             except UserError as error:
                 raise UserError(f"row {row.name!r}: {error}") from error
         most = max(len(row.seeds) for row in self.rows)
+        weights = {
+            row.name: self._weights(row, folders.get(row.data, data), out) for row in self.rows
+        }
         return [
-            (row, self._run(row, row.seeds[i], folders.get(row.data, data), out, engine))
+            (row, self._run(row, i, folders.get(row.data, data), weights[row.name], out, engine))
             for i in range(most)
             for row in self.rows
             if i < len(row.seeds)
@@ -176,15 +179,22 @@ class Grid:
     def _argv(self, row: Row) -> list[str]:
         return [*row.net[:1], *self.net, *row.net[1:]]
 
-    def _run(self, row: Row, seed: int, data: Data, out: Path, engine: Engine) -> Run:
-        name = f"{_folder(row.name)}-{seed}"
-        argv = self._argv(row)
-        if self.shuffle:
-            folder = f"{row.data.name}-order-{seed}" if row.data else f"order-{seed}"
-            data = data.reordered(seed, out / "data" / folder)
+    def _weights(self, row: Row, data: Data, out: Path) -> tuple[Path, ...]:
+        """What all seeds of a row start from."""
         weights = self.weights if row.weights is None else row.weights
         start = Start(row.branch_init or self.branch_init, self.bn_epsilon)
         start = start if IMAGENET in weights else Start()  # another row's business
+        return start.weights(weights, [*self._argv(row), *data.argv("DATA")], out / "weights")
+
+    def _run(
+        self, row: Row, i: int, data: Data, weights: tuple[Path, ...], out: Path, engine: Engine
+    ) -> Run:
+        """A row's run of its seed number `i`."""
+        argv, seed = self._argv(row), row.seeds[i]
+        name = f"{_folder(row.name)}-{seed}"
+        if self.shuffle:
+            folder = f"{row.data.name}-order-{seed}" if row.data else f"order-{seed}"
+            data = data.reordered(seed, out / "data" / folder)
         training = Training(
             name=name,
             argv=argv,
@@ -192,7 +202,7 @@ class Grid:
             folder=out / "runs" / name,
             schedule=self._schedule(argv, data),
             solver=[*self.solver, *row.solver, "--seed", str(seed)],
-            weights=start.weights(weights, [*argv, *data.argv("DATA")], out / "weights"),
+            weights=weights,
             engine=engine,
         )
         return Run(training, both=True)

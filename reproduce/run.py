@@ -82,7 +82,8 @@ class Run:
 
     def trim(self) -> None:
         """Delete all snapshots but the last, whose result is there."""
-        delete_except(self.folder, [self.training.snapshots()[-1].iteration])
+        for last in self.training.snapshots()[-1:]:
+            delete_except(self.folder, [last.iteration])
 
     def finished(self) -> dict[str, Any] | None:
         """The result of an earlier call; None where this very run is not done."""

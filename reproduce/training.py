@@ -31,7 +31,7 @@ import signal
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ class Training:
     @cached_property
     def initial(self) -> dict[str, str]:
         """The files of initial weights, known by their content: path -> SHA-256."""
-        return {str(path): sha256(path) if path.is_file() else "missing" for path in self.weights}
+        return {str(path): _content(path) if path.is_file() else "missing" for path in self.weights}
 
     @cached_property
     def last_layer(self) -> str:
@@ -669,6 +669,17 @@ def _announced(event: train_log.Snapshot) -> Snapshot | None:
 
 def _starting_rate(taken: list[Decision]) -> float:
     return [d for d in taken if d.action == "start"][-1].lr
+
+
+def _content(path: Path) -> str:
+    """A file's SHA-256; read once for all runs of a grid that start from it."""
+    facts = path.stat()
+    return _digest(str(path.resolve()), facts.st_size, facts.st_mtime_ns)
+
+
+@cache
+def _digest(path: str, size: int, changed: int) -> str:
+    return sha256(path)
 
 
 def _shape(sides: Iterable[int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -191,3 +192,31 @@ def test_the_solverstate_comes_last_and_proves_the_rest_whole(tmp_path, monkeypa
     solver.close()
     assert sorted(seen) == [".caffemodel", ".solverstate", ".torchcaffe"], "whole files, or none"
     assert seen[-1] == ".solverstate"
+
+
+def test_a_copied_snapshot_has_its_own_weights(tmp_path):
+    """The state names the original's file; what lies beside it counts, wherever that is now."""
+    from caffeproto import NetParameter, SolverParameter, text
+    from torchcaffe.solver import Solver
+
+    def solver(folder: Path) -> Solver:
+        prefix = str(folder / "s")
+        param = SolverParameter(base_lr=0.1, lr_policy="fixed", snapshot_prefix=prefix)
+        param.net_param.CopyFrom(text.loads(TINY, NetParameter))
+        return Solver(param)
+
+    original, copied = tmp_path / "original", tmp_path / "copied"
+    original.mkdir()
+    first = solver(original)
+    first.snapshot()
+    shutil.copytree(original, copied)
+    with torch.no_grad():
+        for learned in first.net.learned:
+            learned.blob.add_(1)
+    first.snapshot()  # the original trains on, and writes over what was copied
+    second = solver(copied)
+    second.restore(str(copied / "s_iter_0.solverstate"))
+    for mine, theirs in zip(second.net.learned, first.net.learned):
+        assert torch.equal(mine.blob + 1, theirs.blob)
+    for each in (first, second):
+        each.close()
