@@ -77,6 +77,40 @@ def test_layers_are_caffes(caffe_tools, tmp_path):
     assert not wrong, f"{len(wrong)} of {len(named)}\n" + "\n".join(wrong)
 
 
+BEHIND = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [4, 3] } } }
+layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 4 } } }
+layer { name: "n" type: "Input" top: "n" input_param { shape { dim: 4 } } }
+layer { name: "m" type: "Input" top: "m" input_param { shape { dim: [1, 1, 3, 3] } } }
+layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+  inner_product_param { num_output: 3 } }
+layer { name: "some" type: "BatchReindex" bottom: "fc" bottom: "n" top: "some" }
+layer { name: "loss" type: "InfogainLoss" bottom: "some" bottom: "y" bottom: "m" top: "loss" }
+layer { name: "array" type: "Parameter" top: "array" parameter_param { shape { dim: [4, 3] } } }
+layer { name: "far" type: "EuclideanLoss" bottom: "array" bottom: "some" top: "far" }
+"""
+
+
+@pytest.mark.caffe
+def test_gradients_through_what_takes_no_forced_ones(caffe_tools, tmp_path):
+    rng = np.random.default_rng(0)
+    bottoms = {
+        "x": rng.normal(0, 1, (4, 3)),
+        "y": rng.integers(0, 3, 4),
+        "n": np.array([0, 2, 2, 1]),
+        "m": rng.random((1, 1, 3, 3)),
+    }
+    bottoms = {name: array.astype(np.float32) for name, array in bottoms.items()}
+    made = Case(text.loads(BEHIND, NetParameter), bottoms)
+    net = prepare(made, 0)
+    (caffe,) = ask_caffe([made], tmp_path, caffe_tools)
+    net.loss(net(**{k: torch.from_numpy(v) for k, v in bottoms.items()})).backward()
+    for learned in net.learned:
+        wanted = caffe[f"grad {learned.name} {learned.index}"]
+        assert np.abs(wanted).max() > 1e-3
+        assert error(learned.blob.grad.numpy(), wanted) < 1e-5
+
+
 def net_of(layers: str) -> Net:
     return Net(text.loads(layers, NetParameter))
 

@@ -161,6 +161,14 @@ def pointwise(d: Draw) -> Made:
 
 
 @maker
+def newer_pointwise(d: Draw) -> Made:
+    clip = {"min": -1.0, "max": d.choice([0.5, 2.0])}
+    swish = {"beta": d.choice([1.0, 0.5])}
+    layer = {"type": "Clip", "clip_param": clip} if d.random() < 0.5 else {"type": "Swish"}
+    return {"swish_param": swish, **layer}, {"x": array(d, 2)}
+
+
+@maker
 def softmax(d: Draw) -> Made:
     shape = array(d)
     axis = d.randint(-len(shape), len(shape) - 1)
@@ -307,6 +315,48 @@ def other_losses(d: Draw) -> Made:
 
 
 @maker
+def pairs(d: Draw) -> Made:
+    n, shape = d.randint(1, 5), (d.randint(1, 4), *d.choice([(), (1, 1)]))
+    param = {"margin": d.choice([1.0, 4.0]), "legacy_version": d.random() < 0.5}
+    layer = {"type": "ContrastiveLoss", "contrastive_loss_param": param}
+    return layer, {"x": (n, *shape), "y": (n, *shape), "label 2": (n,)}
+
+
+@maker
+def infogain_loss(d: Draw) -> Made:
+    classes = d.randint(2, 5)
+    scores = d.choice([(d.randint(1, 5), classes), (2, classes, 3, 2)])
+    label = (scores[0], 1, 1, 1) if len(scores) == 2 else (2, 1, 3, 2)
+    given = _loss_param(d)
+    given.pop("normalize", None)  # Caffe refuses it here
+    layer = {"type": "InfogainLoss", "loss_param": given}
+    return layer, {"x": scores, f"label {classes}": label, "matrix": (1, 1, classes, classes)}
+
+
+@maker
+def spatial_pyramid(d: Draw) -> Made:
+    param = {"pyramid_height": d.randint(1, 3), "pool": d.choice(["MAX", "AVE"])}
+    # Of 5 pixels, say, Caffe too makes no windows of a third level.
+    return {"type": "SPP", "spp_param": param}, {"x": image(d, least=6)}
+
+
+@maker
+def over_time(d: Draw) -> Made:
+    t, n, static = d.randint(1, 4), d.randint(1, 3), d.random() < 0.4
+    fillers = {"weight_filler": {"type": "xavier"}, "bias_filler": {"type": "constant"}}
+    param = {"num_output": d.randint(1, 4), **fillers}
+    layer = {"type": d.choice(["LSTM", "RNN"]), "recurrent_param": param}
+    shapes = {"x": (t, n, d.randint(1, 3), *d.choice([(), (2,)])), "label 2": (t, n)}
+    return layer, {**shapes, **({"constant": (n, 3)} if static else {})}
+
+
+@maker
+def reindex(d: Draw) -> Made:
+    n = d.randint(1, 4)
+    return {"type": "BatchReindex"}, {"x": (n, *array(d)), f"label {n}": (d.randint(1, 6),)}
+
+
+@maker
 def accuracy(d: Draw) -> Made:
     classes = d.randint(2, 6)
     param: dict[str, Any] = {"top_k": d.randint(1, classes)}
@@ -320,7 +370,8 @@ def accuracy(d: Draw) -> Made:
     return layer, {"ties": scores, f"label {classes}": (scores[0], *scores[2:])}
 
 
-NO_BACKWARD = {"Accuracy", "ArgMax", "Threshold"}
+# The last two have their gradients tested behind a layer that learns.
+NO_BACKWARD = {"Accuracy", "ArgMax", "Threshold", "InfogainLoss", "BatchReindex"}
 
 
 def _may_tie(layer: dict[str, Any]) -> bool:

@@ -100,10 +100,13 @@ def error(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-6))
 
 
+# Caffe refuses a gradient to an Embed's indices, say, and gives the others none either.
+UNFORCED = ("Embed", "InfogainLoss", "BatchReindex")
+
+
 def one_layer(layer: dict, inputs: dict[str, tuple[int, ...]]) -> object:
     """A net of one layer on Input layers, gradients forced to all of them."""
-    # Caffe refuses a gradient to an Embed's indices.
-    net = NetParameter(name="one", force_backward=layer["type"] != "Embed")
+    net = NetParameter(name="one", force_backward=layer["type"] not in UNFORCED)
     for name, shape in inputs.items():
         net.layer.add(name=name, type="Input", top=[name], input_param={"shape": [{"dim": shape}]})
     net.layer.add(bottom=list(inputs), **layer)

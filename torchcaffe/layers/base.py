@@ -128,6 +128,16 @@ class Layer(nn.Module):
 LAYERS: dict[str, type[Layer]] = {}
 
 
+REFUSED = {  # Caffe's other types, and why
+    "Filter": "its tops' sizes depend on the numbers in its bottoms",
+    "HDF5Output": "what a net makes is for its caller to write",
+    "Im2col": "a step inside Caffe's convolution",
+    "LSTMUnit": "a step inside Caffe's LSTM",
+    "Python": "it runs code beside the prototxt",
+    "WindowData": "it cuts windows out of images by a list; train on the cut images",
+}
+
+
 def layer(*types: str) -> Callable[[type[Layer]], type[Layer]]:
     """Class decorator: this is what Caffe calls `types`."""
 
@@ -145,6 +155,8 @@ def make(param: Any, train_phase: bool, shapes: Sequence[Shape]) -> Layer:
         UserError: a type that is not known, or a field that cannot be served.
     """
     kind = LAYERS.get(param.type)
+    if kind is None and param.type in REFUSED:
+        raise UserError(f"layer {param.name!r}: {param.type} is not served: {REFUSED[param.type]}")
     if kind is None:
         hint = near_miss(param.type, LAYERS)
         raise UserError(f"layer {param.name!r}: unknown layer type {param.type!r}{hint}")

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from caffeproto import BlobProto
+from torchcaffe import blobs
 from torchcaffe.layers.base import Layer, Shape, count, layer
 
 # No logarithm of less than the smallest normal float.
@@ -126,6 +128,72 @@ class MultinomialLogisticLoss(Layer):
     def forward(self, p: Tensor, label: Tensor) -> Tensor:
         true = p.flatten(1).gather(1, label.detach().long().reshape(-1, 1))
         return -true.clamp(min=1e-20).log().sum() / p.shape[0]
+
+
+@layer("ContrastiveLoss")
+class ContrastiveLoss(Layer):
+    """Half the mean over pairs: squared distance of like ones, of others what lacks to the margin.
+
+    Caffe adds 1e-4 to the distance that its gradient divides by.
+    """
+
+    bottoms = (3, 3)
+    loss = True
+
+    def setup(self, shapes: list[Shape]) -> None:
+        if shapes[0] != shapes[1] or count(shapes[2]) != shapes[0][0]:
+            raise self.mistake(f"wants two of one shape and a mark a pair, not {shapes}")
+
+    def forward(self, a: Tensor, b: Tensor, like: Tensor) -> Tensor:
+        p = self.param.contrastive_loss_param
+        squared = (a - b).flatten(1).square().sum(1)
+        if p.legacy_version:
+            unlike = F.relu(p.margin - squared)
+        else:
+            distance = squared.detach().sqrt()
+            distance = distance + (squared - squared.detach()) / (2 * (distance + 1e-4))
+            unlike = F.relu(p.margin - distance).square()
+        alike = like.detach().flatten().int() != 0
+        return torch.where(alike, squared, unlike).sum() / (2 * a.shape[0])
+
+
+@layer("InfogainLoss")
+class InfogainLoss(_Normalised):
+    """-log p of every class, softmax included, weighed by the true class's row of a matrix.
+
+    The matrix is a third bottom, or the file that `source` names.
+    """
+
+    bottoms = (2, 3)
+
+    def setup(self, shapes: list[Shape]) -> None:
+        super().setup(shapes)
+        p = self.param.infogain_loss_param
+        self.classes = self.axis(p.axis, len(shapes[0]))
+        _check_labels(self, shapes)
+        size = shapes[0][self.classes]
+        if len(shapes) < 3:
+            if not p.source:
+                raise self.mistake("no source and no third bottom: the matrix is missing")
+            matrix = torch.from_numpy(blobs.from_proto(blobs.read(p.source, BlobProto)).copy())
+            self.register_buffer("matrix", matrix, persistent=False)
+        if (count(shapes[2]) if len(shapes) > 2 else self.matrix.numel()) != size * size:
+            raise self.mistake(f"the matrix is not {size} x {size}")
+
+    def forward(self, x: Tensor, label: Tensor, matrix: Tensor | None = None) -> Any:
+        scores, label = _flat(x.float(), label.detach(), self.classes)
+        outer, classes, inner = scores.shape
+        log_p = scores.log_softmax(1)
+        floored = log_p.detach().clamp(min=math.log(1e-20))
+        rows = self.matrix if matrix is None else matrix.detach()
+        keep = torch.ones_like(label, dtype=torch.bool)
+        if self.ignore is not None:
+            keep = label != self.ignore
+        weights = rows.reshape(classes, classes)[label * keep].movedim(-1, 1)
+        each = -(weights * (log_p + (floored - log_p.detach()))).sum(1)
+        valid = outer * inner if self.ignore is None else keep.sum()
+        loss = self.divide(torch.where(keep, each, 0.0).sum(), valid, outer, inner)
+        return (loss, log_p.detach().exp().reshape(x.shape)) if self.tops > 1 else loss
 
 
 @layer("Accuracy")

@@ -36,6 +36,25 @@ class Sigmoid(Layer):
         return torch.sigmoid(x)
 
 
+@layer("Swish")
+class Swish(Layer):
+    """x * sigmoid(beta * x)."""
+
+    same_shape = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x * self.param.swish_param.beta)
+
+
+@layer("Clip")
+class Clip(Layer):
+    same_shape = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        p = self.param.clip_param
+        return x.clamp(p.min, p.max)
+
+
 @layer("TanH")
 class TanH(Layer):
     same_shape = True

@@ -126,6 +126,16 @@ class Tile(Layer):
         return x.repeat(self.repeats)
 
 
+@layer("BatchReindex")
+class BatchReindex(Layer):
+    """The first bottom's images by the numbers in the second."""
+
+    bottoms = (2, 2)
+
+    def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
+        return x[numbers.detach().flatten().long()]
+
+
 @layer("Split")
 class Split(Layer):
     def forward(self, x: Tensor) -> Any:

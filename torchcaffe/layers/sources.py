@@ -45,3 +45,16 @@ class DummyData(Layer):
                 array = array.to(getattr(self, f"array{i}").device)
             arrays.append(array)
         return tuple(arrays) if self.tops > 1 else arrays[0]
+
+
+@layer("Parameter")
+class Parameter(Layer):
+    """An array that is learned, as a blob of its own."""
+
+    bottoms = (0, 0)
+
+    def setup(self, shapes: list[Shape]) -> None:
+        self.add_blob(tuple(self.param.parameter_param.shape.dim))
+
+    def forward(self) -> Tensor:
+        return self.blobs[0].clone()

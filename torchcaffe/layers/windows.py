@@ -6,8 +6,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from caffeproto import LayerParameter
 from torchcaffe.layers.base import Layer, Shape, layer
 
 LOWEST = torch.finfo(torch.float32).min  # what Caffe's maximum starts from
@@ -80,6 +81,30 @@ class Pooling(Layer):
             more = [want - got for want, got in zip(self.out, y.shape[2:])]
             y = F.pad(y, (0, more[1], 0, more[0]), value=LOWEST if self.maximum else 0.0)
         return y
+
+
+@layer("SPP")
+class SPP(Layer):
+    """Spatial pyramid pooling: 1 x 1, 2 x 2, 4 x 4 ... windows over the image, in one row."""
+
+    def setup(self, shapes: list[Shape]) -> None:
+        p = self.param.spp_param
+        if len(shapes[0]) != 4 or not p.pyramid_height:
+            raise self.mistake("wants N x C x H x W and a pyramid_height")
+        self.levels = nn.ModuleList()
+        for level in range(p.pyramid_height):
+            bins = 2**level
+            sizes = [-(-n // bins) for n in shapes[0][2:]]
+            pads = [(size * bins - n + 1) // 2 for size, n in zip(sizes, shapes[0][2:])]
+            names = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w")
+            windows = dict(zip(names, [*sizes, *sizes, *pads]), pool=p.pool)
+            made = LayerParameter(name=self.param.name, type="Pooling", pooling_param=windows)
+            made.top.append("")
+            self.levels.append(Pooling(made, self.train_phase, shapes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tops = [level(x) for level in self.levels]
+        return torch.cat([top.flatten(1) for top in tops], 1) if len(tops) > 1 else tops[0]
 
 
 def _pooled(n: int, kernel: int, stride: int, pad: int, ceil: bool, padded: bool) -> int:
