@@ -11,13 +11,25 @@ import subprocess
 import sys
 import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
-from basics import bars, files, numbers, shapes
+from basics import bars, cache, files, numbers, shapes
 from basics.cli import Parser, UserError, printable
 
 PRINTS = "from basics.cli import run; run(lambda _: print('x' * 20), 'prog')"
+
+
+def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XRESNET_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # the standard has it ignored
+    assert cache.folder("weights") == tmp_path / ".cache" / "xresnet" / "weights"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
+    assert cache.folder("weights") == Path("/var/cache/xresnet/weights")
+    monkeypatch.setenv("XRESNET_CACHE", "/opt/kept")
+    assert cache.folder("weights") == Path("/opt/kept/weights")
 
 
 @pytest.mark.parametrize(

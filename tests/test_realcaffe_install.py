@@ -299,6 +299,7 @@ def test_who_asks_for_a_gpu_gets_an_explanation(
 
 
 def test_the_cache_folder_follows_the_standard(monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("XRESNET_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.folder("caffe") == tmp_path / ".cache" / "xresnet" / "caffe"

