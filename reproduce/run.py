@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basics import bars
 from basics.files import read_json, sha256, write_json
 from netgen.command import generate
 from reproduce import stop
@@ -129,6 +130,8 @@ def run_all(
                 pool.shutdown(wait=False, cancel_futures=True)
                 if isinstance(error, KeyboardInterrupt):
                     Caffe.interrupt_all()
+                elif any(future.running() for future in futures):
+                    bars.say(f"{error} (no other net is begun; those at work end first)")
                 raise
     finally:
         stop.clear()

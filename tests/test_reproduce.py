@@ -120,6 +120,16 @@ def test_a_caffe_that_fails_is_quoted_with_its_log(caffe_tools, drawn, tmp_path)
     assert not (tmp_path / "table2.json").exists()
 
 
+@pytest.mark.caffe
+def test_an_error_is_told_while_other_nets_are_at_work(caffe_tools, drawn, tmp_path, capfd):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "x0_resnet50").write_text("no folder")
+    with pytest.raises(UserError, match=r"cannot write .*x0_resnet50"):
+        table2(drawn, tmp_path, TINY, ("x0_resnet50", "xs_resnet50"), jobs=2)
+    assert "x0_resnet50: File exists (no other net is begun" in capfd.readouterr().err
+    assert (tmp_path / "runs" / "xs_resnet50" / "result.json").exists()
+
+
 def test_a_folder_without_databases_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match="python -m data_prep lmdb"):
         table2(tmp_path, tmp_path, TINY)
