@@ -49,6 +49,8 @@ def _spread(folder: DataFolder, part: str, most: int) -> list[tuple[bytes, bytes
 
 def _tile(image: bytes, label: bytes, classes: Classes) -> np.ndarray:
     datum = parse_datum(image)
+    if datum.floats.size:
+        raise UserError("the records are maps, not images: leave out --sheet")
     if datum.encoded:
         pixels = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR)
     else:

@@ -141,6 +141,15 @@ def best(values: np.ndarray, names: Sequence[str], top: int = 5) -> list[dict[st
 
 
 def input_size(deploy: Path) -> int:
-    """Side of the square image that the deploy net takes."""
+    """Side of the square image that the deploy net takes.
+
+    Raises:
+        UserError: it takes no images, but cached maps.
+    """
     (shape,) = text.load(deploy, NetParameter).layer[0].input_param.shape
+    if shape.dim[1] != 3:
+        raise UserError(
+            f"{deploy}: this net begins behind a cached trunk (python -m reproduce features): "
+            f"it takes {shape.dim[1]} maps, not an image"
+        )
     return shape.dim[2]

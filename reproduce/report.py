@@ -208,6 +208,8 @@ def _examples(star: Evaluation) -> str:
     for i, pixels in enumerate(records(root)):
         if i not in chosen:
             continue
+        if pixels.dtype != np.uint8:
+            return f"<p>No examples: {_e(star.title)} sees the maps of a cached trunk.</p>"
         truth = {task: getattr(names, task)[found[f"truth_{task}"][i]] for task in tasks}
         columns = ""
         for task in tasks:

@@ -131,7 +131,7 @@ class Training:
         epoch = -(-self.options.train_images // self.options.batch)
         chosen = self.options.solver.snapshot
         if not isinstance(self.schedule, Plateau):
-            return chosen or epoch, epoch
+            return chosen or _part(epoch), epoch
         parts = -(-epoch // (chosen or SNAPSHOT_EVERY))
         snapshot = -(-epoch // parts)
         return snapshot, snapshot * parts
@@ -669,6 +669,14 @@ def _announced(event: train_log.Snapshot) -> Snapshot | None:
 
 def _starting_rate(taken: list[Decision]) -> float:
     return [d for d in taken if d.action == "start"][-1].lr
+
+
+def _part(epoch: int) -> int:
+    """Iterations between snapshots that divide an epoch; the epoch where none of use do."""
+    if epoch <= SNAPSHOT_EVERY:
+        return epoch
+    few = range(SNAPSHOT_EVERY, SNAPSHOT_EVERY // 4, -1)
+    return next((part for part in few if epoch % part == 0), epoch)
 
 
 def _content(path: Path) -> str:

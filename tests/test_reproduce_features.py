@@ -170,7 +170,7 @@ def test_each_training_image_is_there_in_both_ways(drawn, trained, cached, unfli
 
 @pytest.mark.caffe
 @pytest.mark.parametrize("engine", ["caffe", "torch"])
-def test_a_grid_takes_the_folder_as_it_is(engine, cached, trained, tmp_path):
+def test_a_grid_takes_the_folder_as_it_is(engine, drawn, cached, trained, tmp_path):
     """Initial weights, another order a seed, training, both tests: all behind the block."""
     if engine == "torch":
         pytest.importorskip("torch")
@@ -197,6 +197,16 @@ def test_a_grid_takes_the_folder_as_it_is(engine, cached, trained, tmp_path):
     first = next(layer for layer in net.layer if layer.type == "Convolution")
     assert (first.name, list(first.bottom)) == ("res5a_branch1", ["data"])
     assert net.layer[0].data_param.source == f"{out}/data/order-1/train_image_lmdb"
+    # The whole net counts, its trunk included.
+    whole = ["xs_resnet50", *SMALL, *names, "--params", "--json"]
+    assert made["results"][0]["params"] == json.loads(generate(whole))["total"]
+    assert main(["report", str(out)]) == 0
+    assert "sees the maps of a cached trunk" in (out / "report.html").read_text()
+    image = min((drawn.parent / "vso").rglob("*.jpg"))
+    with pytest.raises(UserError, match="it takes 64 maps, not an image"):
+        main(["predict", str(out / "runs" / "XS-1"), str(image)])
+    with pytest.raises(UserError, match="leave out --sheet"):
+        data_prep(["verify", "--out", str(cached), "--sheet", str(tmp_path / "sheet.jpg")])
 
 
 @pytest.mark.caffe

@@ -17,6 +17,7 @@ from reproduce.__main__ import main
 from reproduce.data import Data
 from reproduce.grid import Grid
 from reproduce.start import Start
+from reproduce.training import _part
 
 GRIDS = sorted((Path(__file__).parent.parent / "reproduce" / "grids").glob("*.json"))
 
@@ -204,3 +205,8 @@ def test_a_wrong_grid_file_is_told(change, message, tmp_path):
     path.write_text(json.dumps({**SMALL, **change}))
     with pytest.raises(UserError, match=message):
         Grid.read(path)
+
+
+def test_a_long_epoch_of_a_fixed_plan_has_snapshots_within():
+    found = [_part(epoch) for epoch in (511, 2000, 12_800, 12_803, 2003)]
+    assert found == [511, 2000, 1600, 1829, 2003]  # 2003 is a prime
