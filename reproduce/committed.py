@@ -8,7 +8,7 @@ this makes docs/results/NAME/compare.svg, and in docs/RESULTS.md what stands bet
     <!-- NAME: arms -->
     <!-- end -->
 
-`arms`, `comparisons` or `seeds` (the tables of `reproduce compare`), or `picture`. The
+`arms`, `top5`, `comparisons` or `seeds` (the tables of `reproduce compare`), or `picture`. The
 text around them is written by hand. To commit a study: copy its grid.json, place the
 marks, run this.
 """

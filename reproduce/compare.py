@@ -87,7 +87,7 @@ def comparison(table: dict[str, Any], where: str = "grid.json") -> dict[str, Any
 
 
 def _arms(table: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """Arm -> its parameters, seeds, and test and training accuracies by measure and seed."""
+    """Arm -> its parameters, seeds, and accuracies by measure and seed."""
     rows: dict[str, dict[int, dict[str, Any]]] = {}
     for result in table["results"]:
         rows.setdefault(result["row"], {})[result["seed"]] = result
@@ -111,20 +111,22 @@ def _arms(table: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
             "seeds": seeds,
             "test": _by_measure([m["test"] for m in merged]),
             "train": _by_measure([m["train"] for m in merged]),
+            "top5": _by_measure([m["top5"] for m in merged]),
         }
     return arms
 
 
 def _merged(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """top-1 in per cent by task, of one seed's nets together."""
-    test, train = {}, {}
+    """In per cent by task, of one seed's nets together: top-1, in training, too, and top-5."""
+    test, train, top5 = {}, {}, {}
     for result in results:
         for task in TASKS:
             if f"top1_{task}" in result["outputs"]:
                 test[task] = 100 * result["outputs"][f"top1_{task}"]
+                top5[task] = 100 * result["outputs"][f"top5_{task}"]
                 if "train" in result:
                     train[task] = result["train"][task]["top1"]
-    return {"test": test, "train": train}
+    return {"test": test, "train": train, "top5": top5}
 
 
 def _by_measure(seeds: Sequence[dict[str, float]]) -> dict[str, list[float]]:
@@ -218,31 +220,48 @@ def _arms_table(made: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _top5_table(made: dict[str, Any]) -> list[str]:
+    arms = made["arms"]
+    measures = [m for m in (MEAN, *TASKS) if any(m in arm["top5"] for arm in arms)]
+    lines = [
+        "Top-5 in per cent of all test images, mean ± standard deviation over the seeds.",
+        "",
+        "| Arm | " + " | ".join(map(_title, measures)) + " |",
+        "|---|" + "---:|" * len(measures),
+    ]
+    for arm in arms:
+        cells = [_spread(arm["top5"][m]) if m in arm["top5"] else "–" for m in measures]
+        lines.append(f"| {' | '.join([arm['name'], *cells])} |")
+    return lines
+
+
 def _comparisons_table(made: dict[str, Any]) -> list[str]:
     comparisons = made["comparisons"]
     if not comparisons:
         return []
     lines = [
         "Differences in points over pairs of the same seed, their 95% t-interval, p of the paired "
-        "t-test (of the primary comparisons after Holm's correction), the relative gain, and how "
-        f"many seeds find {POINT:g} point with 80% power: by the first three, by all.",
+        "t-test (of the primary comparisons after Holm's correction), whether the interval lies "
+        f"within ± {POINT:g} point, the relative gain, and how many seeds find {POINT:g} point "
+        "with 80% power: by the first three, by all.",
         "",
-        "| Comparison | of | pairs | difference | 95% interval | p | relative | seeds needed |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| Comparison | of | pairs | difference | 95% interval | p | "
+        f"within ± {POINT:g} | relative | seeds needed |",
+        "|---|---|---:|---:|---:|---:|---|---:|---:|",
     ]
     for c in comparisons:
         name = f"{c['a']} − {c['b']}"
         name = f"**{name}**" if c["kind"] == "primary" else name
         for measure, v in c["measures"].items():
-            interval, p, needed = "–", "–", "–"
+            interval, p, within, needed = "–", "–", "–", "–"
             if "interval" in v:
                 interval = f"{v['interval'][0]:+.2f} to {v['interval'][1]:+.2f}"
                 p = _p(v.get("p_holm", v["p"]))
+                within = "yes" if v["negligible"] else "no"
                 needed = f"{v.get('seeds_planned', '–')}, {v['seeds_for_a_point']}"
             cells = [name, _title(measure), str(len(c["seeds"])), f"{v['mean']:+.2f}"]
-            lines.append(
-                f"| {' | '.join([*cells, interval, p])} | {v['relative']:+.1f}% | {needed} |"
-            )
+            cells += [interval, p, within, f"{v['relative']:+.1f}%", needed]
+            lines.append(f"| {' | '.join(cells)} |")
             name = ""
     unequal = [c for c in comparisons if abs(c["params"] - 1) >= 0.05]
     told = [f"{c['a']} {100 * (c['params'] - 1):+.1f}% against {c['b']}" for c in unequal]
@@ -268,7 +287,12 @@ def _seeds_table(made: dict[str, Any]) -> list[str]:
     return lines
 
 
-TABLES = {"arms": _arms_table, "comparisons": _comparisons_table, "seeds": _seeds_table}
+TABLES = {
+    "arms": _arms_table,
+    "top5": _top5_table,
+    "comparisons": _comparisons_table,
+    "seeds": _seeds_table,
+}
 
 
 def _title(measure: str) -> str:

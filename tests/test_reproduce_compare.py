@@ -56,7 +56,10 @@ def result(row: str, seed: int, tops: dict[str, float], params: int, train: floa
         "row": row,
         "seed": seed,
         "params": params,
-        "outputs": {f"top1_{task}": top / 100 for task, top in tops.items()},
+        "outputs": {
+            **{f"top1_{task}": top / 100 for task, top in tops.items()},
+            **{f"top5_{task}": (top + 10) / 100 for task, top in tops.items()},
+        },
         "train": {task: {"top1": train, "top5": 100.0} for task in tops},
     }
 
@@ -129,7 +132,8 @@ def test_the_command_writes_tables_and_picture(table, tmp_path, capsys):
     text = capsys.readouterr().out
     assert (tmp_path / "out" / "compare.md").read_text() + "\n" == text
     assert "| **XS − X0** | mean of tasks | 3 | +0.33 |" in text
-    assert "|  | adjective | 3 | +1.00 | -0.24 to +2.24 |" in text
+    assert "|  | adjective | 3 | +1.00 | -0.24 to +2.24 | 0.0742 | no | +1.2% |" in text
+    assert "| X0 | 74.17 ± 0.43 | 92.50 ± 1.29 | 60.00 ± 0.00 | 70.00 ± 0.00 |" in text
     assert "| single | 0.00 | 4 |" in text
     assert "Parameters: X0 -44.4% against single." in text
     assert json.loads((tmp_path / "out" / "compare.json").read_text()) == comparison(table)
@@ -186,7 +190,7 @@ def test_one_seed_has_no_interval(table):
     table["results"] = [r for r in table["results"] if r["seed"] == 1]
     made = comparison(table)
     assert "interval" not in made["comparisons"][0]["measures"]["adj"]
-    assert "| +0.50 | – | – |" in markdown(made)
+    assert "| +0.50 | – | – | – | +0.6% | – |" in markdown(made)
 
 
 def test_what_is_no_grid_is_told(tmp_path, table):
