@@ -20,6 +20,7 @@ import numpy as np
 import realcaffe
 import torchcaffe
 from basics import cli
+from basics.numbers import COUNT
 from caffeproto import TEST, NetParameter, text
 from caffeproto.upgrade import upgraded
 
@@ -102,7 +103,7 @@ def compare(model: Path, batch: int | None, folder: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     p = cli.Parser(prog="bench.published", description=__doc__.splitlines()[0])
     p.add_argument("models", nargs="+", type=Path, metavar="DEPLOY.prototxt")
-    p.add_argument("--batch", type=int, help="images; default: the file's own")
+    p.add_argument("--batch", type=COUNT, help="images; default: the file's own")
     args = p.parse_args(argv)
     print(
         "| net | largest difference | Caffe, ms | engine, ms | times |\n|---|---:|---:|---:|---:|"
