@@ -1,6 +1,7 @@
 # make demo    from nothing to a Table-2-like table, set-up included
 # make test    set-up if needed, linter, all tests; CAFFE=DIR: with the Caffe in DIR/bin
-# make test-engine  fetches PyTorch, tests torchcaffe/
+# make test-engine  fetches PyTorch's CPU build, tests torchcaffe/
+# make ci      the same, and make test with nothing skipped that pip can bring
 # make nets    writes prototxt/ and solvers/ anew
 # make results writes docs/RESULTS.md's tables and pictures anew, from docs/results/
 # make schema  compiles caffeproto/caffe.proto
@@ -19,7 +20,7 @@ endif
 RUN    := $(VENV)/bin/python
 DEMO   := work/demo
 
-.PHONY: demo test test-engine nets results schema setup caffe-cpu caffe-cuda docker-pin clean distclean
+.PHONY: demo test ci test-engine nets results schema setup caffe-cpu caffe-cuda docker-pin clean distclean
 .DELETE_ON_ERROR:
 
 demo: setup $(DEMO)/vso/ontology.txt
@@ -38,10 +39,18 @@ test: setup
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest
 
+# All tests, PyTorch's fetched first, and a test that is skipped fails unless what it lacks
+# cannot be had by pip (tests/conftest.py): what continuous integration runs.
+ci: setup
+	$(RUN) tests/get_torch.py
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pytest --strict-skips
+
 # With PyTorch, which `make test` does not fetch: from then on it tests the engine too.
 test-engine: setup
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,export]'
-	$(RUN) -m pytest tests/test_torchcaffe_*.py
+	$(RUN) tests/get_torch.py
+	$(RUN) -m pytest tests/test_torchcaffe_*.py tests/test_reproduce_torch.py
 
 nets: setup
 	$(RUN) -m netgen.committed

