@@ -58,14 +58,15 @@ def comparison(table: dict[str, Any], where: str = "grid.json") -> dict[str, Any
     kinds = {kind: table.get(kind, []) for kind in ("primary", "exploratory")}
     if not any(kinds.values()):
         kinds["exploratory"] = [[name, next(iter(arms))] for name in list(arms)[1:]]
+    # Of some there may be no result yet.
+    known = [*arms, *table.get("arms", {}), *(row["name"] for row in table.get("rows", ()))]
     made = []
     for kind, pairs in kinds.items():
         for pair in pairs:
             for name in pair:
-                if name not in arms:
-                    raise UserError(f"{where}, {kind}: no arm {name!r}{near_miss(name, arms)}")
-            found = _pair(arms[pair[0]], arms[pair[1]])
-            if found:
+                if name not in known:
+                    raise UserError(f"{where}, {kind}: no arm {name!r}{near_miss(name, known)}")
+            if all(name in arms for name in pair) and (found := _pair(*map(arms.get, pair))):
                 made.append({"kind": kind, **found})
     for measure in (MEAN, *TASKS):
         mine = [

@@ -193,6 +193,15 @@ def test_one_seed_has_no_interval(table):
     assert "| +0.50 | – | – | – | +0.6% | – |" in markdown(made)
 
 
+def test_arms_without_a_result_yet_are_left_out(table):
+    table["rows"] = [{"name": "XI"}]
+    table["primary"] = [["XS", "X0"], ["X0", "XI"]]
+    table["results"] = [r for r in table["results"] if r["row"] != "one adj"]
+    made = comparison(table)
+    assert [(c["a"], c["b"]) for c in made["comparisons"]] == [("XS", "X0")]
+    assert {arm["name"] for arm in made["arms"]} == {"X0", "XS"}
+
+
 def test_what_is_no_grid_is_told(tmp_path, table):
     with pytest.raises(UserError, match=r"no grid\.json"):
         main(["compare", str(tmp_path / "none.json")])
