@@ -112,6 +112,7 @@ class Grid:
         rules = {f.name for f in fields(Plateau)}
         _know(f"{path}, plateau", values.get("plateau", {}), rules)
         refuse_ours(values.get("net", ()), f"{path}, net: ")
+        _hold_solver(values.get("solver", ()), f"{path}, solver: ")
         seeds = _seeds(values.get("seeds", [1]), str(path))
         rows = []
         for row in values["rows"]:
@@ -120,6 +121,7 @@ class Grid:
             if not row["net"] or not row["name"] or not row["name"].isprintable():
                 raise UserError(f"{where}: a row has a name that can be printed, and a net")
             refuse_ours(row["net"], f"{where}: ")
+            _hold_solver(row.get("solver", ()), f"{where}, solver: ")
             rows.append(
                 Row(
                     row["name"],
@@ -461,6 +463,14 @@ def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[st
                     raise UserError(f"{path}, {kind}: no arm {name!r}{near_miss(name, known)}")
         found[kind] = tuple(values.get(kind, ()))
     return found
+
+
+def _hold_solver(words: Sequence[str], where: str) -> None:
+    """Hold the solver's arguments to those that a grid leaves to them."""
+    refuse_ours([word for word in words if word.split("=")[0] != "--test-interval"], where)
+    for option, place in (("--lr", "`plateau` or `stages`"), ("--seed", "`seeds`")):
+        if any(word.split("=")[0] == option for word in words):
+            raise UserError(f"{where}{option} stands in {place}")
 
 
 def _seeds(values: Any, where: str) -> tuple[int, ...]:

@@ -71,10 +71,18 @@ def test_netgens_options_that_the_driver_sets_are_not_the_users(drawn, tmp_path,
             for command in (TRAIN,) if option == "--json" else (TRAIN, TABLE):  # table2's own
                 with pytest.raises(UserError, match=f"{option} is the driver's own business"):
                     main([*command, *given])
-    plan = {"name": "x", "rows": [{"name": "XS", "net": ["xs_resnet50", "--input-size", "64"]}]}
-    (tmp_path / "grid.json").write_text(json.dumps(plan))
-    with pytest.raises(UserError, match="row 1: --input-size is the driver's"):
-        Grid.read(tmp_path / "grid.json")
+    row = {"name": "XS", "net": ["xs_resnet50"]}
+    sized = {**row, "net": ["xs_resnet50", "--input-size", "64"]}
+    for plan, words in (
+        ({"rows": [sized]}, "row 1: --input-size is the driver's"),
+        ({"rows": [row], "net": ["--crop"]}, "net: --crop is the driver's"),
+        ({"rows": [row], "solver": ["--max-iter=5"]}, "solver: --max-iter is the driver's"),
+        ({"rows": [row], "solver": ["--seed", "5"]}, "solver: --seed stands in `seeds`"),
+        ({"rows": [{**row, "solver": ["--lr", "1"]}]}, "row 1, solver: --lr stands in `plateau`"),
+    ):
+        (tmp_path / "grid.json").write_text(json.dumps({"name": "x", **plan}))
+        with pytest.raises(UserError, match=words):
+            Grid.read(tmp_path / "grid.json")
 
 
 def test_options_that_do_not_apply_are_refused():
