@@ -359,12 +359,21 @@ def places(caffe_tools, drawn, tmp_path_factory) -> dict[str, Path]:
     }
 
 
+def needed(parser: argparse.ArgumentParser) -> str:
+    """A benchmark's shortest command line: it is stopped before it looks at what is named."""
+    found = []
+    for action in options_of(parser):
+        if action.required:
+            found += [*action.option_strings[:1], "{data}"]
+    return " ".join(found)
+
+
 def walk(command: str, places: dict[str, Path], folder: Path) -> Iterator[tuple[str, str]]:
     """What is wrong, and the command line that shows it."""
     program = max((p for p in PROGRAMS if f"{command} ".startswith(f"{p} ")), key=len)
     parser = commands_of(program)[command]
     words = command[len(program) :].split()
-    for base in BASES.get(command, [""]):
+    for base in BASES.get(command) or [needed(parser)]:
         for number, (action, value) in enumerate(itertools.product(options_of(parser), VALUES)):
             cwd = folder / str(number)  # its own: 0 and -1 may be files that a call wrote
             cwd.mkdir(exist_ok=True)
