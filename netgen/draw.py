@@ -21,6 +21,7 @@ from typing import Any
 from basics import files
 from basics.cli import UserError
 from netgen.catalog import Entry
+from netgen.names import origin
 from netgen.options import Options
 from netgen.resnet import CROSS
 
@@ -114,9 +115,7 @@ def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Counter]:
     for layer in net.layer:
         if layer.type in QUIET and (not layer.bottom or layer.bottom[0] in layer.top):
             continue
-        # Of `x` and `a_x` both end fc_a_x: the longer is meant.
-        ending = [task for task in tasks if layer.name.endswith(f"_{task}")]
-        task = max(ending, key=len, default="")
+        task = origin(layer.name, tasks)[1] or ""
         bottoms = [bottom for bottom in layer.bottom if bottom in wires]
         shortcut = _shortcut(layer)
         if shortcut:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from basics.cli import near_miss
+from basics.cli import UserError, near_miss
 from caffeproto import LayerParameter, NetParameter, text
 
 
@@ -18,6 +18,7 @@ class Net:
     def __init__(self, name: str) -> None:
         self.name = name
         self.groups: list[tuple[str, list[Any]]] = []
+        self._names: set[tuple[str, str | None]] = set()
 
     def group(self, title: str) -> None:
         """Start a group: `title` becomes the comment above its layers."""
@@ -39,7 +40,11 @@ class Net:
 
         Raises:
             ValueError: a field that the schema does not know, naming layer, field and near miss.
+            UserError: another layer of the phase has the name, as tasks `a` and `relu_a` make it.
         """
+        if (name, phase) in self._names:
+            raise UserError(f"two layers would be called {name!r}: give a task another name")
+        self._names.add((name, phase))
         tops = [name] if top is None else [top] if isinstance(top, str) else top
         if phase:
             fields["include"] = [{"phase": phase}]

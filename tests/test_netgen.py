@@ -367,6 +367,7 @@ def test_divisor_divides_and_fits(number, limit):
         ("xs_resnet50 --tasks a:²", "classes from 1"),
         ("xs_resnet50 --tasks a²:1", "no name of letters"),
         ("xs_resnet50 --tasks a:1,a:2", "stands there twice"),
+        ("xs_resnet50 --tasks a:2,relu_a:3", "two layers would be called 'res5b_branch2a_relu_a'"),
         ("xs_resnet50 --tasks a", "not name:classes"),
         ("xs_resnet50 --branch-after res5z", "no block 'res5z' .did you mean"),
         ("xs_resnet50 --cross-blocks 3", "after res5a there are 2"),

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from basics.cli import UserError
+from netgen import names
 from netgen.command import generate
-from netgen.weights import branch, caffemodel, names
+from netgen.weights import branch, caffemodel
 from netgen.weights.caffemodel import Layer
 from netgen.weights.command import main
 from tests import weights_files as files

@@ -9,11 +9,11 @@ import numpy as np
 
 from basics.cli import UserError
 from netgen.catalog import Entry
+from netgen.names import norm_of, origin
 from netgen.options import Family, Options
 from netgen.report import measured
 from netgen.weights import branch
 from netgen.weights.caffemodel import Layer, Shape, fits, shown
-from netgen.weights.names import norm_of, origin
 from netgen.weights.source import Source
 
 BRANCH_INITS = ("fold", "fresh")

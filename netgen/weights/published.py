@@ -28,9 +28,9 @@ import numpy as np
 
 from basics.cli import UserError
 from netgen import resnet
+from netgen.names import norm_of
 from netgen.options import Options
 from netgen.weights.caffemodel import Layer, shown, statistics
-from netgen.weights.names import norm_of
 
 CAFFE_EPSILON = 1e-5
 TORCH_EPSILON = 1e-5
