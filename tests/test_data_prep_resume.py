@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def corpus(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_fifty_kills(corpus):
+def test_fifty_kills(corpus, tmp_path, monkeypatch):
+    # The server of forks has a folder of its own until this process ends.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     data, whole = corpus
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["data_prep.lmdb_writer", "tests.test_data_prep_lmdb"])
