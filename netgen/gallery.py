@@ -38,9 +38,14 @@ and one line in `netgen/catalog.py`:
 
     joined("xh_resnet50", "xh", "XH", half, "cross-residuals halved"),
 
+Behind the words may stand families of options that it takes: `Family.LEARNED` for a joint
+that learns (`--cross-lr`, `--freeze-towers`). A new option is one line of `netgen/options.py`
+with its default, its family and its range, and one of help in `netgen/command.py`.
+
 A new baseline is a function from `Options` to `Net` and an `Entry` of its own: see
-`netgen/neighbours.py`. Both then have every option, solver, deploy net, parameter table
-and picture. `tests/test_netgen_gallery.py` adds the joint above, and real Caffe runs it.
+`netgen/neighbours.py`. Both then have solver, deploy net, parameter table and picture, and
+the options of their families; any other is refused, with the names of the nets it is for.
+`tests/test_netgen_gallery.py` adds the joint above, and real Caffe runs it.
 """
 
 
