@@ -45,15 +45,16 @@ def corpus(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_fifty_kills(corpus, tmp_path, monkeypatch):
-    # The server of forks has a folder of its own until this process ends.
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_fifty_kills(corpus, tmp_path_factory, monkeypatch):
+    # The server of forks keeps a folder until this process ends: where that can still remove it.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.getbasetemp().parent))
     data, whole = corpus
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["data_prep.lmdb_writer", "tests.test_data_prep_lmdb"])
     rng = random.Random(5)
     killed = resumed = 0
     fresh: tuple[str, ...] = ()
+    window = 0.25  # seconds in which a kill falls; grows and shrinks with the machine's speed
     while killed < KILLS:
         partial = data.folder.partial
         before = {part: (partial / part / "progress").exists() for part in ("train", "test")}
@@ -61,15 +62,17 @@ def test_fifty_kills(corpus, tmp_path, monkeypatch):
         process = context.Process(target=_run, args=(data, begun, "--allow-dropped", *fresh))
         process.start()
         begun.wait()
-        process.join(rng.uniform(0, 0.25))
+        process.join(rng.uniform(0, window))
         process.kill()
         process.join()
         if process.exitcode == -signal.SIGKILL:
             killed += 1
             resumed += any(before.values()) and not fresh
+            window *= 1 if any(before.values()) else 1.1
             fresh = ()
         else:
             assert process.exitcode == 0
+            window /= 1.1
             fresh = ("--fresh",) if rng.random() < 0.3 else ()  # replace it all, or begin anew
             for name in NAMES if not fresh else ():
                 shutil.rmtree(data.out / name)
