@@ -239,3 +239,19 @@ def test_a_file_takes_less_than_twice_its_size_of_memory(tmp_path):
     command = [sys.executable, "-c", script, str(path)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(ran.stdout) < 1.5 * path.stat().st_size
+
+
+def test_more_axes_than_caffe_has_are_damage(tmp_path):
+    """NumPy has 64, and would end in a traceback."""
+    net = NetParameter()
+    for axes in (32, 33, 65):
+        del net.layer[:]
+        blob = net.layer.add(name="c", type="Scale").blobs.add(data=[1.0])
+        blob.shape.dim.extend([1] * axes)
+        path = tmp_path / f"{axes}.caffemodel"
+        path.write_bytes(net.SerializeToString())
+        if axes == 32:
+            assert caffemodel.load(path)[0].blobs[0].shape == (1,) * 32
+        else:
+            with pytest.raises(UserError, match=rf"layer 'c' blob 0: {axes} axes; Caffe has at"):
+                caffemodel.load(path)
