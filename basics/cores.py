@@ -9,6 +9,7 @@ from pathlib import Path
 
 CONTROL = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+_OURS = "XRESNET_OMP_NUM_THREADS"  # what `share` chose, for this process and those it starts
 
 
 def usable() -> int:
@@ -37,8 +38,14 @@ def share() -> None:
         return
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
         os.environ["OMP_WAIT_POLICY"] = "passive"
-    if _quota(CONTROL, MEMBERSHIP) < math.inf:
-        os.environ.setdefault("OMP_NUM_THREADS", str(usable()))
+    if _quota(CONTROL, MEMBERSHIP) < math.inf and not threads_said():
+        os.environ["OMP_NUM_THREADS"] = os.environ[_OURS] = str(usable())
+
+
+def threads_said() -> bool:
+    """Whether the user, or who started us, says how many threads OpenMP shall use."""
+    said = os.environ.get("OMP_NUM_THREADS")
+    return said is not None and said != os.environ.get(_OURS)
 
 
 def _quota(control: Path, membership: Path) -> float:

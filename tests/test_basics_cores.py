@@ -92,10 +92,14 @@ def test_openmp_itself_heard_it(root):
 def test_a_quota_is_told_to_openmp(monkeypatch):
     monkeypatch.setattr(cores, "_quota", lambda *_: 1.2)
     monkeypatch.setattr(cores, "sys", type("Sys", (), {"modules": {}}))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # put back at the end, whatever it was
+    monkeypatch.setenv(cores._OURS, "1")
+    monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     cores.share()
+    assert not cores.threads_said()
     assert os.environ["OMP_NUM_THREADS"] == str(min(2, len(os.sched_getaffinity(0))))
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     cores.share()
+    assert cores.threads_said()
     assert os.environ["OMP_NUM_THREADS"] == "7"

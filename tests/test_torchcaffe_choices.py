@@ -9,11 +9,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
 from basics.cli import UserError  # noqa: E402
-from caffeproto import NetParameter, SolverParameter, text  # noqa: E402
+from caffeproto import TRAIN, NetParameter, SolverParameter, text  # noqa: E402
 from netgen.command import generate  # noqa: E402
 from tests.caffe_nets import write_lmdbs  # noqa: E402
 from torchcaffe import order  # noqa: E402
 from torchcaffe.__main__ import main  # noqa: E402
+from torchcaffe.net import Net  # noqa: E402
 from torchcaffe.solver import Choices, Solver  # noqa: E402
 
 torch.set_num_threads(1)
@@ -139,3 +140,29 @@ def test_a_torn_file_beside_the_snapshot_is_one_line(solver_file):
         with pytest.raises(UserError, match=r"s_iter_1\.torchcaffe: not ours"):
             solver.restore(state)
     solver.close()
+
+
+@pytest.mark.parametrize(
+    ("width", "size", "batch", "wanted"), [(8, 32, 32, 1), (8, 32, 1, 1), (64, 224, 2, 16)]
+)
+def test_small_nets_take_one_thread(width, size, batch, wanted, monkeypatch):
+    """By size alone, so that runs repeat."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    words = ["xs_resnet50", "--width", str(width), "--input-size", str(size)]
+    proto = text.loads(generate(words), NetParameter)
+    fed = {"data": (batch, 3, size, size), "label": (batch, 3, 1, 1)}
+    assert order.threads(Net(proto, TRAIN, feed_shapes=fed)) == wanted
+
+
+def test_the_number_of_threads_that_is_said_stands(solver_file, monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        assert main(["train", "-solver", str(solver_file)]) == 0
+        assert torch.get_num_threads() == 2
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        assert main(["train", "-solver", str(solver_file)]) == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

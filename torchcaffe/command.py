@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from basics import files, memory
+from basics import cores, files, memory
 from basics.cli import UserError, printable
 from caffeproto import TEST, TRAIN, SolverParameter, text
 from torchcaffe import blobs, compatible, export, order, parallel
@@ -52,6 +52,7 @@ def train(args: Any) -> int:
         solver.copy_weights(args.weights)
     elif param.weights:
         solver.copy_weights(",".join(param.weights))
+    _share_cores(solver.net, solver.choices)
     if solver.choices.channels_last is None:
         _measure_order(solver)
     _say(solver, "Starting Optimization")
@@ -76,6 +77,7 @@ def test(args: Any) -> int:
     choices = _choices(args)
     # Algorithms picked by a stopwatch differ from run to run, and so would a near tie.
     torch.backends.cudnn.benchmark = False
+    _share_cores(net, choices)
     loss, means = mean_outputs(Runner(net, choices), args.iterations, each=each)
     info("caffe.cpp", f"Loss: {number(loss)}")
     for name, value in means or []:
@@ -96,6 +98,7 @@ def time(args: Any) -> int:
     choices = _choices(args)
     device = torch.device(choices.device)
     net.to(device)
+    _share_cores(net, choices)
     fed = {name: _example(name, shape, device) for name, shape in net.inputs.items()}
     runner = _Bare(net, choices)
     forward: dict[str, float] = {}
@@ -194,6 +197,12 @@ def _time_layers(net: Net, fed: dict, device: torch.device, forward: dict, backw
         forward[name] = forward.get(name, 0.0) + middle - start
         backward[name] = backward.get(name, 0.0) + end - middle
         values.update(zip(step.tops, (top.detach() for top in tops)))
+
+
+def _share_cores(net: Net, choices: Choices) -> None:
+    """One thread for a small net, unless the user or torchrun says how many."""
+    if choices.device == "cpu" and not cores.threads_said():
+        torch.set_num_threads(order.threads(net))
 
 
 def _measure_order(solver: Solver) -> None:

@@ -1,7 +1,8 @@
-"""The memory order of images, chosen by measurement: N x C x H x W, or channels last."""
+"""How a net runs best here: the memory order of images, by measurement, and threads, by size."""
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Callable
@@ -12,7 +13,22 @@ from torch import nn
 from torchcaffe.layers.weighted import Convolution
 from torchcaffe.net import Net
 
+# Multiply-adds a layer, about 100 us of one core: below it threads wait longer for each other
+# than they compute, and many times longer beside other work. A weight that is read counts as 4.
+WORTH_THREADS = 4e6
 IMAGES = 2  # to time with on a CPU, where more would take long; a GPU gets the whole batch
+
+
+def threads(net: Net) -> int:
+    """The threads worth using for a net's layers: PyTorch's number, or one for small nets."""
+    work = []
+    for step in net.steps:
+        if step.param.type in ("Convolution", "Deconvolution", "InnerProduct"):
+            made = net.layer_named(step.param.name)
+            places = math.prod(net.shapes[step.tops[0].name]) / made.outputs
+            work.append(made.blobs[0].numel() * (places + 4))
+    small = bool(work) and sum(work) < WORTH_THREADS * len(work)
+    return 1 if small else torch.get_num_threads()
 
 
 def arrange(module: nn.Module, last: bool) -> None:

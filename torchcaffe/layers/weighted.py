@@ -210,8 +210,9 @@ class BatchNorm(Layer):
             if samples == 1:
                 unbiased = torch.zeros_like(mean)
         with torch.no_grad():
-            for blob, new in zip(self.blobs, (mean, unbiased, 1.0)):
-                blob.mul_(self.fraction).add_(new)
+            sums = list(self.blobs)
+            torch._foreach_mul_(sums, self.fraction)
+            torch._foreach_add_(sums, [mean, unbiased, torch.ones_like(sums[2])])
         return y
 
 
