@@ -211,7 +211,7 @@ def test_a_grid_takes_the_folder_as_it_is(engine, drawn, cached, trained, tmp_pa
 
 @pytest.mark.caffe
 def test_a_call_that_was_stopped_goes_on(drawn, trained, cached, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 20 * 64 * 4)
+    monkeypatch.setattr(module, "CHUNK", 300 * 4 * 64 * 2 * 2)  # of 300 images
     calls = []
     real = module._Trunk.__call__
 
