@@ -74,7 +74,7 @@ def comparison(table: dict[str, Any], where: str = "grid.json") -> dict[str, Any
             for c in made
             if c["kind"] == "primary" and "p" in c["measures"].get(measure, {})
         ]
-        for values, p in zip(mine, holm([values["p"] for values in mine])):
+        for values, p in zip(mine, holm([v["p"] for v in mine], len(kinds["primary"]))):
             values["p_holm"] = p
     return {
         "name": table["name"],

@@ -86,11 +86,15 @@ def pairs_needed(
         n += 1
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """The p of several tests, corrected together (Holm's step-down), in their order."""
+def holm(ps: Sequence[float], tests: int | None = None) -> list[float]:
+    """The p of several tests, corrected together (Holm's step-down), in their order.
+
+    `tests` is how many were planned, where there are not all results yet.
+    """
+    count = len(ps) if tests is None else tests
     found, most = [0.0] * len(ps), 0.0
     for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        most = max(most, min(1.0, (len(ps) - rank) * ps[i]))
+        most = max(most, min(1.0, (count - rank) * ps[i]))
         found[i] = most
     return found
 

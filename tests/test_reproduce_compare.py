@@ -49,6 +49,7 @@ def test_holms_correction():
     assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
     assert holm([0.9, 0.8]) == [1, 1]
     assert holm([]) == []
+    assert holm([0.01], tests=2) == [0.02]  # the other's result is not there yet
 
 
 def result(row: str, seed: int, tops: dict[str, float], params: int, train: float) -> dict:
