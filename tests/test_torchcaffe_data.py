@@ -182,6 +182,33 @@ def test_a_packed_net_is_the_folded_one(argv, tmp_path):
             assert np.ptp(plain[name].numpy()) > 1e-4
 
 
+@pytest.mark.parametrize(
+    ("namespace", "name"),
+    [("aten", "mkldnn_reorder_conv2d_weight"), ("mkldnn", "_convolution_pointwise")],
+)
+def test_where_pytorch_lacks_what_packs_the_net_is_folded(
+    namespace, name, tmp_path, monkeypatch, capfd
+):
+    model = tmp_path / "d.prototxt"
+    model.write_text(generate(["xs_resnet50", *SMALL, "--deploy"]))
+
+    class Without:
+        """The operators, but for the one that is gone."""
+
+        def __getattr__(self, asked):
+            if asked == name:
+                raise AttributeError(asked)
+            return getattr(there, asked)
+
+    there = getattr(torch.ops, namespace)
+    monkeypatch.setattr(torch.ops, namespace, Without())
+    net = torchcaffe.load(model, pack=True)
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 1 and "the net is folded only" in told[0]
+    assert isinstance(net, torchcaffe.Net)
+    assert net(torch.randn(1, 3, 48, 48))["prob_adj"].shape == (1, 3)
+
+
 def test_onnx_and_state_dict(tmp_path):
     pytest.importorskip("onnxruntime", reason="NO ONNXRUNTIME HERE: pip install '.[export]'")
     model, weights = tmp_path / "d.prototxt", tmp_path / "w.caffemodel"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def load(
             up to rounding, and faster. The folded net is for inference only.
         pack: lay the convolutions' weights out for this CPU as well: fastest here, but
             the net can be neither moved nor saved, and the process keeps the memory it
-            frees. Where PyTorch lacks what it takes, the net is only folded.
+            frees. Where PyTorch lacks what it takes, the net is only folded, and a line on
+            stderr says so.
 
     Raises:
         UserError: files that cannot be read, or that do not fit each other.
@@ -40,7 +42,14 @@ def load(
     if fold or pack:
         net = folded(net)
     net.requires_grad_(False)
-    if not (pack and packed.available()):
+    if not pack:
+        return net
+    if not packed.available():
+        print(
+            f"torchcaffe: pack: PyTorch {torch.__version__} has not oneDNN's operators for it; "
+            "the net is folded only, and slower",
+            file=sys.stderr,
+        )
         return net
     memory.keep_freed()
     return packed.Packed(net)

@@ -21,9 +21,15 @@ FRESH = ("Convolution", "Pooling", "Eltwise", "Scale", "BatchNorm", "ReLU", "Inn
 
 
 def available() -> bool:
-    """Whether this PyTorch has oneDNN's fused convolution, which is no public function."""
-    return torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_convolution_pointwise"
+    """Whether this PyTorch has what it takes: operators of oneDNN's, of which PyTorch says in
+    no documentation that they stay."""
+    return torch.backends.mkldnn.is_available() and all(
+        hasattr(namespace, name)
+        for namespace, name in (
+            (torch.ops.mkldnn, "_convolution_pointwise"),
+            (torch.ops.mkldnn, "_convolution_pointwise_"),
+            (torch.ops.aten, "mkldnn_reorder_conv2d_weight"),
+        )
     )
 
 
@@ -190,7 +196,7 @@ class Packed(nn.Module):
         def run(x: Tensor, shortcut: Tensor | None = None) -> Tensor:
             shape = tuple(x.shape)
             if shape not in packed:
-                packed[shape] = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *sizes, shape)
+                packed[shape] = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight, *sizes, shape)
             mine = packed[shape]
             if shortcut is None:
                 return torch.ops.mkldnn._convolution_pointwise(x, mine, bias, *sizes, after, [], "")
