@@ -48,7 +48,7 @@ from reproduce.engine import CAFFE, Engine
 from reproduce.estimate import estimate, spoken
 from reproduce.plateau import Plateau, Schedule, Stages
 from reproduce.run import Run, run_all
-from reproduce.start import IMAGENET, Start
+from reproduce.start import Start, is_imagenet
 from reproduce.training import Training, refuse_ours
 
 METRICS = ("top1", "top5")
@@ -185,7 +185,7 @@ class Grid:
         """What all seeds of a row start from."""
         weights = self.weights if row.weights is None else row.weights
         start = Start(row.branch_init or self.branch_init, self.bn_epsilon)
-        start = start if IMAGENET in weights else Start()  # another row's business
+        start = start if any(map(is_imagenet, weights)) else Start()  # another row's business
         return start.weights(weights, [*self._argv(row), *data.argv("DATA")], out / "weights")
 
     def _run(

@@ -71,9 +71,9 @@ class Start:
             UserError: there are no such weights for that net, or they cannot be had; or
                 `imagenet` is not among the files, but a choice of how to make it.
         """
-        if IMAGENET not in files and self != Start():
+        if self != Start() and not any(map(is_imagenet, files)):
             raise UserError("--branch-init and --bn-epsilon go with --weights imagenet")
-        return tuple(self.made(argv, folder) if path == IMAGENET else path for path in files)
+        return tuple(self.made(argv, folder) if is_imagenet(path) else path for path in files)
 
     def made(self, argv: list[str], folder: Path) -> Path:
         """The weights that the net of netgen's `argv` starts from; made where they are not yet."""
@@ -100,6 +100,22 @@ class Start:
         caffemodel.save(path, title, layers)
         write_json(record, {**how, "sha256": sha256(path), "layers": asdict(report)})
         return path
+
+
+def is_imagenet(path: Path) -> bool:
+    """Whether a path is the word that stands for ImageNet's weights.
+
+    Raises:
+        UserError: it could be that, or a file or folder here.
+    """
+    if path != IMAGENET:
+        return False
+    if path.exists():
+        raise UserError(
+            f"{path} stands for ImageNet's weights, but something here is called so, too: rename "
+            f"it, or give its whole path, {path.absolute()}"
+        )
+    return True
 
 
 def record_of(weights: Path) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from reproduce.data import Data
 from reproduce.engine import CAFFE, ENGINES, Engine
 from reproduce.plateau import Plateau, Schedule, Stage, Stages
 from reproduce.run import Run, run_all
-from reproduce.start import IMAGENET, Start
+from reproduce.start import IMAGENET, Start, is_imagenet
 from reproduce.training import Training
 
 # Every net of the table that there is to train, in its order; the rehearsal takes the last four.
@@ -287,7 +287,7 @@ def _initial(folder: Path | None, net: str) -> tuple[Path, ...]:
     """The net's initial weights in `folder`; none where no folder is given."""
     if folder is None:
         return ()
-    if folder == IMAGENET:
+    if is_imagenet(folder):
         return (IMAGENET,)
     path = folder / f"{net}.caffemodel"
     if not path.exists():

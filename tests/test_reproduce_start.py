@@ -144,6 +144,17 @@ def test_frozen_norms_ask_for_weights(caffe_tools, drawn, tmp_path):
         main([*command, "--out", str(tmp_path / "run")])
 
 
+def test_the_word_and_a_folder_of_that_name_are_not_confused(tmp_path, monkeypatch, drawn):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()
+    with pytest.raises(UserError, match="stands for ImageNet's weights, but something here"):
+        main(["predict", "imagenet", "cat.jpg"])
+    with pytest.raises(UserError, match=f"give its whole path, {tmp_path}/imagenet"):
+        train(drawn, tmp_path / "run")
+    with pytest.raises(UserError, match=r"no net.prototxt there|no run.json"):
+        main(["predict", str(tmp_path / "imagenet"), "cat.jpg"])
+
+
 def test_how_to_make_them_goes_with_imagenet(drawn, tmp_path):
     command = ["train", "xs_resnet50", "--data", str(drawn), "--out", str(tmp_path / "run")]
     with pytest.raises(UserError, match="go with --weights imagenet"):

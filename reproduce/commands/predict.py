@@ -9,7 +9,7 @@ from basics.numbers import COUNT
 from reproduce.commands import common
 from reproduce.evaluate import net_of
 from reproduce.predict import imagenet, images_of, predict
-from reproduce.start import IMAGENET
+from reproduce.start import is_imagenet
 
 
 def add(commands: common.Commands) -> None:
@@ -26,7 +26,7 @@ def add(commands: common.Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    net = None if args.snapshot == IMAGENET else net_of(args.snapshot)
+    net = None if is_imagenet(args.snapshot) else net_of(args.snapshot)
     images, engine = images_of(args.images), common.engine(args)
     found = predict(net, images, args.top, engine) if net else imagenet(images, args.top, engine)
     print(json.dumps(found, indent=2))
