@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -210,3 +215,32 @@ def test_a_wrong_grid_file_is_told(change, message, tmp_path):
 def test_a_long_epoch_of_a_fixed_plan_has_snapshots_within():
     found = [_part(epoch) for epoch in (511, 2000, 12_800, 12_803, 2003)]
     assert found == [511, 2000, 1600, 1829, 2003]  # 2003 is a prime
+
+
+@pytest.mark.caffe
+def test_a_grid_that_was_killed_goes_on_in_the_middle_of_its_runs(drawn, tmp_path, caffe_tools):
+    plan = {**SMALL, "stages": [{"lr": 0.01, "epochs": 24}], "solver": ["--display", "5"]}
+    plan["rows"] = plan["rows"][:1]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    out = tmp_path / "out"
+    words = ["grid", str(tmp_path / "plan.json"), "--data", str(drawn), "--out", str(out)]
+    words += ["--threads", "1", "--jobs", "2"]
+    logs = [out / "runs" / f"X0-{seed}" / "train.log" for seed in (1, 2)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "reproduce", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        until = time.monotonic() + 120
+        while not all(log.exists() and "Iteration 20 " in log.read_text() for log in logs):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode and b"interrupted" in said.splitlines()[-1]
+    assert not (out / "grid.json").exists()
+    assert main(words) == 0
+    table = json.loads((out / "grid.json").read_text())
+    epoch = -(-Data.read(drawn).train // 60)
+    assert [r["iterations"] for r in table["results"]] == [24 * epoch] * 2
+    for log in logs:
+        calls = re.findall(r"reproduce\.py:1\] caffe train.*", log.read_text())
+        assert len(calls) == 2 and "-snapshot" in calls[1]
