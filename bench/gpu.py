@@ -1,9 +1,11 @@
 """One go on a CUDA GPU: equality with the CPU, then speed and memory, beside the hand-written net.
 
-    python -m bench.gpu [--batches 24,256] [--precisions fp32,tf32,bf16] [--steps 20]
+    python -m bench.gpu [--batches 24,most] [--precisions fp32,tf32,bf16] [--steps 20]
+                        [--hows eager,compiled,graphs]
     python -m bench.gpu --rehearse       # on a CPU: figures of no use
 
-Needs PyTorch and nothing else; makes its own LMDB. Prints Markdown for
+`most` is the largest batch of a power of two that the engine trains in the GPU's memory, eager.
+Needs PyTorch and nothing else; makes its own LMDB. bench/gpu.sh calls it. Prints Markdown for
 docs/PERFORMANCE.md: img/s, peak memory, and the share of the matrix-product rate
 that the same precision reaches here.
 """
@@ -14,6 +16,7 @@ import contextlib
 import statistics
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -32,7 +35,8 @@ from torchcaffe.solver import Choices, Solver
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 PRECISIONS = ("fp32", "tf32", "bf16")
-HOWS = ("eager", "compiled", "CUDA graphs")
+HOWS = ("eager", "compiled", "graphs")  # the last: compiled, replayed as CUDA graphs
+SHAPE = {"size": 224, "width": 64}  # of a rehearsal: smaller
 GMAC_FORWARD = 4.73  # XS-ResNet-50 an image; a training step is three times that
 
 
@@ -44,8 +48,9 @@ def write_data(folder: Path, count: int = 512) -> None:
         with base.begin(write=True) as out:
             for i in range(count):
                 if name == "image":
-                    pixels = rng.integers(0, 256, 3 * 224 * 224, np.uint8).tobytes()
-                    datum = Datum(channels=3, height=224, width=224, data=pixels)
+                    n = SHAPE["size"]
+                    pixels = rng.integers(0, 256, 3 * n * n, np.uint8).tobytes()
+                    datum = Datum(channels=3, height=n, width=n, data=pixels)
                 else:
                     truth = [int(rng.integers(k)) for k in (117, 553, 167)]
                     datum = Datum(channels=3, height=1, width=1, float_data=truth)
@@ -55,6 +60,7 @@ def write_data(folder: Path, count: int = 512) -> None:
 
 def net_proto(folder: Path, batch: int) -> object:
     words = ["xs_resnet50", "--data", str(folder), "--batch", str(batch)]
+    words += ["--input-size", str(SHAPE["size"]), "--width", str(SHAPE["width"])]
     net = text.loads(generate(words), NetParameter)
     for layer in [one for one in net.layer if "TEST" in text.dump(one)]:
         net.layer.remove(layer)
@@ -68,7 +74,7 @@ def equality(folder: Path) -> None:
     nets = [Net(proto, TRAIN), Net(proto, TRAIN)]
     nets[1].load_state_dict(nets[0].state_dict())
     nets[1].to(DEVICE)
-    x = torch.randn(2, 3, 224, 224) * 60
+    x = torch.randn(2, 3, SHAPE["size"], SHAPE["size"]) * 60
     labels = torch.ones(2, 3, 1, 1)
     found = []
     for net, device in zip(nets, ("cpu", DEVICE)):
@@ -121,18 +127,18 @@ def engine(folder: Path, batch: int, bf16: bool, how: str):
     param = SolverParameter(
         net=str(model), base_lr=1e-4, lr_policy="fixed", momentum=0.9, type="SGD"
     )
-    more = {"compile": how == "compiled", "cuda_graphs": how == "CUDA graphs"}
+    more = {"compile": how == "compiled", "cuda_graphs": how == "graphs"}
     solver = Solver(param, Choices(DEVICE, bf16=bf16, channels_last=True, **more))
     return lambda: solver.step(1), solver
 
 
 def by_hand(batch: int, bf16: bool, how: str):
-    net = HandXS().to(DEVICE).to(memory_format=torch.channels_last)
+    net = HandXS(width=SHAPE["width"]).to(DEVICE).to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(net.parameters(), 1e-4, 0.9)
-    x = torch.randn(batch, 3, 224, 224, device=DEVICE)
+    x = torch.randn(batch, 3, SHAPE["size"], SHAPE["size"], device=DEVICE)
     x = x.contiguous(memory_format=torch.channels_last)
     labels = torch.ones(batch, 3, dtype=torch.long, device=DEVICE)
-    modes = {"compiled": None, "CUDA graphs": "reduce-overhead"}
+    modes = {"compiled": None, "graphs": "reduce-overhead"}
     run = torch.compile(net, mode=modes[how]) if how in modes else net
     cast = torch.autocast(DEVICE, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
@@ -145,16 +151,19 @@ def by_hand(batch: int, bf16: bool, how: str):
 
 def main() -> int:
     p = Parser("bench.gpu", description=__doc__)
-    p.add_argument("--batches", type=several(COUNT), default=(24, 256))
+    p.add_argument("--batches", type=several(replace(COUNT, word="most")), default=(24, "most"))
     p.add_argument("--precisions", default=",".join(PRECISIONS))
+    p.add_argument("--hows", default=",".join(HOWS))
     p.add_argument("--steps", type=COUNT, default=20)
-    p.add_argument("--rehearse", action="store_true", help="without a GPU, batch 2, one step")
+    p.add_argument("--rehearse", action="store_true", help="without a GPU, a small net, one step")
     args = p.parse_args()
     if args.rehearse:
-        args.batches, args.steps = (2,), 1
-    precisions = args.precisions.split(",")
-    if strange := set(precisions) - set(PRECISIONS):
-        p.error(f"--precisions: {', '.join(strange)}: of {', '.join(PRECISIONS)}")
+        args.batches, args.steps = (2, "most"), 1
+        SHAPE.update(size=32, width=4)
+    precisions, hows = args.precisions.split(","), args.hows.split(",")
+    for flag, given, known in (("precisions", precisions, PRECISIONS), ("hows", hows, HOWS)):
+        if strange := set(given) - set(known):
+            p.error(f"--{flag}: {', '.join(strange)}: of {', '.join(known)}")
     if not CUDA and not args.rehearse:
         print("bench.gpu: PyTorch sees no CUDA GPU here; nothing measured", file=sys.stderr)
         return 1
@@ -167,11 +176,31 @@ def main() -> int:
         equality(folder)
         print("| batch | precision | run | img/s | GiB | of the product rate | wait for data |")
         print("|---:|---|---|---:|---:|---:|---:|")
-        for batch in args.batches:
-            for precision in precisions:
-                for how in HOWS:
+        for precision in precisions:
+            for batch in args.batches:
+                batch = most(folder, precision == "bf16") if batch == "most" else batch
+                for how in hows:
                     table(folder, batch, precision, args.steps, how)
     return 0
+
+
+def most(folder: Path, bf16: bool) -> int:
+    """The largest batch, a power of two, that the engine trains in the GPU's memory."""
+    batch = 2
+    while CUDA or batch < 4:  # a rehearsal has no end of memory
+        step = solver = None
+        try:
+            step, solver = engine(folder, 2 * batch, bf16, "eager")
+            step()
+        except torch.cuda.OutOfMemoryError:
+            break
+        finally:
+            if solver is not None:
+                solver.close()
+            del step, solver
+            torch.cuda.empty_cache()
+        batch *= 2
+    return batch
 
 
 def table(folder: Path, batch: int, precision: str, steps: int, how: str) -> None:
@@ -195,7 +224,8 @@ def table(folder: Path, batch: int, precision: str, steps: int, how: str) -> Non
         finally:
             if solver is not None:
                 solver.close()
-        share = 3 * GMAC_FORWARD * 1e9 * batch / seconds / limit
+        smaller = (SHAPE["size"] / 224 * SHAPE["width"] / 64) ** 2
+        share = 3 * GMAC_FORWARD * smaller * 1e9 * batch / seconds / limit
         waited = "" if solver is None else f"{1e3 * solver.runner.feeds[0].waited:.1f} ms"
         print(
             f"| {batch} | {precision} | {who}, {how} | {batch / seconds:.0f} | {memory:.1f} "

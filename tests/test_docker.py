@@ -21,7 +21,7 @@ from realcaffe import train_log
 ROOT = Path(__file__).resolve().parent.parent
 
 DOCKER = ROOT / "docker"
-SCRIPTS = sorted([*DOCKER.glob("*.sh"), ROOT / "bench" / "gpu_caffe.sh"])
+SCRIPTS = sorted([*DOCKER.glob("*.sh"), *(ROOT / "bench").glob("*.sh")])
 
 
 @pytest.fixture(scope="session")
