@@ -8,7 +8,6 @@ from pathlib import Path
 
 from basics.cli import printable
 from reproduce.commands import common
-from reproduce.compare import compare, markdown
 
 EXAMPLES = """\
 examples:
@@ -32,6 +31,8 @@ def add(commands: common.Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from reproduce.compare import compare, markdown  # matplotlib takes its time
+
     made = compare(args.grid, args.out or args.grid.parent)
     print(json.dumps(made, indent=2) if args.json else printable(markdown(made)))
     return 0
