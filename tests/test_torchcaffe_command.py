@@ -181,3 +181,12 @@ def test_check_tells_what_does_not_run(tmp_path, capsys):
     model.write_text(data + NET[NET.index('layer { name: "c"') :] + more)
     assert main(["check", "-model", str(model)]) == 1
     assert len(capsys.readouterr().out.splitlines()) == 2  # the Python layer, and the sum
+
+
+def test_time_takes_the_memory_order_that_train_takes(tmp_path, capsys):
+    (tmp_path / "n.prototxt").write_text(NET)
+    words = ["time", "-model", str(tmp_path / "n.prototxt"), "-iterations", "1"]
+    assert main(words) == 0
+    assert "channels-last: " in capsys.readouterr().err
+    assert main([*words, "--channels-last", "yes"]) == 0
+    assert "channels-last: " not in capsys.readouterr().err

@@ -101,6 +101,12 @@ def time(args: Any) -> int:
     _share_cores(net, choices)
     fed = {name: _example(name, shape, device) for name, shape in net.inputs.items()}
     runner = _Bare(net, choices)
+    if choices.channels_last is None:  # as train chooses
+        gain = order.gain(net, device, runner.precision)
+        choices.channels_last = gain > 1
+        info("caffe.cpp", _told(gain))
+    order.arrange(net, choices.channels_last)
+    fed = runner.arranged(fed)
     forward: dict[str, float] = {}
     backward: dict[str, float] = {}
     spent = [0.0, 0.0]
@@ -212,7 +218,11 @@ def _measure_order(solver: Solver) -> None:
     parallel.copy_from_first([told])
     last = told.item() > 1
     solver.arrange(last)
-    _say(solver, f"channels-last: {'yes' if last else 'no'} ({gain:.2f}x the speed)")
+    _say(solver, _told(gain))
+
+
+def _told(gain: float) -> str:
+    return f"channels-last: {'yes' if gain > 1 else 'no'} ({gain:.2f}x the speed)"
 
 
 def _example(name: str, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:

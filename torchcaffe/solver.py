@@ -89,18 +89,20 @@ class Runner:
 
     def forward(self, fed: dict[str, Tensor]) -> dict[str, Tensor]:
         """The net's tops, in the precision chosen."""
-        if self.choices.channels_last:
-            fed = {
-                k: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-                for k, x in fed.items()
-            }
         try:
             with self.precision():
-                return self.run(**fed)
+                return self.run(**self.arranged(fed))
         except IndexError as error:
             raise UserError(
                 f"net {self.net.name!r}: {error}: a label that is none of its layer's classes?"
             ) from error
+
+    def arranged(self, fed: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is fed, images in the memory order chosen."""
+        if not self.choices.channels_last:
+            return fed
+        last = torch.channels_last
+        return {k: x.contiguous(memory_format=last) if x.dim() == 4 else x for k, x in fed.items()}
 
     def precision(self) -> AbstractContextManager:
         """The precision chosen, to compute in."""
