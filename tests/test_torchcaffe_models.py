@@ -211,6 +211,8 @@ def test_other_nets_are_models_too(name):
         (lambda: torchcaffe.create_model("xs_resnet5"), "did you mean 'x[as0]_resnet50'"),
         (lambda: torchcaffe.create_model("xs_resnet50", {"a b": 2}), "'a b' is no name"),
         (lambda: torchcaffe.create_model("xs_resnet50", {"a": 0}), "classes"),
+        (lambda: torchcaffe.create_model("xs_resnet50", ["a"]), "tasks are a dict"),
+        (lambda: torchcaffe.create_model("xs_resnet50", wdith=3), "no option 'wdith' .*'width'"),
         (lambda: torchcaffe.create_model("xs_resnet50", TASKS, "none.h5", **SMALL), "none.h5"),
         (lambda: torchcaffe.Model("none.prototxt"), "cannot read none.prototxt"),
     ],

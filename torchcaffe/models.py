@@ -18,7 +18,7 @@ from typing import Any, Union
 from torch import Tensor, nn
 
 from basics import files
-from basics.cli import UserError
+from basics.cli import UserError, near_miss
 from caffeproto import TEST, TRAIN, LayerParameter, NetParameter, text
 from torchcaffe import blobs, graph
 from torchcaffe.layers.base import Shape
@@ -184,9 +184,14 @@ def create_model(
     """
     # The engine knows layers, not nets: here alone it asks netgen, and only when called.
     from netgen.catalog import find
-    from netgen.options import Options, Task
+    from netgen.options import OPTIONS, Options, Task
 
     entry = find(name)
+    for option in options:
+        if option not in OPTIONS:
+            raise UserError(f"create_model: no option {option!r}{near_miss(option, OPTIONS)}")
+    if tasks is not None and not isinstance(tasks, Mapping):
+        raise UserError(f"create_model: tasks are a dict of names and classes, not {tasks!r}")
     chosen = tuple(Task(*pair) for pair in tasks.items()) if tasks else Options().tasks
     if entry.single_task and "task" not in options and len(chosen) == 1:
         options["task"] = chosen[0].name
