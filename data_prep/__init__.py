@@ -11,7 +11,6 @@ One role a module, each stage reading what the one before it left in the data fo
     decode.py     a file -> pixels, or the reason why not
     datum.py      pixels or labels -> the bytes of a Caffe Datum
     lmdb_writer.py  lists -> image and label databases, record for record together
-    databases.py  finished databases opened for reading
     verify.py     the databases read back
     sample.py     a small drawn image set, to try all this without a download
     tables.py     CSV that a spreadsheet shows and does not compute

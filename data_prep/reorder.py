@@ -16,8 +16,8 @@ from typing import Any
 
 from basics.cli import UserError
 from basics.files import sha256, write, write_json
+from caffeproto.databases import reading
 from data_prep.classes import Classes
-from data_prep.databases import reading
 from data_prep.folder import DataFolder
 from data_prep.lists import read_part, write_list
 from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from, read_crcs

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from basics import bars
+from caffeproto.databases import reading
 from data_prep.classes import Classes
-from data_prep.databases import reading
 from data_prep.datum import Datum, parse_datum
 from data_prep.folder import DataFolder
 from data_prep.lists import read_part

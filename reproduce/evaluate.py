@@ -14,12 +14,9 @@ with no more than k scores as high as its own, itself counted.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import re
-import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -28,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import lmdb
 import numpy as np
 
 from basics import shapes
 from basics.cli import UserError
 from basics.files import replacing, sha256, write_json
+from caffeproto.databases import items
 from data_prep.classes import TASKS, Classes
 from data_prep.datum import parse_datum
 from data_prep.ontology import Anp
@@ -333,7 +330,7 @@ test_command.__test__ = False  # for pytest: no test of ours
 
 def records(root: Path, part: str = "test") -> Iterator[np.ndarray]:
     """The images of a part, 3 x H x W uint8 BGR, in the database's order; or cached maps."""
-    for _, value in _database(root / f"{part}_image_lmdb"):
+    for _, value in items(root / f"{part}_image_lmdb"):
         datum = parse_datum(value)
         if datum.floats.size:
             yield datum.maps
@@ -348,12 +345,12 @@ def records(root: Path, part: str = "test") -> Iterator[np.ndarray]:
 
 def keys(root: Path, part: str = "test") -> list[str]:
     """The records' names: `%08d_<path>`."""
-    return [key.decode(errors="replace") for key, _ in _database(root / f"{part}_label_lmdb")]
+    return [key.decode(errors="replace") for key, _ in items(root / f"{part}_label_lmdb")]
 
 
 def labels(root: Path, part: str = "test") -> dict[str, np.ndarray]:
     """Task -> the labels of a part, in the database's order."""
-    triples = [parse_datum(value).floats for _, value in _database(root / f"{part}_label_lmdb")]
+    triples = [parse_datum(value).floats for _, value in items(root / f"{part}_label_lmdb")]
     array = np.array(triples, np.int64)
     return {task: array[:, i] for i, task in enumerate(TASKS)}
 
@@ -528,31 +525,3 @@ def net_of(place: Path, snapshot: str | None = None) -> Net:
         there = ", ".join(map(str, sorted(found)))
         raise UserError(f"{folder}: no snapshot {snapshot!r}; there are {there}, last and best")
     return Net(folder.name, model, deploy, found[at].weights)
-
-
-def _database(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    if not (path / "data.mdb").is_file():
-        raise UserError(f"{path} is not there: run `python -m data_prep lmdb` first")
-    with _opened(os.path.realpath(path)) as env, env.begin() as txn:
-        yield from txn.cursor()
-
-
-_ENVIRONMENTS: dict[str, tuple[lmdb.Environment, int]] = {}
-_ENVIRONMENTS_LOCK = threading.Lock()
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[lmdb.Environment]:
-    """The database; threads that read it at once share it, for LMDB lets a process open it once."""
-    with _ENVIRONMENTS_LOCK:
-        env, users = _ENVIRONMENTS.get(path) or (lmdb.open(path, readonly=True, lock=False), 0)
-        _ENVIRONMENTS[path] = env, users + 1
-    try:
-        yield env
-    finally:
-        with _ENVIRONMENTS_LOCK:
-            env, users = _ENVIRONMENTS.pop(path)
-            if users > 1:
-                _ENVIRONMENTS[path] = env, users - 1
-            else:
-                env.close()

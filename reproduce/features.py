@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import zlib
@@ -29,13 +28,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import numpy as np
 
 from basics import bars
 from basics.cli import UserError
 from basics.files import sha256, write, write_json
-from caffeproto import NetParameter, text
+from caffeproto import NetParameter, databases, text
 from data_prep.datum import label_datum, maps_datum
 from data_prep.folder import PARTS, DataFolder
 from data_prep.lists import Entry, write_list
@@ -306,8 +304,8 @@ def _there(path: Path) -> array:
 def _made(place: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     try:
-        lmdb.open(os.fspath(place), readonly=True, lock=False).close()
-    except lmdb.Error:  # none there, or a kill left it unreadable
+        databases.release(databases.hold(place))
+    except UserError:  # none there, or a kill left it unreadable
         shutil.rmtree(place)
         place.mkdir()
     return place

@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -171,6 +174,22 @@ def test_records_and_labels_are_read_in_step(drawn):
     images = list(records(drawn))
     assert len(images) == len(truth["anp"]) == 117
     assert {image.shape for image in images} == {(3, 32, 32)}
+
+
+@pytest.mark.parametrize(("kind", "read"), [("image", "records"), ("label", "labels")])
+def test_a_database_that_was_cut_is_one_line(drawn, tmp_path, kind, read):
+    """Half a copy: read through a memory map, it would end the process by SIGBUS."""
+    shutil.copytree(drawn / f"test_{kind}_lmdb", tmp_path / f"test_{kind}_lmdb")
+    file = tmp_path / f"test_{kind}_lmdb" / "data.mdb"
+    os.truncate(file, file.stat().st_size - 8192)
+    code = (
+        "import sys; from pathlib import Path; from basics import cli\n"
+        "from reproduce import evaluate\n"
+        f"cli.run(lambda _: list(evaluate.{read}(Path(sys.argv[1]))) and 0, 'eval')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1, done.returncode
+    assert done.stderr.count("\n") == 1 and f"{file} is cut off" in done.stderr
 
 
 def test_ties_count_against_the_truth_as_in_caffe():

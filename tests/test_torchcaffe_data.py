@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -124,8 +125,28 @@ def test_flips_are_whole_images_half_the_time(tmp_path):
 
 
 def test_a_missing_database_is_named(tmp_path):
-    with pytest.raises(UserError, match="layer 'data': there is no database"):
+    with pytest.raises(UserError, match=r"layer 'data': .*none is not there"):
         Feed(layer(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("left", [0.3, 0.9])
+def test_a_database_that_was_cut_kills_nobody(tmp_path, left):
+    """Half a copy: read through a memory map, it would end the process by SIGBUS."""
+    file = database(tmp_path / "base", size=64) / "data.mdb"
+    os.truncate(file, int(file.stat().st_size * left))
+    with pytest.raises(UserError, match=r"layer 'data': .*data.mdb is cut off, "):
+        Feed(layer(tmp_path / "base"))
+
+
+def test_a_page_that_is_none_is_one_line(tmp_path):
+    """Zeros in the middle, as a crash of the machine leaves: the tree leads nowhere."""
+    file = database(tmp_path / "base", count=300, size=16) / "data.mdb"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:8192] + bytes(len(whole) - 8192))
+    with pytest.raises(UserError, match="base: "):
+        feed = Feed(layer(tmp_path / "base"))
+        for _ in range(100):
+            feed.next()
 
 
 TASKS = ["--tasks", "adj:3,anp:7,noun:5"]

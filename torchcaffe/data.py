@@ -9,14 +9,14 @@ that a resumed run can go on where the snapshot was made.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -30,7 +30,7 @@ from basics.cli import UserError
 from basics.files import read_text
 from basics.hdf5 import Reader
 from basics.numbers import NATURAL
-from caffeproto import TRAIN, BlobProto, Datum
+from caffeproto import TRAIN, BlobProto, Datum, databases
 from torchcaffe import blobs
 
 Record = tuple[np.ndarray, int]  # C x H x W, uint8 or float32, and its label
@@ -263,12 +263,6 @@ class _Stack:
         return images, labels
 
 
-@cache
-def _environment(path: str) -> lmdb.Environment:
-    """A process may open a database once; several layers read the same."""
-    return lmdb.open(path, readonly=True, lock=False, readahead=True, max_readers=1024)
-
-
 class _Database(_Stack):
     """An LMDB of Datum records, in the order of its keys."""
 
@@ -277,13 +271,11 @@ class _Database(_Stack):
         self.path, self.batch, self.skip = p.source, p.batch_size, 0
         if p.backend != p.LMDB:
             raise UserError(f"layer {param.name!r}: backend LEVELDB; only LMDB can be read")
-        if not Path(self.path).exists():
-            raise UserError(f"layer {param.name!r}: there is no database {self.path}")
         try:
-            self.records = _environment(str(Path(self.path).resolve()))
-        except lmdb.Error as error:
-            raise UserError(f"layer {param.name!r}: {self.path}: {error}") from error
-        with self.records.begin(buffers=True) as look:
+            self.records = databases.hold(self.path)  # for good: cursors of any thread read there
+        except UserError as error:
+            raise UserError(f"layer {param.name!r}: {error}") from error
+        with self._damage(), self.records.begin(buffers=True) as look:
             self.count = look.stat()["entries"]
             first = next(iter(look.cursor()), None)
             self._first = bytes(first[0]) if first else b""
@@ -297,7 +289,9 @@ class _Database(_Stack):
 
     def read(self, number: int) -> Record:
         """Record `number` in the order of keys."""
-        datum = self._datum(self._value(number), number)
+        with self._damage():
+            value = self._value(number)
+        datum = self._datum(value, number)
         if datum.encoded:
             return self._decoded(datum, number), datum.label
         shape = (datum.channels, datum.height, datum.width)
@@ -308,6 +302,13 @@ class _Database(_Stack):
         if array.size != np.prod(shape):
             raise UserError(f"{self.path}: record {number} of shape {shape} holds {array.size}")
         return array.reshape(shape), datum.label
+
+    @contextlib.contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.Error as error:
+            raise UserError(f"{self.path}: {error}") from error
 
     def _datum(self, record: bytes, number: int) -> Any:
         try:
