@@ -43,6 +43,25 @@ def write(path: PathLike, content: str | bytes | Iterable[Buffer]) -> Path:
 
 
 @contextlib.contextmanager
+def unnamed(content: str | Iterable[Buffer]) -> Iterator[Path]:
+    """A path under which this process and those that it starts read `content`.
+
+    It leads to an open file that has no name on the disk, so even a kill leaves nothing behind.
+
+    Raises:
+        UserError: the temporary folder's disk is full.
+    """
+    with tempfile.TemporaryFile() as file:
+        try:
+            file.writelines([content.encode()] if isinstance(content, str) else content)
+            file.flush()
+        except OSError as error:
+            reason = f"cannot write in {tempfile.gettempdir()}: {error.strerror}"
+            raise UserError(reason) from error
+        yield Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+
+
+@contextlib.contextmanager
 def replacing(path: PathLike, sync: bool = True) -> Iterator[BinaryIO]:
     """A file to write that takes `path`'s place, whole, when the block ends without an error.
 

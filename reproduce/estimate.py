@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
-from pathlib import Path
 
 from basics.cli import UserError
-from basics.files import write
+from basics.files import unnamed
 from netgen.command import generate
 from reproduce.plateau import Plateau
 from reproduce.training import Training
@@ -48,8 +46,7 @@ def _timed(training: Training) -> tuple[float, float]:
     """Seconds of an iteration, and of its forward pass."""
     engine = training.engine
     data = training.data.order[1] if training.data.order else training.data
-    with tempfile.TemporaryDirectory() as folder:
-        net = write(Path(folder) / "net.prototxt", generate([*training.argv, *data.argv()]))
+    with unnamed(generate([*training.argv, *data.argv()])) as net:
         command = [*engine.program(), "time", "-model", str(net), "-iterations", str(ITERATIONS)]
         command += [] if engine.gpu is None else ["-gpu", engine.first_gpu]
         ran = subprocess.run(

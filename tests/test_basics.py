@@ -247,3 +247,13 @@ def test_every_option_that_is_a_number_has_a_range(root):
         if bare.search(line)
     ]
     assert found == []
+
+
+def test_a_file_without_a_name_is_read_by_whoever_is_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with files.unnamed([b"wei", bytearray(b"ghts")]) as path:
+        assert not list(tmp_path.iterdir()), "a kill leaves nothing behind"
+        for _ in range(2):
+            assert subprocess.run(["cat", path], capture_output=True).stdout == b"weights"
+        assert path.read_text() == "weights"
+    assert not path.exists()

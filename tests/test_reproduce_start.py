@@ -73,6 +73,10 @@ def test_each_choice_makes_its_own_weights_and_the_same_choice_the_same(drawn, t
         assert (again.name, again.read_bytes()) == (path.name, path.read_bytes())
     folded, fresh, other = [{x.name: x for x in caffemodel.load(path)} for path in made]
     assert "bn5a_adj" in folded and "bn5a_adj" not in fresh
+    in_memory = chosen[0].source(argv).layers
+    assert list(in_memory) == [name for name, layer in folded.items() if layer.blobs]
+    for name, layer in in_memory.items():
+        assert all(map(np.array_equal, layer.blobs, folded[name].blobs))
     assert not np.array_equal(folded["bn2a_branch1"].blobs[1], other["bn2a_branch1"].blobs[1])
     made[0].write_bytes(b"damaged")
     assert chosen[0].made(argv, tmp_path / "a").stat().st_size > 1000

@@ -172,30 +172,50 @@ def test_standstill_sees_work_and_its_absence():
 
 
 @pytest.mark.caffe
-def test_scoring_leaves_nothing_in_the_temporary_folder(caffe_tools, drawn, tmp_path, monkeypatch):
-    """Not even when it is killed: the scores' file has no name."""
+@pytest.mark.parametrize(
+    ("words", "at_work"),
+    [
+        (["eval", "RUN"], b"caffe.Net(deploy"),
+        (["features", "res3a", "--weights", "RUN/WEIGHTS", *NET], b"caffe.Net(deploy"),
+        (["grid", "GRID"], b"\0time\0"),
+    ],
+    ids=["eval", "features", "estimate"],
+)
+def test_a_kill_leaves_nothing_in_the_temporary_folder(
+    caffe_tools, drawn, tmp_path, monkeypatch, words, at_work
+):
+    """What an engine reads or writes there has no name."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    made = training(drawn, tmp_path / "run", max_epochs=1)
-    made.run()
+    if words[0] == "grid":
+        command, _ = grid(drawn, tmp_path)
+    else:
+        run = training(drawn, tmp_path / "run", max_epochs=1)
+        run.run()
+        weights = run.snapshots()[-1].weights.name
+        places = {"RUN": str(tmp_path / "run"), "RUN/WEIGHTS": str(tmp_path / "run" / weights)}
+        command = [places.get(word, word) for word in words]
+        if words[0] == "features":
+            command += ["--data", str(drawn), "--out", str(tmp_path / "maps")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "reproduce", "eval", str(tmp_path / "run")],
+        [sys.executable, "-m", "reproduce", *command],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
 
-    def scoring() -> bool:
+    def working() -> bool:
         try:
             commands = [
                 Path(f"/proc/{n}/cmdline").read_bytes() for n in children.read_text().split()
             ]
         except OSError:  # gone since
             return False
-        return any(b"caffe.Net(deploy" in command for command in commands)
+        return any(at_work in command for command in commands)
 
-    until(scoring, process)
+    until(working, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not list(temporary.iterdir())
