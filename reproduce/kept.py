@@ -142,6 +142,25 @@ def read_record(run: Path) -> dict[str, Any]:
     Raises:
         UserError: none there, or it is damaged.
     """
-    if not (run / "run.json").exists():
+    record = find_record(run)
+    if record is None:
         raise UserError(f"{run}: no run.json there: not a run's folder")
-    return shapes.read(run / "run.json", RECORD)
+    return record
+
+
+def find_record(folder: Path) -> dict[str, Any] | None:
+    """run.json where there is one: which training this is.
+
+    Raises:
+        UserError: there is one, but it is no such thing.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    try:
+        return shapes.read(path, RECORD)
+    except UserError as error:
+        raise UserError(
+            f"{error}: nobody can tell which training this is: put back a copy of that file, or "
+            "choose another folder"
+        ) from error

@@ -35,7 +35,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from basics import shapes
 from basics.cli import UserError
 from basics.files import read_text, sha256, write, write_json
 from caffeproto import NetParameter, text
@@ -49,7 +48,7 @@ from reproduce.caffe import Caffe, CaffeError
 from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine
 from reproduce.history import History
-from reproduce.kept import RECORD, keep
+from reproduce.kept import find_record, keep
 from reproduce.live import Live
 from reproduce.lock import Lock, hold
 from reproduce.plateau import Decision, Plateau, Schedule
@@ -206,7 +205,7 @@ class Training:
         return read_engines(self.folder)
 
     def _recorded(self) -> str | None:
-        record = read_record(self.folder)
+        record = find_record(self.folder)
         return record and record["key"]
 
     # ---- training -------------------------------------------------------------------
@@ -515,7 +514,7 @@ class Training:
         Raises:
             UserError: it is not.
         """
-        record, taken, found = read_record(self.folder), self.decisions(), self.snapshots()
+        record, taken, found = find_record(self.folder), self.decisions(), self.snapshots()
         mine = record is not None and record["key"] == self.key
         begins = bool(taken) and taken[0].action == "start"
         trained = found or any(d.iteration for d in taken) or (self.folder / "result.json").exists()
@@ -585,27 +584,9 @@ def refuse_ours(words: Sequence[str], where: str = "") -> None:
             raise UserError(f"{where}{option} is the driver's own business: {OURS[option]}")
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """A run's run.json: which training this is; None where there is none.
-
-    Raises:
-        UserError: there is one, but it is no such thing.
-    """
-    path = folder / "run.json"
-    if not path.exists():
-        return None
-    try:
-        return shapes.read(path, RECORD)
-    except UserError as error:
-        raise UserError(
-            f"{error}: nobody can tell which training this is: put back a copy of that file, or "
-            "choose another --out"
-        ) from error
-
-
 def read_engines(folder: Path) -> list[str]:
     """The names of the engines that trained a run, the last one last; none without a run."""
-    record = read_record(folder)
+    record = find_record(folder)
     return record.get("engines", [CAFFE.name]) if record else []  # older records knew but Caffe
 
 
