@@ -25,9 +25,8 @@ import numpy as np
 import realcaffe
 from basics.cli import Parser
 from basics.numbers import COUNT
-from caffeproto import Datum
+from caffeproto import Datum, caffemodel
 from netgen.command import generate
-from netgen.weights import caffemodel
 from netgen.weights.command import main as weights
 
 BLOCKS, WIDTH, SIZE, BATCH = (1, 1, 1, 3), 16, 64, 96

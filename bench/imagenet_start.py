@@ -22,8 +22,8 @@ import skimage
 import netgen
 import realcaffe
 from basics.cli import Parser
+from caffeproto import caffemodel
 from netgen.command import generate
-from netgen.weights import caffemodel
 from netgen.weights.command import main as weights
 from reproduce.forward import softmax
 

@@ -26,7 +26,7 @@ SIZES = [64 * 147, *[64 * 1024, 256 * 1024] * 16, *[2048 * 512] * 16, *[2048] * 
 
 
 def read_ours(path: str) -> float:
-    from netgen.weights import caffemodel
+    from caffeproto import caffemodel
 
     def work() -> object:
         return caffemodel.load(path)
@@ -55,7 +55,7 @@ def show_ours(path: str) -> float:
 
 
 def write_ours(path: str) -> float:
-    from netgen.weights import caffemodel
+    from caffeproto import caffemodel
 
     layers = caffemodel.load(path)
     return timed(lambda: caffemodel.save(f"{path}.out", "net", layers))
@@ -63,8 +63,7 @@ def write_ours(path: str) -> float:
 
 def write_protobuf(path: str) -> float:
     from basics import files
-    from caffeproto import NetParameter
-    from netgen.weights import caffemodel
+    from caffeproto import NetParameter, caffemodel
 
     layers = caffemodel.load(path)
 
@@ -133,7 +132,7 @@ def make(path: Path) -> str:
     """A file of random numbers, SIZES to a layer."""
     import numpy as np
 
-    from netgen.weights import caffemodel
+    from caffeproto import caffemodel
 
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(size, np.float32) for size in SIZES]

@@ -1,4 +1,11 @@
-"""Caffe's messages, readable and writable without Caffe.
+"""Caffe's formats, readable and writable without Caffe.
+
+    text        prototxt
+    upgrade     nets of older formats -> the newest
+    wire        protobuf's wire format, large arrays left where they lie
+    caffemodel  weight files in and out
+    datum       the records of databases
+    databases   LMDBs opened for reading
 
 `caffe.proto` is the schema, `caffe.desc` the same compiled (`make schema`).
 The messages live in a descriptor pool of their own: protobuf's default pool

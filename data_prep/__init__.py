@@ -9,7 +9,6 @@ One role a module, each stage reading what the one before it left in the data fo
     split.py      80/20 per ANP -> train.txt, test.txt
     lists.py      convert_imageset's list format, bound to its classes
     decode.py     a file -> pixels, or the reason why not
-    datum.py      pixels or labels -> the bytes of a Caffe Datum
     lmdb_writer.py  lists -> image and label databases, record for record together
     verify.py     the databases read back
     sample.py     a small drawn image set, to try all this without a download

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from basics import memory
+from caffeproto.datum import encoded_datum, image_datum, label_datum
 from data_prep.classes import Classes
-from data_prep.datum import encoded_datum, image_datum, label_datum
 from data_prep.decode import Unreadable, decode, resize
 from data_prep.lists import Entry
 from data_prep.parallel import ordered

@@ -8,8 +8,8 @@ import numpy as np
 from basics.cli import UserError, printable
 from basics.files import PathLike, write
 from caffeproto.databases import reading
+from caffeproto.datum import parse_datum
 from data_prep.classes import TASKS, Classes
-from data_prep.datum import parse_datum
 from data_prep.folder import DataFolder
 from data_prep.records import key
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from basics import bars
 from caffeproto.databases import reading
+from caffeproto.datum import Datum, parse_datum
 from data_prep.classes import Classes
-from data_prep.datum import Datum, parse_datum
 from data_prep.folder import DataFolder
 from data_prep.lists import read_part
 from data_prep.lmdb_writer import CRCS, KINDS, made_from, read_crcs

@@ -31,8 +31,8 @@ from basics import shapes
 from basics.cli import UserError
 from basics.files import replacing, sha256, write_json
 from caffeproto.databases import items
+from caffeproto.datum import parse_datum
 from data_prep.classes import TASKS, Classes
-from data_prep.datum import parse_datum
 from data_prep.ontology import Anp
 from netgen.command import generate
 from netgen.deepsentibank import index_map, read_outputs

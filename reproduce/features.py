@@ -33,8 +33,8 @@ import numpy as np
 from basics import bars
 from basics.cli import UserError
 from basics.files import sha256, unnamed, write, write_json
-from caffeproto import NetParameter, databases, text
-from data_prep.datum import label_datum, maps_datum
+from caffeproto import NetParameter, caffemodel, databases, text
+from caffeproto.datum import label_datum, maps_datum
 from data_prep.folder import PARTS, DataFolder
 from data_prep.lists import Entry, write_list
 from data_prep.lmdb_writer import CRCS, JOB, KINDS, Writer, made_from
@@ -43,7 +43,7 @@ from netgen import command as netgen
 from netgen.catalog import find
 from netgen.measure import measure
 from netgen.resnet import cached_maps
-from netgen.weights import caffemodel, plan, source
+from netgen.weights import plan, source
 from netgen.weights.source import Source
 from reproduce.data import Data
 from reproduce.engine import CAFFE, Engine

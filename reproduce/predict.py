@@ -14,11 +14,11 @@ import netgen
 from basics.bars import say
 from basics.cli import UserError
 from basics.files import read_text, unnamed
-from caffeproto import NetParameter, text
+from caffeproto import NetParameter, caffemodel, text
 from data_prep.decode import Unreadable, decode, resize
 from data_prep.images import SUFFIXES
 from netgen.command import generate
-from netgen.weights import caffemodel, fetch
+from netgen.weights import fetch
 from reproduce.engine import CAFFE, Engine
 from reproduce.evaluate import Net
 from reproduce.forward import Transform, heads, scores, softmax

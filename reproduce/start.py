@@ -20,11 +20,12 @@ from basics import cache
 from basics.bars import say
 from basics.cli import UserError
 from basics.files import digest, read_json, sha256, write_json
+from caffeproto import caffemodel
 from netgen import command as netgen
 from netgen import resnet
 from netgen.catalog import Entry, find
 from netgen.options import Family, Options
-from netgen.weights import caffemodel, fetch, plan, source
+from netgen.weights import fetch, plan, source
 from netgen.weights.plan import BRANCH_INITS
 from netgen.weights.source import Source
 

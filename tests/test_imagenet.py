@@ -12,9 +12,9 @@ import pytest
 import skimage
 
 from basics.cli import UserError
-from caffeproto import NetParameter, text
+from caffeproto import NetParameter, caffemodel, text
 from netgen.command import generate
-from netgen.weights import caffemodel, fetch
+from netgen.weights import fetch
 from netgen.weights.command import main
 from reproduce.__main__ import main as reproduce
 from tests.caffe_nets import pycaffe

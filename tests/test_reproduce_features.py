@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from basics.cli import UserError
-from caffeproto import NetParameter, text
+from caffeproto import NetParameter, caffemodel, text
+from caffeproto.datum import image_datum
 from data_prep.__main__ import main as data_prep
-from data_prep.datum import image_datum
 from data_prep.folder import DataFolder
 from netgen.command import generate
 from netgen.layers import FROZEN
-from netgen.weights import caffemodel
 from netgen.weights.command import main as weights_main
 from reproduce import features as module
 from reproduce.__main__ import main

@@ -12,7 +12,8 @@ import pytest
 
 from basics import cache
 from basics.cli import UserError
-from netgen.weights import caffemodel, fetch
+from caffeproto import caffemodel
+from netgen.weights import fetch
 from reproduce import start
 from reproduce.__main__ import main
 from reproduce.data import Data

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffeproto import NetParameter
+from caffeproto import NetParameter, caffemodel
 from netgen import resnet
 from netgen.command import generate
 from netgen.net import Net
 from netgen.options import Options
-from netgen.weights import caffemodel
 from netgen.weights.command import main
 from tests import weights_files as files
 from tests.caffe_nets import pycaffe, run, write_lmdbs

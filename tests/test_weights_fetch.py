@@ -20,7 +20,8 @@ import pytest
 
 from basics import cache
 from basics.cli import UserError
-from netgen.weights import caffemodel, fetch
+from caffeproto import caffemodel
+from netgen.weights import fetch
 from netgen.weights.command import main
 from tests import weights_files as files
 

@@ -4,8 +4,6 @@
     python -m netgen.weights init xs_resnet50 --from ResNet-50-model.caffemodel --out xs.caffemodel
     python -m netgen.weights show xs.caffemodel
 
-    wire        protobuf's wire format, large arrays left where they lie
-    caffemodel  .caffemodel files in and out
     pth         PyTorch's .pth, without PyTorch and without running it
     keras       Keras's .h5, of all its ages
     tfjs        TensorFlow.js's models, in npm's packages
@@ -14,5 +12,6 @@
     plan        which layer of a net starts from which of a file
     branch      the pretrained function kept across the branching point
 
-Nothing outside imports this package: it needs numpy, and `python -m netgen` starts without.
+Nothing of netgen beside it imports this package: it needs numpy, and `python -m netgen` starts
+without. `.caffemodel` files themselves are read and written by `caffeproto.caffemodel`.
 """

@@ -30,8 +30,8 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from basics.cli import UserError
+from caffeproto.caffemodel import Layer, statistics
 from netgen.names import norm_of
-from netgen.weights.caffemodel import Layer, statistics
 from netgen.weights.published import CAFFE_EPSILON
 
 Find = Callable[[str], Optional[Layer]]

@@ -12,10 +12,11 @@ import numpy as np
 
 from basics.cli import Parser, UserError
 from basics.numbers import POSITIVE
+from caffeproto import caffemodel
 from netgen import command
 from netgen.catalog import Entry, find
 from netgen.options import Options
-from netgen.weights import caffemodel, fetch, plan, source
+from netgen.weights import fetch, plan, source
 from netgen.weights.fetch import PACKAGES
 
 EXAMPLES = """\

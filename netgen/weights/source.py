@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from basics.cli import UserError
+from caffeproto import caffemodel
+from caffeproto.caffemodel import Layer
 from netgen.catalog import BVLC_MEAN
-from netgen.weights import caffemodel, keras, pth, published, tfjs
-from netgen.weights.caffemodel import Layer
+from netgen.weights import keras, pth, published, tfjs
 
 
 @dataclass(frozen=True)
