@@ -1,103 +1,206 @@
-"""The class lists of the three tasks: one class a line, line order is label order, from 0."""
+"""The class lists of a data folder's tasks: one class a line, line order is label order, from 0.
+
+    classes/TASK.txt     the classes of each task
+    classes/tasks.json   the tasks in the order of a label record's values, and the combinations
+                         of labels that images have; VSO's folders have none
+
+An image's list has one number for it. In a folder made of a table that is the place of its
+combination of labels in tasks.json; in VSO's it is the label of its ANP, from which adjective
+and noun follow.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from basics import shapes
 from basics.cli import UserError
 from basics.files import PathLike, read_text, write
 from data_prep.ontology import Anp
 
-TASKS = ("adj", "anp", "noun")  # the order of a label record's three values
+VSO = ("adj", "anp", "noun")  # VSO's tasks in the order of a label record's three values
+MISSING = -1  # the label of a task of which an image has none
+_TASKS = "tasks.json"
+_SHAPE = {"tasks": [str], "combinations": [[int]]}
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Class names of the three tasks, each in label order.
+    """The tasks, the class names of each in label order, and which labels go together.
+
+    `tasks`: in the order of a label record's values.
+    `lists`: the class names of each task.
+    `combinations`: by the number in an image's list, the labels of all tasks, or `MISSING`.
+    `by_anp`: VSO's three tasks, whose combinations are the ANPs.
 
     Raises:
-        UserError: an empty list, a class named twice, or an ANP whose
-            adjective or noun is missing.
+        UserError: a task of no such name, an empty list, a class named twice, or a
+            combination that has no class.
     """
 
-    adj: tuple[str, ...]
-    anp: tuple[str, ...]
-    noun: tuple[str, ...]
+    tasks: tuple[str, ...]
+    lists: tuple[tuple[str, ...], ...]
+    combinations: tuple[tuple[int, ...], ...]
+    by_anp: bool = False
 
     def __post_init__(self) -> None:
-        for task in TASKS:
-            names = getattr(self, task)
-            if not names:
-                raise UserError(f"no {task} class")
-            if len(set(names)) != len(names):
-                twice = next(name for i, name in enumerate(names) if name in names[:i])
-                raise UserError(f"the {task} class {twice} is named twice")
-        _ = self.triples
+        for i, task in enumerate(self.tasks):
+            if not re.fullmatch(r"[A-Za-z0-9_]+", task) or task in self.tasks[:i]:
+                raise UserError(f"the task {task!r}: not letters, digits and _, or named twice")
+        for task, names in zip(self.tasks, self.lists):
+            _hold_names(task, names)
+        sides = [len(names) for names in self.lists]
+        for labels in self.combinations:
+            if len(labels) != len(sides) or not all(
+                MISSING <= label < side for label, side in zip(labels, sides)
+            ):
+                raise UserError(f"the combination of labels {labels} has no classes")
+
+    @classmethod
+    def vso(cls, adj: Sequence[str], anp: Sequence[str], noun: Sequence[str]) -> Classes:
+        """VSO's three lists.
+
+        Raises:
+            UserError: as the class itself; or an ANP whose adjective or noun is missing.
+        """
+        lists = (tuple(adj), tuple(anp), tuple(noun))
+        for task, names in zip(VSO, lists):
+            _hold_names(task, names)
+        places = {task: {n: i for i, n in enumerate(names)} for task, names in zip(VSO, lists)}
+        triples = []
+        for label, name in enumerate(anp):
+            halves = {"adj": Anp(name).adjective, "noun": Anp(name).noun}
+            for task, half in halves.items():
+                if half not in places[task]:
+                    raise UserError(f"the ANP {name} has no class in the {task} list")
+            triples.append((places["adj"][halves["adj"]], label, places["noun"][halves["noun"]]))
+        return cls(VSO, lists, tuple(triples), by_anp=True)
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Classes:
         """The classes of these ANPs, each list in alphabetical order."""
         anps = [Anp(name) for name in sorted(names)]
-        return cls(
-            adj=tuple(sorted({anp.adjective for anp in anps})),
-            anp=tuple(anp.name for anp in anps),
-            noun=tuple(sorted({anp.noun for anp in anps})),
+        return cls.vso(
+            adj=sorted({anp.adjective for anp in anps}),
+            anp=[anp.name for anp in anps],
+            noun=sorted({anp.noun for anp in anps}),
         )
 
     @classmethod
     def read(cls, folder: PathLike) -> Classes:
-        """The lists `*adj.txt`, `*anp.txt`, `*noun.txt` of a folder.
+        """The classes in a folder: those that its tasks.json tells of, or VSO's.
 
-        The authors' lists are named `mtvso_adj.txt` and so on; ours have no prefix.
+        VSO's lists are `*adj.txt`, `*anp.txt` and `*noun.txt`: the authors' are named
+        `mtvso_adj.txt` and so on; ours have no prefix.
         """
         folder = Path(folder)
         try:
-            return cls(**{task: _read_list(_find(folder, task)) for task in TASKS})
+            if not (folder / _TASKS).is_file():
+                return cls.vso(*(_read_list(_find(folder, task)) for task in VSO))
+            told = shapes.read(folder / _TASKS, _SHAPE)
+            lists = tuple(read_names(folder / f"{task}.txt") for task in told["tasks"])
+            return cls(tuple(told["tasks"]), lists, tuple(map(tuple, told["combinations"])))
         except UserError as error:
             raise error if str(folder) in str(error) else UserError(f"{folder}: {error}") from None
 
     def write(self, folder: PathLike) -> None:
-        """Write `adj.txt`, `anp.txt` and `noun.txt`."""
-        for task in TASKS:
-            write(Path(folder) / f"{task}.txt", self._text(task))
+        """Write each task's list and, where they are not VSO's, tasks.json."""
+        folder = Path(folder)
+        for task in self.tasks:
+            write(folder / f"{task}.txt", self._text(task))
+        if self.by_anp:
+            (folder / _TASKS).unlink(missing_ok=True)
+        else:
+            write(folder / _TASKS, self._combinations)
+
+    def __getitem__(self, task: str) -> tuple[str, ...]:
+        """The class names of a task."""
+        return self.lists[self.tasks.index(task)]
 
     def _text(self, task: str) -> str:
-        return "".join(f"{name}\n" for name in getattr(self, task))
+        return "".join(f"{name}\n" for name in self[task])
+
+    @property
+    def _combinations(self) -> str:
+        return json.dumps({"tasks": self.tasks, "combinations": self.combinations}) + "\n"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Task -> number of classes."""
+        return {task: len(names) for task, names in zip(self.tasks, self.lists)}
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether some images have no label for some task."""
+        return any(MISSING in labels for labels in self.combinations)
 
     @cached_property
     def facts(self) -> dict[str, dict[str, Any]]:
         """Task -> number of classes and SHA-256 of the list as `write` writes it."""
-        return {
-            task: {
-                "count": len(getattr(self, task)),
-                "sha256": hashlib.sha256(self._text(task).encode()).hexdigest(),
-            }
-            for task in TASKS
-        }
+        facts = {task: _fact(n, self._text(task)) for task, n in self.counts.items()}
+        if not self.by_anp:
+            facts[_TASKS] = _fact(len(self.combinations), self._combinations)
+        return facts
+
+    @property
+    def made_by(self) -> str:
+        """The command that chooses such classes."""
+        return "filter" if self.by_anp else "table"
+
+    @property
+    def anp(self) -> tuple[str, ...]:
+        """VSO's ANPs.
+
+        Raises:
+            UserError: these are not VSO's classes.
+        """
+        if not self.by_anp:
+            raise UserError(f"its tasks are {', '.join(self.tasks)}, not VSO's")
+        return self["anp"]
 
     @cached_property
     def anp_index(self) -> dict[str, int]:
-        """ANP -> label."""
-        return {name: label for label, name in enumerate(self.anp)}
+        """ANP -> label; none in a folder made of a table."""
+        return {name: label for label, name in enumerate(self.anp)} if self.by_anp else {}
 
-    @cached_property
-    def triples(self) -> list[tuple[int, int, int]]:
-        """By ANP label: the labels (adjective, ANP, noun), in the order of `TASKS`."""
-        adj = {name: label for label, name in enumerate(self.adj)}
-        noun = {name: label for label, name in enumerate(self.noun)}
-        triples = []
-        for label, name in enumerate(self.anp):
-            anp = Anp(name)
-            if anp.adjective not in adj or anp.noun not in noun:
-                task = "adj" if anp.adjective not in adj else "noun"
-                raise UserError(f"the ANP {name} has no class in the {task} list")
-            triples.append((adj[anp.adjective], label, noun[anp.noun]))
-        return triples
+    def title(self, number: int) -> str:
+        """A combination for people: the ANP, or the classes of all tasks."""
+        if self.by_anp:
+            return self.anp[number]
+        labels = zip(self.lists, self.combinations[number])
+        return " / ".join("-" if label == MISSING else names[label] for names, label in labels)
+
+
+def _hold_names(task: str, names: Sequence[str]) -> None:
+    if not names:
+        raise UserError(f"no {task} class")
+    if len(set(names)) != len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise UserError(f"the {task} class {twice} is named twice")
+
+
+def _fact(count: int, text: str) -> dict[str, Any]:
+    return {"count": count, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def read_names(path: PathLike) -> tuple[str, ...]:
+    """The class names of a list, whatever they are made of: blanks, too.
+
+    Raises:
+        UserError: it cannot be read, or a line is blank.
+    """
+    lines = read_text(path).lstrip("\ufeff").rstrip("\r\n").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise UserError(f"{path}:{number}: expected a class name, found {line!r}")
+    return tuple(line.strip() for line in lines)
 
 
 def _find(folder: Path, task: str) -> Path:

@@ -19,7 +19,8 @@ from data_prep.ontology import is_name
 
 
 class Entry(NamedTuple):
-    """One image: its path relative to the image folder, and its ANP label."""
+    """One image: its path relative to the image folder, and which labels it has: the
+    place of their combination in `Classes`, an ANP's label among VSO's."""
 
     path: str
     label: int
@@ -62,18 +63,23 @@ def read_part(folder: DataFolder, part: str, classes: Classes) -> list[Entry]:
     made = folder.read_manifest()
     if made.get("filter", {}).get("classes") != classes.facts:
         raise UserError(
-            f"{folder.classes} holds other classes than `filter` wrote there: "
-            "run `python -m data_prep filter` again, with --labels to take your own"
+            f"{folder.classes} holds other classes than `{classes.made_by}` wrote there: "
+            f"run `python -m data_prep {classes.made_by}` again"
+            + (", with --labels to take your own" if classes.by_anp else "")
         )
     if "split" not in made:
         raise UserError(
             f"{path} was not made for the classes in {folder.classes}: "
-            "run `python -m data_prep split` again"
+            f"run `python -m data_prep {'split' if classes.by_anp else 'table'}` again"
         )
     if made["split"].get("lists", {}).get(part, {}).get("sha256") != sha256(path):
         raise UserError(
-            f"{path} is not the list that `split` wrote; to use it, hand it in: "
-            "python -m data_prep split --lists TRAIN TEST"
+            f"{path} is not the list that `{'split' if classes.by_anp else 'table'}` wrote; "
+            + (
+                "to use it, hand it in: python -m data_prep split --lists TRAIN TEST"
+                if classes.by_anp
+                else "run `python -m data_prep table` again, with --split for sides of your own"
+            )
         )
     return entries
 
@@ -116,12 +122,15 @@ def parse_list(text: str, classes: Classes, path: str) -> list[Entry]:
         ):
             raise UserError(f"{where}: expected `path label`, found {line!r}")
         label = int(digits)
-        if label >= len(classes.anp):
-            raise UserError(f"{where}: label {label}, but there are {len(classes.anp)} ANP classes")
+        known = len(classes.combinations)
+        if label >= known:
+            what = "ANP classes" if classes.by_anp else "combinations of labels"
+            raise UserError(f"{where}: label {label}, but there are {known} {what}")
         *folders, file = name.split("/")
         if name.startswith("/") or ".." in (*folders, file):
             raise UserError(f"{where}: {name} leaves the image folder")
-        other = _another_class(folders, classes.anp[label], classes)
+        # Where pictures of a table lie says nothing of them.
+        other = classes.by_anp and _another_class(folders, classes.anp[label], classes)
         if other:
             raise UserError(
                 f"{where}: label {label} is {classes.anp[label]}, not {other}; "

@@ -120,7 +120,7 @@ def write_pair(
     job = {
         "format": 2,
         "list": hashlib.sha256(folder.list(part).read_bytes()).hexdigest(),
-        "classes": hashlib.sha256(repr(classes.triples).encode()).hexdigest(),
+        "classes": hashlib.sha256(repr(list(classes.combinations)).encode()).hexdigest(),
         "images": str(root.resolve()),
         "files": _state(root, entries),
         "size": size,
@@ -138,7 +138,7 @@ def write_pair(
             _clear(aside)
         places = {kind: aside / kind for kind in KINDS}
         progress = _take_up(
-            places, Progress(aside / "progress", job, len(entries), len(classes.anp))
+            places, Progress(aside / "progress", job, len(entries), len(classes.combinations))
         )
         if not progress.finished:
             source = records(
@@ -210,7 +210,7 @@ def _write(
             labels.put(record.key, record.label)
             progress.mean.add(record.planes)
             progress.crcs.append(record.crc)
-            report.histogram[record.anp] += 1
+            report.histogram[record.number] += 1
             report.written += 1
             if images.full:
                 images.commit()

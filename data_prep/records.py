@@ -40,7 +40,7 @@ class Record:
 
     index: int
     path: str
-    anp: int
+    number: int
     key: bytes
     label: bytes
     image: Any = None
@@ -71,7 +71,7 @@ def records(
         size: S; images are 3 x S x S.
         encoded: JPEG at quality 95 instead of raw pixels.
     """
-    labels = [label_datum(triple) for triple in classes.triples]
+    labels = [label_datum(combination) for combination in classes.combinations]
     base = os.fspath(root)
     chunk = max(1, min(_CHUNK, _CHUNK_BYTES // (3 * size * size)))
 

@@ -1,15 +1,17 @@
-"""A contact sheet: records as they lie in the databases, each with its three labels."""
+"""A contact sheet: records as they lie in the databases, each with its labels."""
 
 from __future__ import annotations
+
+import unicodedata
 
 import cv2
 import numpy as np
 
-from basics.cli import UserError, printable
+from basics.cli import UserError
 from basics.files import PathLike, write
 from caffeproto.databases import reading
 from caffeproto.datum import parse_datum
-from data_prep.classes import TASKS, Classes
+from data_prep.classes import MISSING, Classes
 from data_prep.folder import DataFolder
 from data_prep.records import key
 
@@ -57,13 +59,21 @@ def _tile(image: bytes, label: bytes, classes: Classes) -> np.ndarray:
         shape = (datum.channels, datum.height, datum.width)
         pixels = np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0)
     picture = cv2.resize(np.ascontiguousarray(pixels), (TILE - 4, TILE - 4))
-    tile = np.full((TILE + 3 * LINE + 4, TILE, 3), 255, np.uint8)
+    tile = np.full((TILE + len(classes.tasks) * LINE + 4, TILE, 3), 255, np.uint8)
     tile[2 : TILE - 2, 2 : TILE - 2] = picture
     values = parse_datum(label).float_data
-    for line, (task, value) in enumerate(zip(TASKS, values)):
-        text = printable(f"{task} {int(value)} {getattr(classes, task)[int(value)]}")
+    for line, (task, value) in enumerate(zip(classes.tasks, map(int, values))):
+        name = "-" if value == MISSING else f"{value} {classes[task][value]}"
+        text = _drawable(f"{task} {name}")
         font, scale, place = cv2.FONT_HERSHEY_SIMPLEX, 0.38, (3, TILE + LINE * line + 11)
         width = cv2.getTextSize(text, font, scale, 1)[0][0]
         scale *= min(1, (TILE - 6) / width)  # long names in small letters, not cut off
         cv2.putText(tile, text, place, font, scale, (0, 0, 0), 1, cv2.LINE_AA)
     return tile
+
+
+def _drawable(text: str) -> str:
+    """`text` in ASCII, which is all that OpenCV's letters have: accents off, others as `?`."""
+    plain = unicodedata.normalize("NFKD", text)
+    shown = "".join(c for c in plain if not unicodedata.combining(c))
+    return shown.encode("ascii", "replace").decode()

@@ -14,7 +14,7 @@ from basics.files import sha256, write
 from data_prep import duplicates, graph, ontology, sample
 from data_prep import filter as criteria
 from data_prep import images as files
-from data_prep.classes import TASKS, Classes
+from data_prep.classes import Classes
 from data_prep.folder import PARTS, DataFolder
 from data_prep.lists import Entry, in_no_class, read_list, write_parts
 from data_prep.split import split
@@ -121,7 +121,7 @@ def _take_labels(arguments: argparse.Namespace, found: files.Images | None) -> _
         for anp in classes.anp
     ]
     lines = [
-        ", ".join(f"{len(getattr(classes, task))} {task}" for task in TASKS)
+        ", ".join(f"{n} {task}" for task, n in classes.counts.items())
         + f" classes taken from {arguments.labels}, in their order"
     ]
     missing = [d.anp.name for d in decisions if d.images == 0]
@@ -132,6 +132,10 @@ def divide_images(arguments: argparse.Namespace) -> tuple[dict, str]:
     """`split`: the images of each class into train and test, or lists taken as given."""
     folder = DataFolder(arguments.out)
     classes = _classes(folder)
+    if not classes.by_anp:
+        raise UserError(
+            f"{folder.root} was made by `python -m data_prep table`, which divides the images, too"
+        )
     root = files.find_root(arguments.images)
     if arguments.lists:
         parts = [read_list(path, classes) for path in arguments.lists]
@@ -309,7 +313,7 @@ def fetch_labels(arguments: argparse.Namespace) -> tuple[dict, str]:
     summary = {
         "source": arguments.source,
         "files": [_source(str(path)) for path in paths],
-        "classes": {task: len(getattr(classes, task)) for task in TASKS},
+        "classes": classes.counts,
     }
     counts = ", ".join(f"{n} {task}" for task, n in summary["classes"].items())
     return summary, f"{counts} classes, as published, in {arguments.out}"
@@ -365,7 +369,9 @@ def run_all(arguments: argparse.Namespace) -> tuple[dict, str]:
 
 def _classes(folder: DataFolder) -> Classes:
     if not folder.classes.is_dir():
-        raise UserError(f"{folder.classes} is not there: run `python -m data_prep filter` first")
+        raise UserError(
+            f"{folder.classes} is not there: run `python -m data_prep filter` first, or `table`"
+        )
     return Classes.read(folder.classes)
 
 

@@ -28,7 +28,7 @@ def verify_pair(
     """Read every record of a part's two databases.
 
     Held against each other and the rest: same keys in the same order, the
-    list's keys with the list's labels, the classes' label triple, pixels of
+    list's keys with the list's labels, the classes' labels, pixels of
     one size that can be decoded, each record's bytes (CRC-32) and the count
     of each class as they were when written, the manifest.
 
@@ -48,7 +48,7 @@ def verify_pair(
     wrong: list[str] = []
     dropped = {path for path, _ in made.get("report", {}).get("dropped", ())}
     written = [number for number, entry in enumerate(entries) if entry.path not in dropped]
-    histogram = [0] * len(classes.anp)
+    histogram = [0] * len(classes.combinations)
     size = made.get("job", {}).get("size")
     shape = tuple(made.get("job", {}).get("maps", ())) or (size and (3, size, size))
     count, at = 0, 0  # records read; the place in `written` of the next one
@@ -65,15 +65,15 @@ def verify_pair(
         if at == len(written) or key(written[at], entries[written[at]].path) != image_key:
             wrong.append(f"{name}: not what {folder.list(part).name} has at this place")
         else:
-            anp, crc = entries[number].label, crcs[at] if at < len(crcs) else None
+            listed, crc = entries[number].label, crcs[at] if at < len(crcs) else None
             at += 1
             try:
-                datum, triple = parse_datum(image), parse_datum(label)
+                datum, values = parse_datum(image), parse_datum(label)
             except ValueError as error:
                 wrong.append(f"{name}: not a Datum: {error}")
                 continue
-            histogram[anp] += 1
-            problems = list(_problems(datum, triple, anp, classes, shape))
+            histogram[listed] += 1
+            problems = list(_problems(datum, values, listed, classes, shape))
             if not problems and crc is not None and zlib.crc32(image) != crc:
                 problems.append("its bytes are not those that were written")
             wrong += [f"{name}: {problem}" for problem in problems]
@@ -100,19 +100,20 @@ def _totals(
         yield f"{count} records, {report['written']} were written"
     if checksums != count:
         yield f"{checksums} checksums of {count} records in {CRCS}"
-    for anp, n, expected in zip(classes.anp, histogram, report.get("histogram", histogram)):
+    expectations = report.get("histogram", histogram)
+    for number, (n, expected) in enumerate(zip(histogram, expectations)):
         if n != expected:
-            yield f"{n} records of {anp}, {expected} were written"
+            yield f"{n} records of {classes.title(number)}, {expected} were written"
     recorded = folder.read_manifest().get("lmdb", {}).get(part, report)
     if recorded != report:
         yield f"{folder.manifest.name} tells of other databases; run `lmdb` again"
 
 
 def _problems(
-    image: Datum, label: Datum, anp: int, classes: Classes, shape: tuple[int, ...] | None
+    image: Datum, label: Datum, listed: int, classes: Classes, shape: tuple[int, ...] | None
 ) -> Iterator[str]:
-    if image.label != anp:
-        yield f"label {image.label}, the list has {anp}"
+    if image.label != listed:
+        yield f"label {image.label}, the list has {listed}"
     if image.encoded:
         pixels = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR)
         if pixels is None:
@@ -129,8 +130,9 @@ def _problems(
     own = (image.channels, image.height, image.width)
     if shape and own != shape and image.channels:
         yield f"{' x '.join(map(str, own))}, not {' x '.join(map(str, shape))}"
-    expected = tuple(map(float, classes.triples[anp]))
-    if label.float_data != expected or (label.channels, label.height, label.width) != (3, 1, 1):
+    expected = tuple(map(float, classes.combinations[listed]))
+    own = (label.channels, label.height, label.width)
+    if label.float_data != expected or own != (len(expected), 1, 1):
         yield f"labels {label.float_data}, the classes have {expected}"
     elif label.data:
         yield "the label record has `data`, which Caffe prefers to its labels"

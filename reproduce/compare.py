@@ -16,13 +16,12 @@ Without either, each arm is compared with the first.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from basics.cli import UserError, near_miss
 from basics.files import read_json, write, write_json
-from data_prep.classes import TASKS
 from reproduce.figures import differences, save
 from reproduce.stats import holm, pairs_needed, t_interval, t_test
 
@@ -68,7 +67,7 @@ def comparison(table: dict[str, Any], where: str = "grid.json") -> dict[str, Any
                     raise UserError(f"{where}, {kind}: no arm {name!r}{near_miss(name, known)}")
             if all(name in arms for name in pair) and (found := _pair(*map(arms.get, pair))):
                 made.append({"kind": kind, **found})
-    for measure in (MEAN, *TASKS):
+    for measure in _measures(arms.values(), "test"):
         mine = [
             c["measures"][measure]
             for c in made
@@ -100,28 +99,41 @@ def _arms(table: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
     members |= {name: rows_ for name, rows_ in groups.items() if all(r in rows for r in rows_)}
     order = {row: i for i, row in enumerate(rows)}
     members = dict(sorted(members.items(), key=lambda item: order[item[1][0]]))
+    tasks = _tasks(table["results"])
     arms = {}
     for name, names in members.items():
         seeds = sorted(set.intersection(*(set(rows[row]) for row in names)))
         if not seeds:
             continue
-        merged = [_merged([rows[row][seed] for row in names]) for seed in seeds]
+        merged = [_merged([rows[row][seed] for row in names], tasks) for seed in seeds]
         arms[name] = {
             "name": name,
             "params": sum(rows[row][seeds[0]]["params"] for row in names),
             "seeds": seeds,
-            "test": _by_measure([m["test"] for m in merged]),
-            "train": _by_measure([m["train"] for m in merged]),
-            "top5": _by_measure([m["top5"] for m in merged]),
+            "test": _by_measure([m["test"] for m in merged], tasks),
+            "train": _by_measure([m["train"] for m in merged], tasks),
+            "top5": _by_measure([m["top5"] for m in merged], tasks),
         }
     return arms
 
 
-def _merged(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _tasks(results: Iterable[dict[str, Any]]) -> list[str]:
+    """The tasks of all nets together, as Caffe sorts its outputs."""
+    tops = {name for result in results for name in result["outputs"] if name.startswith("top1_")}
+    return sorted(name[len("top1_") :] for name in tops)
+
+
+def _measures(arms: Iterable[dict[str, Any]], kind: str) -> list[str]:
+    """The mean and the tasks, as far as there are any of the arms' `kind`."""
+    found = {measure for arm in arms for measure in arm[kind]}
+    return sorted(found, key=lambda measure: (measure != MEAN, measure))
+
+
+def _merged(results: Sequence[dict[str, Any]], tasks: Sequence[str]) -> dict[str, dict[str, float]]:
     """In per cent by task, of one seed's nets together: top-1, in training, too, and top-5."""
     test, train, top5 = {}, {}, {}
     for result in results:
-        for task in TASKS:
+        for task in tasks:
             if f"top1_{task}" in result["outputs"]:
                 test[task] = 100 * result["outputs"][f"top1_{task}"]
                 top5[task] = 100 * result["outputs"][f"top5_{task}"]
@@ -130,11 +142,11 @@ def _merged(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return {"test": test, "train": train, "top5": top5}
 
 
-def _by_measure(seeds: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+def _by_measure(seeds: Sequence[dict[str, float]], tasks: Sequence[str]) -> dict[str, list[float]]:
     """Measure -> its values, seed by seed; the mean only of nets that do all tasks."""
-    tasks = [task for task in TASKS if all(task in values for values in seeds)]
-    found = {task: [values[task] for values in seeds] for task in tasks}
-    if len(tasks) == len(TASKS):
+    done = [task for task in tasks if all(task in values for values in seeds)]
+    found = {task: [values[task] for values in seeds] for task in done}
+    if done == list(tasks):
         found = {MEAN: [statistics.fmean(values[t] for t in tasks) for values in seeds], **found}
     return found
 
@@ -143,7 +155,7 @@ def _pair(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any] | None:
     """`a` less `b`, over the seeds that both have; None without any."""
     seeds = sorted(set(a["seeds"]) & set(b["seeds"]))
     measures = {}
-    for measure in (MEAN, *TASKS):
+    for measure in _measures([a, b], "test"):
         if seeds and measure in a["test"] and measure in b["test"]:
             ours, theirs = (
                 [arm["test"][measure][arm["seeds"].index(seed)] for seed in seeds] for arm in (a, b)
@@ -203,7 +215,7 @@ def markdown(made: dict[str, Any]) -> str:
 
 def _arms_table(made: dict[str, Any]) -> list[str]:
     arms = made["arms"]
-    measures = [m for m in (MEAN, *TASKS) if any(m in arm["test"] for arm in arms)]
+    measures = _measures(arms, "test")
     lines = [
         "Top-1 in per cent of all test images, mean ± standard deviation over the seeds; in "
         "brackets on the training images.",
@@ -223,7 +235,7 @@ def _arms_table(made: dict[str, Any]) -> list[str]:
 
 def _top5_table(made: dict[str, Any]) -> list[str]:
     arms = made["arms"]
-    measures = [m for m in (MEAN, *TASKS) if any(m in arm["top5"] for arm in arms)]
+    measures = _measures(arms, "top5")
     lines = [
         "Top-5 in per cent of all test images, mean ± standard deviation over the seeds.",
         "",

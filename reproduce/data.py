@@ -12,7 +12,7 @@ from typing import Any
 
 from basics.cli import UserError
 from basics.files import sha256
-from data_prep.classes import TASKS, Classes
+from data_prep.classes import Classes
 from data_prep.folder import DataFolder
 from data_prep.reorder import reorder
 
@@ -52,11 +52,11 @@ class Data:
         names = Classes.read(folder.classes)
         train, test = (made[part]["written"] for part in ("train", "test"))
         lists = [sha256(folder.list(part)) for part in ("train", "test")]
-        classes = {task: len(getattr(names, task)) for task in TASKS}
-        sizes = json.dumps([classes, train, test, made["size"]])
+        sizes = json.dumps([names.counts, train, test, made["size"]])
         features = folder.read_manifest().get("features")
+        others = [] if names.by_anp else [json.dumps(names.facts)]
         cached = [json.dumps(features["key"])] if features else []
-        key = hashlib.sha256("".join([*lists, sizes, *cached]).encode()).hexdigest()
+        key = hashlib.sha256("".join([*lists, sizes, *others, *cached]).encode()).hexdigest()
         return cls(folder, names, train, test, made["size"], key, features)
 
     def reordered(self, seed: int, root: Path) -> Data:
@@ -79,7 +79,7 @@ class Data:
     @property
     def classes(self) -> dict[str, int]:
         """Task -> number of classes."""
-        return {task: len(getattr(self.names, task)) for task in TASKS}
+        return self.names.counts
 
     def argv(self, folder: str | None = None, whole: bool = False) -> list[str]:
         """netgen's arguments for nets on this data, in `folder` if it is called otherwise.
@@ -105,3 +105,16 @@ class Data:
             "size": self.size,
             "key": self.key,
         }
+
+
+def hold_vso(data: Data, what: str) -> None:
+    """Hold data to be of VSO's three tasks, where `what` is about nothing else.
+
+    Raises:
+        UserError: they are of other tasks.
+    """
+    if not data.names.by_anp:
+        raise UserError(
+            f"{data.folder.root}: its tasks are {', '.join(data.names.tasks)}; {what}, of VSO's "
+            "adj, anp and noun (train, grid and eval take any)"
+        )

@@ -32,7 +32,8 @@ from basics.cli import UserError
 from basics.files import replacing, sha256, write_json
 from caffeproto.databases import items
 from caffeproto.datum import parse_datum
-from data_prep.classes import TASKS, Classes
+from data_prep.classes import Classes
+from data_prep.folder import DataFolder
 from data_prep.ontology import Anp
 from netgen.command import generate
 from netgen.deepsentibank import index_map, read_outputs
@@ -201,7 +202,7 @@ def evaluate(net: Net, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
     kept = Kept.read(net.folder)
     root, names = kept.tested_on(), kept.names
     truth = labels(root)
-    images = len(truth["anp"])
+    images = len(next(iter(truth.values())))
     tested = caffe_test(net, folder / "test.log", images, engine)
     transform = Transform.of(net.model)
     found = scores(
@@ -350,9 +351,10 @@ def keys(root: Path, part: str = "test") -> list[str]:
 
 def labels(root: Path, part: str = "test") -> dict[str, np.ndarray]:
     """Task -> the labels of a part, in the database's order."""
-    triples = [parse_datum(value).floats for _, value in items(root / f"{part}_label_lmdb")]
-    array = np.array(triples, np.int64)
-    return {task: array[:, i] for i, task in enumerate(TASKS)}
+    rows = [parse_datum(value).floats for _, value in items(root / f"{part}_label_lmdb")]
+    array = np.array(rows, np.int64)
+    tasks = Classes.read(DataFolder(root).classes).tasks
+    return {task: array[:, i] for i, task in enumerate(tasks)}
 
 
 def ranks(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -367,7 +369,7 @@ def summary(
     found: dict[str, np.ndarray], truth: dict[str, np.ndarray], names: Classes
 ) -> dict[str, Any]:
     """Accuracies with intervals, by task and class, and the confusion of ANPs."""
-    images = len(truth["anp"])
+    images = len(next(iter(truth.values())))
     tasks: dict[str, Any] = {}
     for task, values in found.items():
         rank = ranks(values, truth[task])
@@ -386,11 +388,11 @@ def summary(
                 "images": int(own.sum()),
                 **{f"top{k}": 100 * float((rank[own] <= k).mean()) for k in KS if own.any()},
             }
-            for label, name in enumerate(getattr(names, task))
+            for label, name in enumerate(names[task])
             for own in [truth[task] == label]
         ]
     result: dict[str, Any] = {"images": images, "tasks": tasks}
-    if "anp" in found:
+    if names.by_anp and "anp" in found:
         result["confusion"] = confusion(found["anp"].argmax(axis=1), truth["anp"], names)
     return result
 
@@ -402,8 +404,8 @@ def confusion(guess: np.ndarray, truth: np.ndarray, names: Classes, most: int = 
     have. `pairs` are the commonest confusions of ANPs that share a half.
     """
     anps = [Anp(name) for name in names.anp]
-    adjectives = np.array([names.adj.index(anp.adjective) for anp in anps])
-    nouns = np.array([names.noun.index(anp.noun) for anp in anps])
+    adjectives = np.array([names["adj"].index(anp.adjective) for anp in anps])
+    nouns = np.array([names["noun"].index(anp.noun) for anp in anps])
     wrong = guess != truth
     t, g = truth[wrong], guess[wrong]
     kinds = {
@@ -441,8 +443,9 @@ def compare(a: Evaluation, b: Evaluation) -> dict[str, Any]:
     """
     loaded = [one.arrays() for one in (a, b)]
     result: dict[str, Any] = {"a": a.title, "b": b.title, "tasks": {}}
-    for task in TASKS:
-        if any(f"rank_{task}" not in x for x in loaded):
+    tasks = [name[len("rank_") :] for name in loaded[0] if name.startswith("rank_")]
+    for task in tasks:
+        if f"rank_{task}" not in loaded[1]:
             continue
         if not np.array_equal(loaded[0][f"truth_{task}"], loaded[1][f"truth_{task}"]):
             raise UserError(f"{a.title} and {b.title} were tested on different images")

@@ -45,7 +45,7 @@ from netgen.measure import measure
 from netgen.resnet import cached_maps
 from netgen.weights import plan, source
 from netgen.weights.source import Source
-from reproduce.data import Data
+from reproduce.data import Data, hold_vso
 from reproduce.engine import CAFFE, Engine
 from reproduce.evaluate import keys, labels, records
 from reproduce.forward import Transform
@@ -88,6 +88,7 @@ def features(
         UserError: no such block, weights that lack a layer of the trunk, `out` holds
             other data, or the engine fails.
     """
+    hold_vso(data, "features caches a trunk for VSO's study")
     if data.features:
         raise UserError(f"{data.folder.root} holds cached maps: begin with a folder of images")
     folder = DataFolder(Path(out).resolve())
@@ -221,7 +222,7 @@ def _write_part(
                 record = maps_datum(values, label)
                 name = key(line, image.path)
                 maps_.put(name, record)
-                labels_.put(name, label_datum(data.names.triples[label]))
+                labels_.put(name, label_datum(data.names.combinations[label]))
                 crcs.append(zlib.crc32(record))
             write(aside / CRCS, crcs.tobytes())
             for writer in (maps_, labels_):

@@ -211,7 +211,7 @@ def hold_figure6(out: Path, images: int) -> None:
 
 def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
     """Images beside their five best adjectives, ANPs and nouns, as in Figure 6."""
-    tasks = [task for task in ("adj", "anp", "noun") if task in predictions[0]]
+    tasks = [name for name in predictions[0] if name != "image"]
     heads = {"adj": "Adjectives", "anp": "Adj-Noun Pairs", "noun": "Nouns"}
     n = len(predictions)
     figure, axes = plt.subplots(
@@ -230,7 +230,7 @@ def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
         for axis in row:
             axis.axis("off")
     for axis, task in zip(axes[0][1:], tasks):
-        axis.set_title(heads[task], loc="left", fontweight="bold", fontsize=9)
+        axis.set_title(heads.get(task, task), loc="left", fontweight="bold", fontsize=9)
     figure.tight_layout()
     return figure
 

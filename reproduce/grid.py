@@ -39,7 +39,6 @@ from basics import shapes
 from basics.cli import UserError, near_miss
 from basics.files import read_json, write, write_json
 from basics.numbers import COUNT, POSITIVE, RATE, SEED
-from data_prep.classes import TASKS
 from netgen import command as netgen
 from netgen.catalog import find
 from netgen.weights.plan import BRANCH_INITS
@@ -357,6 +356,7 @@ def _table(
     plan: Grid, runs: list[tuple[Row, Run]], found: dict[int, dict[str, Any]], out: Path
 ) -> dict[str, Any]:
     rows, results = [], []
+    classes = runs[0][1].training.data.classes if runs else {}
     for row in plan.rows:
         mine = [
             {"row": row.name, "seed": int(run.training.solver[-1]), **_portable(found[i], out)}
@@ -365,7 +365,7 @@ def _table(
         ]
         results += mine
         tasks: dict[str, Any] = {}
-        for task in TASKS:
+        for task in classes:
             for metric in METRICS:
                 values = [
                     100 * r["outputs"][f"{metric}_{task}"]

@@ -18,14 +18,14 @@ from typing import Any
 from basics import shapes
 from basics.cli import UserError
 from basics.files import sha256, write
-from data_prep.classes import TASKS, Classes
+from data_prep.classes import Classes
 from reproduce.data import Data
 from reproduce.forward import MEAN, image_layer, mean_file
 
 CLASSES = "classes"
 FACTS = {
     "folder": str,
-    "classes": dict.fromkeys(TASKS, int),
+    "classes": {str: int},
     "train": int,
     "test": int,
     "key": str,

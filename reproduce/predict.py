@@ -67,7 +67,7 @@ def predict(
     if changed := kept.change():
         say(f"{changed}; the classes below are those that it learned")
     size = kept.size if transform.crop else input_size(net.deploy)
-    names = {task: getattr(kept.names, task) for task in heads(net.deploy)}
+    names = {task: kept.names[task] for task in heads(net.deploy)}
     return answers(net.deploy, net.weights, transform, size, names, images, top, engine, say)
 
 

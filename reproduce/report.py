@@ -15,7 +15,7 @@ import numpy as np
 from basics import shapes
 from basics.cli import UserError, printable
 from basics.files import write
-from data_prep.classes import TASKS
+from data_prep.classes import MISSING, VSO
 from data_prep.folder import DataFolder
 from data_prep.lists import read_list
 from netgen.paper import paper
@@ -144,7 +144,7 @@ def _table2(table: dict[str, Any]) -> str:
 
 
 def _grid(grid: dict[str, Any]) -> str:
-    tasks = [task for task in TASKS if any(task in row["tasks"] for row in grid["rows"])]
+    tasks = list(dict.fromkeys(task for row in grid["rows"] for task in row["tasks"]))
     head = "<th>Net<th>Params (M)<th>n" + "".join(
         f"<th>{_task(t)} top-1<th>{_task(t)} top-5" for t in tasks
     )
@@ -203,19 +203,20 @@ def _examples(star: Evaluation) -> str:
     star.hold_images(root)
     total = len(next(iter(found.values())))
     chosen = set(np.linspace(0, total - 1, min(EXAMPLES, total)).astype(int).tolist())
-    tasks = [task for task in TASKS if f"best_{task}" in found]
+    tasks = [task for task in names.tasks if f"best_{task}" in found]
     cards = []
     for i, pixels in enumerate(records(root)):
         if i not in chosen:
             continue
         if pixels.dtype != np.uint8:
             return f"<p>No examples: {_e(star.title)} sees the maps of a cached trunk.</p>"
-        truth = {task: getattr(names, task)[found[f"truth_{task}"][i]] for task in tasks}
+        labels = {task: found[f"truth_{task}"][i] for task in tasks}
+        truth = {task: names[task][n] for task, n in labels.items() if n != MISSING}
         columns = ""
         for task in tasks:
-            words = [getattr(names, task)[label] for label in found[f"best_{task}"][i]]
+            words = [names[task][label] for label in found[f"best_{task}"][i]]
             items = "".join(
-                f"<li{' class=right' if word == truth[task] else ''}>{_e(_words(word))}"
+                f"<li{' class=right' if word == truth.get(task) else ''}>{_e(_words(word))}"
                 for word in words
             )
             columns += f"<div><h4>{_task(task)}</h4><ol>{items}</ol></div>"
@@ -436,6 +437,11 @@ def _page(
         for i, (title, content) in enumerate(sections)
     )
     by = " and ".join(ENGINES[name].title for name in engines or [CAFFE.name])
+    counts = facts["classes"]
+    if list(counts) == list(VSO):
+        classes = f"{counts['anp']} adjective-noun pairs"
+    else:
+        classes = "classes: " + ", ".join(f"{n:,} {task}" for task, n in counts.items())
     what = table["setting"]["what"] if table else grid["what"] if grid else "one training"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -443,7 +449,7 @@ def _page(
 <title>X-ResNet in Caffe: results</title><style>{_STYLE}</style></head>
 <body><header><h1>Deep Cross Residual Learning, in Caffe</h1>
 <p class=lead>{_e(what[:1].upper() + what[1:].rstrip("."))}. {facts["train"]:,} training and
-{facts["test"]:,} test images, {facts["classes"]["anp"]} adjective-noun pairs. Every number on this
+{facts["test"]:,} test images, {_e(classes)}. Every number on this
 page was measured by {by} on this machine, unless it is marked as the paper's.</p>
 <nav>{links}</nav></header><main>{body}</main>
 <footer>The paper's figures: {_e(paper()["source"])}.</footer></body></html>

@@ -55,10 +55,10 @@ def fuzz_labels(data: bytes) -> None:
         parse_excluded(parts[0], "file")
     try:
         lists = [parse_names(part, "file") for part in [*parts, "", ""][:3]]
-        classes = Classes(*lists)
+        classes = Classes.vso(*lists)
     except UserError:
         return
-    assert len(classes.triples) == len(classes.anp)
+    assert len(classes.combinations) == len(classes.anp)
 
 
 def fuzz_urls(data: bytes) -> None:

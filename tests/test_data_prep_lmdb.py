@@ -171,7 +171,9 @@ def test_records(plain):
         expected = cv2.resize(pixels, (48, 48)).transpose(2, 0, 1)
         assert datum.data == expected.tobytes()
         assert datum.label == entry.label
-        assert list(Datum.FromString(label).float_data) == list(plain.classes.triples[entry.label])
+        assert list(Datum.FromString(label).float_data) == list(
+            plain.classes.combinations[entry.label]
+        )
     for part in ("train", "test"):
         assert verify_pair(plain.folder, part, plain.classes) == (30, [])
 

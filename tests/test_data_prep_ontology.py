@@ -152,10 +152,10 @@ def test_real_lists(shared):
 
 def test_real_class_lists(shared):
     classes = Classes.read(shared / "vso")
-    assert (len(classes.adj), len(classes.anp), len(classes.noun)) == (117, 553, 167)
-    assert (classes.adj[0], classes.anp[0], classes.noun[0]) == ("cute", "dry_leaves", "shoes")
-    adj, anp, noun = classes.triples[1]
-    assert (classes.adj[adj], anp, classes.noun[noun]) == ("tiny", 1, "dog")
+    assert classes.counts == {"adj": 117, "anp": 553, "noun": 167}
+    assert tuple(names[0] for names in classes.lists) == ("cute", "dry_leaves", "shoes")
+    adj, anp, noun = classes.combinations[1]
+    assert (classes["adj"][adj], anp, classes["noun"][noun]) == ("tiny", 1, "dog")
 
 
 def test_the_criteria_keep_the_papers_classes(shared):
@@ -191,7 +191,7 @@ def test_an_adjective_that_loses_all_its_nouns_is_no_class():
     anps += [ontology.Anp(f"tiny_{noun}") for noun in ("star", "moon", "face")]
     decisions = criteria.decide(anps, None, excluded=criteria.read_excluded())
     classes = Classes.of(d.anp.name for d in decisions if not d.criterion)
-    assert (classes.adj, classes.anp) == (("tiny",), ("tiny_moon", "tiny_star"))
+    assert (classes["adj"], classes["anp"]) == (("tiny",), ("tiny_moon", "tiny_star"))
     assert [row["adjectives"] for row in criteria.summary(decisions)] == [2, 2, 1, 1]
 
 
@@ -215,10 +215,10 @@ def test_excluded_nouns_have_reasons(tmp_path):
 
 def test_classes_are_sorted_and_round_trip(tmp_path):
     classes = Classes.of(["tiny_star", "dark_moon", "dark_star"])
-    assert classes == Classes(
+    assert classes == Classes.vso(
         ("dark", "tiny"), ("dark_moon", "dark_star", "tiny_star"), ("moon", "star")
     )
-    assert classes.triples == [(0, 0, 0), (0, 1, 1), (1, 2, 1)]
+    assert classes.combinations == ((0, 0, 0), (0, 1, 1), (1, 2, 1))
     classes.write(tmp_path)
     assert Classes.read(tmp_path) == classes
 
@@ -502,3 +502,31 @@ def test_links_in_circles_and_to_nothing_are_left_out(tmp_path):
         ("dark_moon/c.jpg", nothing),
         ("dark_moon/d.jpg", "not a file"),
     ]
+
+
+def test_classes_of_any_tasks_round_trip(tmp_path):
+    classes = Classes(
+        ("kind", "Maker_2"), (("a cat", 'ä "b", c'), ("none",)), ((0, 0), (1, -1), (-1, 0))
+    )
+    classes.write(tmp_path)
+    assert Classes.read(tmp_path) == classes
+    assert (classes.has_missing, classes.counts) == (True, {"kind": 2, "Maker_2": 1})
+    assert [classes.title(i) for i in range(3)] == ["a cat / none", 'ä "b", c / -', "- / none"]
+    assert classes.facts != Classes(classes.tasks, classes.lists, ((0, 0), (1, -1))).facts
+    Classes.of(["dark_moon"]).write(tmp_path)
+    assert Classes.read(tmp_path).by_anp, "VSO's again"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "lists", "combinations", "words"),
+    [
+        (("../x",), (("a",),), ((0,),), "not letters, digits"),
+        (("x", "x"), (("a",), ("b",)), ((0, 0),), "named twice"),
+        (("x",), (("a",),), ((1,),), "has no classes"),
+        (("x",), (("a",),), ((0, 0),), "has no classes"),
+        (("x",), (("a", "a"),), ((0,),), "the x class a is named twice"),
+    ],
+)
+def test_classes_that_cannot_be(tasks, lists, combinations, words):
+    with pytest.raises(UserError, match=words):
+        Classes(tasks, lists, combinations)

@@ -168,7 +168,7 @@ def test_what_is_no_run_says_so(tmp_path):
 
 
 def test_records_and_labels_are_read_in_step(drawn):
-    triples = set(Classes.read(drawn / "classes").triples)
+    triples = set(Classes.read(drawn / "classes").combinations)
     truth = labels(drawn)
     assert set(zip(*(truth[t].tolist() for t in ("adj", "anp", "noun")))) <= triples
     images = list(records(drawn))
