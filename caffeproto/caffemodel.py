@@ -203,18 +203,31 @@ def _type_name(number: int) -> str:
     return "".join(map(str.capitalize, value.name.split("_"))) if value else f"type {number}"
 
 
+def values(data: Buffer, start: int = 0, end: int | None = None) -> np.ndarray:
+    """The numbers of the BlobProto in data[start:end], flat, float32: a view where they are that.
+
+    Raises:
+        Malformed: not a message.
+    """
+    pieces: dict[int, list[np.ndarray]] = {DATA: [], DOUBLE_DATA: []}
+    for field in wire.fields(data, start, end):
+        if field[0] in pieces:
+            dtype = "<f4" if field[0] == DATA else "<f8"
+            pieces[field[0]].append(wire.numbers(data, field, dtype))
+    found = pieces[DATA] or pieces[DOUBLE_DATA]
+    array = found[0] if len(found) == 1 else np.concatenate(found or [np.zeros(0)])
+    with np.errstate(over="ignore"):  # a double too large for a float is an infinity, as in C
+        return array.astype(np.float32, copy=False)
+
+
 def _blob(data: Buffer, field: wire.Field, where: str) -> np.ndarray:
     if field[1] != wire.LENGTH:
         raise Malformed(f"{where} is a number", field[2])
-    pieces: dict[str, list[np.ndarray]] = {"<f4": [], "<f8": []}
     dims: list[int] | None = None
     legacy: dict[int, int] = {}
     for inner in wire.fields(data, field[2], field[3]):
         number = inner[0]
-        if number in (DATA, DOUBLE_DATA):
-            dtype = "<f4" if number == DATA else "<f8"
-            pieces[dtype].append(wire.numbers(data, inner, dtype))
-        elif number == SHAPE:
+        if number == SHAPE:
             if inner[1] != wire.LENGTH:
                 raise Malformed(f"{where}: a shape that is a number", inner[2])
             dims = dims or []
@@ -225,14 +238,12 @@ def _blob(data: Buffer, field: wire.Field, where: str) -> np.ndarray:
     if legacy:  # as in Caffe, where either is given the old axes count
         dims = [legacy.get(axis, 0) for axis in LEGACY]
     shape = tuple(dims or ())
-    found = pieces["<f4"] or pieces["<f8"]
-    values = found[0] if len(found) == 1 else np.concatenate(found or [np.zeros(0)])
+    found = values(data, field[2], field[3])
     if len(shape) > MOST_AXES:
         raise Malformed(f"{where}: {len(shape)} axes; Caffe has at most {MOST_AXES}", field[2])
-    if min(shape, default=0) < 0 or prod(shape) != values.size:
-        raise Malformed(f"{where}: {values.size:,} values for a shape of {shown(shape)}", field[2])
-    with np.errstate(over="ignore"):  # a double too large for a float is an infinity, as in C
-        return values.astype(np.float32, copy=False).reshape(shape)
+    if min(shape, default=0) < 0 or prod(shape) != found.size:
+        raise Malformed(f"{where}: {found.size:,} values for a shape of {shown(shape)}", field[2])
+    return found.reshape(shape)
 
 
 # ---- Writing -------------------------------------------------------------------

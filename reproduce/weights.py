@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from basics.cli import UserError
-from caffeproto import LayerParameter, NetParameter
+from caffeproto import caffemodel
+from caffeproto.caffemodel import Layer
 from netgen.resnet import CROSS
 
 # res5b_cross_adj-noun: what joins source task adj to target task noun in block res5b.
@@ -26,22 +27,16 @@ def cross_weights(path: Path) -> dict[str, dict[tuple[str, str], np.ndarray]]:
         UserError: no .caffemodel, a net without such weights (X0, XI, single-task), or one
             that joins tasks otherwise than by channel (XP).
     """
-    try:
-        net = NetParameter.FromString(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except Exception as error:  # protobuf's DecodeError, whose home has moved
-        raise UserError(f"{path}: not a .caffemodel ({error})") from error
-    layers = {layer.name: layer for layer in net.layer}
+    layers = {layer.name: layer for layer in caffemodel.load(path)}
     found: dict[str, dict[tuple[str, str], np.ndarray]] = {}
     for name, layer in layers.items():
         joint = _CROSS.fullmatch(name)
-        if joint and layer.type == "Convolution":
+        if joint and layer.kind == "Convolution":
             raise UserError(
                 f"{path}: its tasks are joined by projections ({name}), each a matrix and then "
                 "a normalisation: there is no weight a channel to plot"
             )
-        if not joint or layer.type != "Scale":
+        if not joint or layer.kind != "Scale":
             continue
         if layer.blobs:
             # A gate's own layer is no joint; XG's joint has no weights, but a gate beside it.
@@ -56,12 +51,12 @@ def cross_weights(path: Path) -> dict[str, dict[tuple[str, str], np.ndarray]]:
     return found
 
 
-def _learns(layer: LayerParameter | None) -> bool:
+def _learns(layer: Layer | None) -> bool:
     return layer is None or bool(layer.blobs)
 
 
-def _values(layer: LayerParameter) -> np.ndarray:
-    return np.array(layer.blobs[0].data, np.float32)
+def _values(layer: Layer) -> np.ndarray:
+    return layer.blobs[0].flatten()  # its own: a view would keep the whole file in memory
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

@@ -11,12 +11,10 @@ import numpy as np
 import torch
 
 from basics.cli import UserError
-from caffeproto import BlobProto, NetParameter
+from caffeproto import BlobProto, NetParameter, wire
+from caffeproto.caffemodel import DATA, MOST_AXES, values
 
-# Caffe's own bounds of a blob.
-MOST_AXES = 32
-MOST_VALUES = 2**31 - 1
-_DATA, _DOUBLES = (5 << 3) | 2, (8 << 3) | 2  # tags of the packed fields `data`, `double_data`
+MOST_VALUES = 2**31 - 1  # of a blob, as in Caffe
 
 
 def sound(shape: Sequence[int], mistake: Callable[[str], UserError]) -> None:
@@ -36,7 +34,7 @@ def to_proto(array: torch.Tensor | np.ndarray) -> Any:
     if isinstance(array, torch.Tensor):
         array = array.detach().float().cpu().numpy()
     payload = np.ascontiguousarray(array, "<f4").tobytes()
-    blob = BlobProto.FromString(bytes([_DATA]) + _varint(len(payload)) + payload)
+    blob = BlobProto.FromString(wire.length(DATA, len(payload)) + payload)
     blob.shape.dim.extend(array.shape)
     if not array.ndim:
         blob.shape.SetInParent()  # a scalar: a shape without axes
@@ -51,7 +49,7 @@ def from_proto(blob: Any) -> np.ndarray:
     """
     shape = shape_of(blob)
     sound(shape, UserError)
-    data = _packed(blob.SerializeToString())
+    data = np.array(values(blob.SerializeToString()))  # our own, to be written to
     if data.size != prod(shape):
         raise UserError(f"a blob of shape {shape} holds {data.size} numbers")
     return data.reshape(shape)
@@ -96,40 +94,3 @@ def read(path: str | Path, kind: Any) -> Any:
         return kind.FromString(data)
     except Exception as error:  # DecodeError has moved between protobuf's releases
         raise UserError(f"{path}: no {kind.DESCRIPTOR.name} in binary form") from error
-
-
-def _packed(wire: bytes) -> np.ndarray:
-    """The numbers of a serialised BlobProto: the packed field that is there."""
-    found, at = [], 0
-    while at < len(wire):
-        tag, at = _read_varint(wire, at)
-        if tag & 7 == 2:
-            size, at = _read_varint(wire, at)
-            if tag in (_DATA, _DOUBLES):
-                kind = "<f4" if tag == _DATA else "<f8"
-                found.append(np.frombuffer(wire, kind, size // int(kind[2]), at))
-            at += size
-        elif tag & 7 == 0:
-            _, at = _read_varint(wire, at)
-        else:
-            at += 4 if tag & 7 == 5 else 8
-    return np.concatenate(found).astype(np.float32) if found else np.zeros(0, np.float32)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _read_varint(wire: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = wire[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
