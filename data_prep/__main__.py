@@ -178,6 +178,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_missing(sub)
 
     sub = add(
+        "table",
+        stages.take_table,
+        "choose classes and divide images by a table of your own: any tasks, labels as text",
+        "labels.csv --images photos --tasks colour,kind --out data/own",
+        "the data folder; lmdb and verify come next",
+    )
+    _add_table(sub)
+
+    sub = add(
         "lmdb",
         stages.write_databases,
         "write the image and label databases of both lists; takes up a run that was stopped",
@@ -250,6 +259,39 @@ def _add_filter(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_table(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "table", metavar="TABLE", help="CSV, TSV, JSON lines or Parquet; a row an image"
+    )
+    sub.add_argument("--images", required=True, metavar="DIR", help="where the paths start from")
+    sub.add_argument(
+        "--tasks",
+        required=True,
+        metavar="COLUMN,...",
+        help="a column a task, or TASK=COLUMN; an empty cell is no label",
+    )
+    sub.add_argument("--path", default="path", metavar="COLUMN", help="of the paths (path)")
+    sub.add_argument(
+        "--split", metavar="COLUMN", help="takes the sides from the table: train or test"
+    )
+    sub.add_argument(
+        "--stratify",
+        metavar="TASK",
+        help="whose classes are divided alike, or all: each combination (the first task)",
+    )
+    sub.add_argument("--train", type=exact_fraction, metavar="F", help="share for training (0.8)")
+    sub.add_argument("--seed", type=SEED, default=0, help="another seed, another split (0)")
+    sub.add_argument(
+        "--min-images", type=COUNT, default=1, metavar="N", help="a class of fewer is no label (1)"
+    )
+    sub.add_argument(
+        "--classes", metavar="DIR", help="TASK.txt there: the classes in that order (sorted)"
+    )
+    sub.add_argument(
+        "--allow-missing", action="store_true", help="leave out rows whose image is not there"
+    )
+
+
 def _add_split(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--train",
@@ -303,7 +345,7 @@ def _add_lmdb(sub: argparse.ArgumentParser) -> None:
 
 def _add_verify(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--sheet", metavar="FILE", help="a JPEG of 40 training records with their three labels"
+        "--sheet", metavar="FILE", help="a JPEG of 40 training records with their labels"
     )
 
 

@@ -2,7 +2,7 @@
 
 DATA/manifest.json       what each stage read, decided and counted
 DATA/ontology.csv        every ANP, kept or dropped, with the reason
-DATA/classes/{adj,anp,noun}.txt
+DATA/classes/{adj,anp,noun}.txt; of a table: TASK.txt of each task, and tasks.json
 DATA/{train,test}.txt
 DATA/{train,test}_{image,label}_lmdb/
 DATA/mean.binaryproto    the mean of the training images

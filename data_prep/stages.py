@@ -6,16 +6,17 @@ import argparse
 import sys
 import time
 from collections.abc import Collection
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from basics.cli import UserError
 from basics.files import sha256, write
-from data_prep import duplicates, graph, ontology, sample
+from data_prep import duplicates, graph, ontology, sample, table
 from data_prep import filter as criteria
 from data_prep import images as files
 from data_prep.classes import Classes
-from data_prep.folder import PARTS, DataFolder
+from data_prep.folder import PARTS, DataFolder, check_name
 from data_prep.lists import Entry, in_no_class, read_list, write_parts
 from data_prep.split import split
 
@@ -193,6 +194,73 @@ def divide_images(arguments: argparse.Namespace) -> tuple[dict, str]:
     return summary, "\n".join(head + lines)
 
 
+def take_table(arguments: argparse.Namespace) -> tuple[dict, str]:
+    """`table`: images and labels of any tasks; classes and lists in one."""
+    folder = DataFolder(arguments.out)
+    tasks = table.parse_tasks(arguments.tasks)
+    if arguments.split and (arguments.stratify or arguments.train):
+        raise UserError("--split takes the sides from the table: leave out --stratify and --train")
+    by = arguments.stratify or next(iter(tasks))
+    if by not in (*tasks, table.ALL):
+        raise UserError(f"--stratify: {by!r} is no task; give {', '.join(tasks)} or {table.ALL}")
+    root = check_name(arguments.images)
+    if not root.is_dir():
+        raise UserError(f"--images {root}: no such folder; name the one that the paths start from")
+    rows = table.read(arguments.table, tasks, arguments.path, arguments.split)
+    absent = [row for row in rows if not (root / row.path).is_file()]
+    lines = []
+    if absent:
+        first = absent[0]
+        line = f"{len(absent):,} of {len(rows):,} images are not in {root}: {first.path}"
+        if not arguments.allow_missing or len(absent) == len(rows):
+            raise UserError(f"{first.where}: {line}; to leave them out, add --allow-missing")
+        lines.append(f"left out: {line}, ...")
+    there = [row for row in rows if (root / row.path).is_file()]
+    kept = table.keep_common(there, list(tasks), arguments.min_images)
+    if len(kept) < len(there):
+        lines.append(f"left out: {len(there) - len(kept):,} images without any label")
+    classes, numbers = table.classes_of(kept, list(tasks), arguments.classes)
+    same = duplicates.find(root, [row.path for row in kept])
+    fraction = arguments.train or Fraction(4, 5)
+    place = None if by == table.ALL else list(tasks).index(by)
+    parts = table.divide(kept, numbers, place, arguments.seed, fraction, same)
+    for side, entries in zip(PARTS, parts):
+        if not entries:
+            raise UserError(f"{arguments.table}: no image is left for {side} of {len(kept)}")
+    counts = table.count(parts, classes)
+    if arguments.split:
+        lines += _across(same, list(parts))
+        decided: dict[str, Any] = {"column": arguments.split, "seed": arguments.seed}
+    else:
+        decided = {"stratify": by, "fraction": str(fraction), "seed": arguments.seed}
+    chosen = {
+        "table": _source(arguments.table),
+        "columns": {"path": arguments.path, **tasks},
+        "min_images": arguments.min_images,
+        "rows": len(rows),
+        "not_there": len(absent),
+        "tasks": counts,
+        "classes": classes.facts,
+    }
+    with folder.lock():
+        folder.begin("filter", chosen)
+        classes.write(folder.classes)
+        folder.record("filter", chosen)
+        summary = write_parts(folder, parts, images={"root": str(root)}, **decided, duplicates=same)
+    width = max(map(len, ("task", *tasks)))
+    head = [f"{'task':<{width}}{'classes':>9}{'train':>10}{'test':>10}   images with a label"]
+    for task, n in counts.items():
+        head.append(f"{task:<{width}}{n['classes']:>9,}{n['train']:>10,}{n['test']:>10,}")
+        for side in PARTS:
+            if none := n[f"without_{side}"]:
+                lines.append(f"{task}: {len(none)} classes have no {side} image: {_some(none)}")
+    head.append(f"{'images':<{width + 9}}{len(parts[0]):>10,}{len(parts[1]):>10,}")
+    if same:
+        head.append(f"{sum(map(len, same))} files are copies in {len(same)} groups")
+    lines.append(f"classes in {folder.classes}; {folder.list('train')}, {folder.list('test')}")
+    return {"classes": chosen, "split": summary}, "\n".join(head + lines)
+
+
 def _check_sides(train: list[Entry], test: list[Entry]) -> None:
     both = sorted({entry.path for entry in train} & {entry.path for entry in test})
     if both:
@@ -292,15 +360,15 @@ def describe_ontology(arguments: argparse.Namespace) -> tuple[dict, str]:
     found = files.scan(arguments.images) if arguments.images else None
     counts = _counts(found)
     out = Path(arguments.out)
-    table, picture = out / "anps.csv", out / "anps.svg"
+    listed, picture = out / "anps.csv", out / "anps.svg"
     decisions = [
         criteria.Decision(anp, None if counts is None else counts.get(anp.name, 0)) for anp in anps
     ]
-    write(table, criteria.table(decisions, fates=False))
+    write(listed, criteria.table(decisions, fates=False))
     write(picture, graph.picture(anps, counts))
     numbers = graph.statistics(anps, counts)
     summary = {"ontology": _source(arguments.ontology), "images": _images(found), **numbers}
-    lines = [*graph.describe(numbers), f"{table}, {picture}"]
+    lines = [*graph.describe(numbers), f"{listed}, {picture}"]
     return summary, "\n".join(lines + (_ignored(found) if found else []))
 
 

