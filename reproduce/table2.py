@@ -101,33 +101,19 @@ def table2(
         UserError: unknown rows, no LMDBs in `data`, or a Caffe that fails.
     """
     rows = rows or setting.rows
-    known = (DEEPSENTIBANK, *ROWS)
-    for row in rows:
-        if row not in known:
-            raise UserError(
-                f"unknown row {row!r}{near_miss(row, known)}; there are {', '.join(known)}"
-            )
-    if DEEPSENTIBANK in rows and not deepsentibank:
-        raise UserError(
-            "DeepSentiBank is not trained: give its files, --deepsentibank WEIGHTS CLASSES"
-        )
-    _refuse_another_table(out, setting)
-    for path in deepsentibank or ():
-        if not path.is_file():
-            raise UserError(f"--deepsentibank: {path} is not there")
+    _refuse(out, setting, rows, deepsentibank)
     found = Data.read(data)
     hold_vso(found, "table2 is the paper's table")
     jobs = jobs or (1 if engine.gpu is not None else cores.usable())
     shared = replace(engine, threads=max(1, cores.usable() // jobs))
     runs = {}
-    for net, task in ((row, task) for row in rows if row in ROWS for task in _tasks(row)):
+    for (net, task), argv in _nets(setting, rows):
         name = f"{net}_{task}" if task else net
-        choice = ["--task", task] if task else []
-        named = [net, *choice, *setting.net, *found.argv("DATA")]
+        named = [*argv, *found.argv("DATA")]
         netgen.generate(named)  # an option that does not apply is told before any net is trained
         training = Training(
             name=name,
-            argv=[net, *choice, *setting.net],
+            argv=argv,
             data=found,
             folder=out / "runs" / name,
             schedule=setting.schedule,
@@ -155,6 +141,59 @@ def table2(
     write(out / "table2.md", markdown(table))
     write(out / "table2.tex", latex(table))
     return table
+
+
+def check(
+    out: Path,
+    setting: Setting,
+    rows: tuple[str, ...] | None = None,
+    weights: Path | None = None,
+    start: Start | None = None,
+    deepsentibank: tuple[Path, Path] | None = None,
+) -> None:
+    """Refuse what `table2` would, before there is any data; ImageNet's weights are fetched.
+
+    Raises:
+        UserError: as `table2`'s, with all files of ImageNet's weights that a user must bring.
+    """
+    rows = rows or setting.rows
+    _refuse(out, setting, rows, deepsentibank)
+    nets = [(net, argv) for (net, _), argv in _nets(setting, rows)]
+    for _, argv in nets:
+        netgen.generate(argv)
+    wanted = [argv for net, argv in nets if _initial(weights, net) == (IMAGENET,)]
+    (start or Start()).hold(wanted)
+
+
+def _refuse(
+    out: Path,
+    setting: Setting,
+    rows: tuple[str, ...],
+    deepsentibank: tuple[Path, Path] | None,
+) -> None:
+    known = (DEEPSENTIBANK, *ROWS)
+    for row in rows:
+        if row not in known:
+            raise UserError(
+                f"unknown row {row!r}{near_miss(row, known)}; there are {', '.join(known)}"
+            )
+    if DEEPSENTIBANK in rows and not deepsentibank:
+        raise UserError(
+            "DeepSentiBank is not trained: give its files, --deepsentibank WEIGHTS CLASSES"
+        )
+    _refuse_another_table(out, setting)
+    for path in deepsentibank or ():
+        if not path.is_file():
+            raise UserError(f"--deepsentibank: {path} is not there")
+
+
+def _nets(
+    setting: Setting, rows: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, str | None], list[str]]]:
+    """What is trained for `rows`: (net, task or None), netgen's arguments without the data's."""
+    for net in rows:
+        for task in _tasks(net) if net in ROWS else ():
+            yield (net, task), [net, *(["--task", task] if task else []), *setting.net]
 
 
 def _refuse_another_table(out: Path, setting: Setting) -> None:

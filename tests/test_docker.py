@@ -318,6 +318,32 @@ def test_an_empty_data_folder_says_what_belongs_there(inside, tmp_path) -> None:
     assert f"mount your data there (-v FOLDER:{tmp_path})" in process.stderr.read()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--wieghts", "imagenet"], "unrecognized arguments: --wieghts imagenet"),
+        (["--rows", "xs_resnet5"], "unknown row 'xs_resnet5' (did you mean 'xs_resnet50'?)"),
+        (["--weights", "imagenet"], "put bvlc_reference_caffenet.caffemodel"),
+    ],
+)
+def test_a_mistake_is_told_before_databases_are_made(inside, tmp_path, words, said) -> None:
+    """Of all VSO images they take hours."""
+    (tmp_path / "bi_concepts").mkdir()
+    (tmp_path / "ontology.txt").touch()
+    process = inside("table2", *words, XRESNET_CACHE=str(tmp_path / "cache"))
+    told = process.stderr.read()
+    assert process.wait(60) in (1, 2)
+    assert said in told and len(told.splitlines()) == 1, told
+    assert not (tmp_path / "lmdb").exists()
+
+
+def test_help_needs_no_data(inside) -> None:
+    for word in ("-h", "--help"):
+        process = inside("table2", word)
+        assert "usage: reproduce table2" in process.communicate(timeout=60)[0]
+        assert process.returncode == 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_root_becomes_the_owner_of_the_data(inside, tmp_path) -> None:
     # Outside of pytest's folders, which nobody else may enter.

@@ -172,3 +172,29 @@ def test_table2_asks_for_what_it_has_not_before_it_trains(drawn, tmp_path):
     with pytest.raises(UserError, match="none for x0_resnet50 of these widths"):
         main([*command, "--rows", "x0_resnet50", "--width", "16"])
     assert not list(out.rglob("run.json"))
+
+
+def test_table2_can_be_checked_before_there_is_data(tmp_path, capsys):
+    command = ["table2", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    imagenet = [*NET, "--weights", "imagenet", "--rows"]
+    for wrong, message in [
+        (["--weights", "imagenet", "--rows", "caffenet"], "put bvlc_reference_caffenet"),
+        ([*imagenet, "xs_resnet50,vggnet16"], "--blocks does not apply to vggnet16"),
+        (["--rows", "xs_resnet50", "--blocks", "1,2"], "--blocks"),
+        (["--weights", str(tmp_path / "weights")], "caffenet.caffemodel: no initial weights"),
+        ([*imagenet, "deepsentibank"], "DeepSentiBank is not trained"),
+        (["--branch-init", "fresh"], "go with --weights imagenet"),
+    ]:
+        with pytest.raises((UserError, SystemExit)) as caught:
+            main([*command, *wrong, "--check"])
+        assert message in str(caught.value) + capsys.readouterr().err
+    assert main([*command, *imagenet, "x0_resnet50", "--check"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_all_files_that_a_user_must_bring_are_named_at_once():
+    with pytest.raises(UserError) as caught:
+        start.Start().hold([[net, "--task", "adj"] for net in ("caffenet", "vggnet16", "caffenet")])
+    said = str(caught.value)
+    assert said.count("bvlc_reference_caffenet.caffemodel") == said.count("VGG_ILSVRC_16") == 1
+    assert "those of caffenet, vggnet16: put" in said and "\n" not in said

@@ -11,7 +11,7 @@ from basics.cli import UserError, printable
 from basics.numbers import at_least
 from reproduce.commands import common
 from reproduce.plateau import RANGES, Plateau
-from reproduce.table2 import DEEPSENTIBANK, PAPER, ROWS, SMOKE, Setting, markdown, table2
+from reproduce.table2 import DEEPSENTIBANK, PAPER, ROWS, SMOKE, Setting, check, markdown, table2
 from reproduce.training import refuse_ours
 
 EXAMPLES = """\
@@ -61,18 +61,27 @@ def add(commands: common.Commands) -> None:
         help="its .caffemodel and its class list, for its row",
     )
     p.add_argument("--json", action="store_true", help="print the table as JSON")
+    p.add_argument(
+        "--check",
+        action="store_true",
+        help="only refuse what is wrong with the rest of the command, before there is any data",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    setting, engine, start = _setting(args), common.engine(args), common.start(args)
+    if args.check:
+        check(args.out, setting, args.rows, args.weights, start, args.deepsentibank)
+        return 0
     table = table2(
         args.data,
         args.out,
-        _setting(args),
+        setting,
         args.rows,
         args.jobs,
-        common.engine(args),
+        engine,
         args.weights,
-        common.start(args),
+        start,
         args.deepsentibank,
     )
     if args.json:
