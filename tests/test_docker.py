@@ -162,6 +162,8 @@ def inside(tmp_path, caffe_tools):
         path = f"{caffe_tools['caffe'].parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         # As one who is no root, it keeps who it is; the tests may run as root.
         own = {"XRESNET_USER_SET": "1", "XRESNET_DATA": str(tmp_path), "PATH": path}
+        # As the image has it for a Caffe built from source; realcaffe's wrappers say it themselves.
+        own["GLOG_logtostderr"] = "1"
         process = subprocess.Popen(
             [DOCKER / "entrypoint.sh", *words],
             cwd=tmp_path,
