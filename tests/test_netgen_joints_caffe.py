@@ -317,8 +317,9 @@ def test_every_inference_net_answers_at_its_real_size(caffe_tools, tmp_path):
     lines = pycaffe(caffe_tools, INFER, *paths).splitlines()
     answers = [json.loads(line[4:]) for line in lines if line.startswith("OUT ")]
     assert len(answers) == len(nets)
-    classes = {"prob": 2089, "prob_adj": 117, "prob_anp": 553, "prob_noun": 167}
+    tasks = {"prob_adj": 117, "prob_anp": 553, "prob_noun": 167}
     one_of_its_own = {"deepsentibank": {"prob"}, "resnet50_imagenet": {"prob_imagenet"}}
+    classes = {**tasks, "prob": 2089, "prob_imagenet": 1000}
     for (name, task), answer in zip(nets, answers):
         heads = one_of_its_own.get(name, set(classes) - {"prob"})
         assert set(answer) == ({f"prob_{task}"} if task else heads), name
