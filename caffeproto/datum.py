@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import cv2
 import numpy as np
@@ -99,14 +100,32 @@ class Datum:
         """`floats` as a tuple: for the few of a label record."""
         return tuple(self.floats.tolist())
 
-    @property
-    def maps(self) -> np.ndarray:
-        """`floats` of a feature record as C x H x W."""
-        return self.floats.reshape(self.channels, self.height, self.width)
+    def array(self, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
+        """C x H x W: uint8 pixels, colours as blue, green, red; or float32 maps.
+
+        `flag` is OpenCV's way to decode an encoded image.
+
+        Raises:
+            ValueError: it cannot be decoded, or does not fill its shape.
+        """
+        if self.encoded:
+            try:
+                pixels = cv2.imdecode(np.frombuffer(self.data, np.uint8), flag)
+            except cv2.error:  # nothing there, or more pixels than any photo has
+                pixels = None
+            if pixels is None:
+                raise ValueError("its image cannot be decoded")
+            return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        shape = (self.channels, self.height, self.width)
+        values = np.frombuffer(self.data, np.uint8) if self.data else self.floats
+        if values.size != prod(shape):
+            what = "bytes of pixels" if self.data else "numbers"
+            raise ValueError(f"{values.size} {what} do not fill its shape")
+        return values.reshape(shape)
 
 
 def parse_datum(record: bytes) -> Datum:
-    """Read a record.
+    """Read a record; fields that Caffe does not know are passed over, as it does.
 
     Raises:
         ValueError: the bytes are not a Datum.
@@ -117,12 +136,13 @@ def parse_datum(record: bytes) -> Datum:
     for found in wire.fields(record):
         number, kind, first, second, _ = found
         if number in names and kind == wire.VARINT:
-            setattr(datum, names[number], bool(first) if number == 7 else first)
+            (value,) = wire.integers(record, found)
+            setattr(datum, names[number], bool(value) if number == 7 else value)
         elif number == 4 and kind == wire.LENGTH:
             datum.data = record[first:second]
         elif number == 6 and kind in (wire.FIXED32, wire.LENGTH):  # newer writers may pack them
             floats.append(wire.numbers(record, found, "<f4"))
-        else:
+        elif number <= 7:
             raise ValueError(f"field {number} of wire type {kind} is not a Datum's")
     if floats:
         datum.floats = floats[0] if len(floats) == 1 else np.concatenate(floats)

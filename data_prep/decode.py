@@ -30,11 +30,11 @@ class Unreadable(Exception):
     """This file gives no image; the text says why, for a person."""
 
 
-def decode(path: str) -> tuple[np.ndarray, str]:
-    """Read one image.
+def decode(path: str, flag: int = cv2.IMREAD_COLOR) -> tuple[np.ndarray, str]:
+    """Read one image; `flag` is OpenCV's way to decode it, to colours or to greys.
 
     Returns:
-        pixels (H, W, 3) uint8 blue-green-red, EXIF rotation applied; and what
+        pixels (H, W, 3) uint8 blue-green-red, or (H, W), EXIF rotation applied; and what
         is wrong with the file although it can be read ("" for nothing).
 
     Raises:
@@ -44,9 +44,9 @@ def decode(path: str) -> tuple[np.ndarray, str]:
         with open(path, "rb", buffering=0, opener=_opened) as file:
             _check(os.fstat(file.fileno()))
             data = file.read()
-            return _decoded(data, file.fileno())
-    except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from error
+            return _decoded(data, file.fileno(), flag)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
 
 
 def _opened(path: str, flags: int) -> int:
@@ -60,7 +60,7 @@ def _check(found: os.stat_result) -> None:
         raise Unreadable(f"{found.st_size:,} bytes, more than an image has ({MOST_BYTES:,})")
 
 
-def _decoded(data: bytes, descriptor: int) -> tuple[np.ndarray, str]:
+def _decoded(data: bytes, descriptor: int, flag: int) -> tuple[np.ndarray, str]:
     if not data:
         raise Unreadable("empty file")
     if not data.startswith(_SIGNATURES):
@@ -74,9 +74,9 @@ def _decoded(data: bytes, descriptor: int) -> tuple[np.ndarray, str]:
             # do as convert_imageset does. By the open file's name, for a name that is not
             # UTF-8 kills OpenCV.
             os.lseek(descriptor, 0, os.SEEK_SET)
-            pixels = cv2.imread(f"/dev/fd/{descriptor}", cv2.IMREAD_COLOR)
+            pixels = cv2.imread(f"/dev/fd/{descriptor}", flag)
         else:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as error:
         text = str(error)
         if "CV_IO_MAX_IMAGE" in text:

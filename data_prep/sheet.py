@@ -53,11 +53,7 @@ def _tile(image: bytes, label: bytes, classes: Classes) -> np.ndarray:
     datum = parse_datum(image)
     if datum.floats.size:
         raise UserError("the records are maps, not images: leave out --sheet")
-    if datum.encoded:
-        pixels = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR)
-    else:
-        shape = (datum.channels, datum.height, datum.width)
-        pixels = np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0)
+    pixels = datum.array().transpose(1, 2, 0)
     picture = cv2.resize(np.ascontiguousarray(pixels), (TILE - 4, TILE - 4))
     tile = np.full((TILE + len(classes.tasks) * LINE + 4, TILE, 3), 255, np.uint8)
     tile[2 : TILE - 2, 2 : TILE - 2] = picture

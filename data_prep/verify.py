@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from basics import bars
@@ -114,21 +113,14 @@ def _problems(
 ) -> Iterator[str]:
     if image.label != listed:
         yield f"label {image.label}, the list has {listed}"
-    if image.encoded:
-        pixels = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR)
-        if pixels is None:
-            yield "its JPEG cannot be decoded"
-        else:
-            image.height, image.width, image.channels = pixels.shape
-    elif image.floats.size:
-        if image.floats.size != image.channels * image.height * image.width:
-            yield f"{image.floats.size} numbers do not fill its shape"
-        elif not np.isfinite(image.floats).all():
-            yield "holds numbers that are none"
-    elif len(image.data) != image.channels * image.height * image.width:
-        yield f"{len(image.data)} bytes of pixels do not fill its shape"
     own = (image.channels, image.height, image.width)
-    if shape and own != shape and image.channels:
+    try:
+        own = image.array().shape
+    except ValueError as error:
+        yield str(error)
+    if not np.isfinite(image.floats).all():
+        yield "holds numbers that are none"
+    if shape and own != shape and own[0]:
         yield f"{' x '.join(map(str, own))}, not {' x '.join(map(str, shape))}"
     expected = tuple(map(float, classes.combinations[listed]))
     own = (label.channels, label.height, label.width)

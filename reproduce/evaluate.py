@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from basics import shapes
@@ -331,17 +330,12 @@ test_command.__test__ = False  # for pytest: no test of ours
 
 def records(root: Path, part: str = "test") -> Iterator[np.ndarray]:
     """The images of a part, 3 x H x W uint8 BGR, in the database's order; or cached maps."""
-    for _, value in items(root / f"{part}_image_lmdb"):
-        datum = parse_datum(value)
-        if datum.floats.size:
-            yield datum.maps
-        elif datum.encoded:
-            yield cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR).transpose(
-                2, 0, 1
-            )
-        else:
-            shape = (datum.channels, datum.height, datum.width)
-            yield np.frombuffer(datum.data, np.uint8).reshape(shape)
+    database = root / f"{part}_image_lmdb"
+    for key, value in items(database):
+        try:
+            yield parse_datum(value).array()
+        except ValueError as error:
+            raise UserError(f"{database}: {key.decode(errors='replace')}: {error}") from error
 
 
 def keys(root: Path, part: str = "test") -> list[str]:

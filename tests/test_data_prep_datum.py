@@ -67,5 +67,27 @@ def test_packed_floats_are_read_too():
 
 
 def test_a_field_of_another_message_is_refused():
-    with pytest.raises(ValueError, match="field 9"):
-        parse_datum(b"\x48\x01")
+    with pytest.raises(ValueError, match="field 3"):
+        parse_datum(b"\x1a\x01x")
+
+
+def test_fields_that_caffe_does_not_know_are_passed_over():
+    assert parse_datum(b"\x48\x01\x28\x05").label == 5
+
+
+def test_a_label_below_zero_is_read():
+    assert parse_datum(Datum(label=-1).SerializeToString()).label == -1
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (Datum(encoded=True), "cannot be decoded"),
+        (Datum(encoded=True, data=b"\xff\xd8\xff"), "cannot be decoded"),
+        (Datum(channels=3, height=2, width=2, data=b"x" * 11), "11 bytes of pixels do not fill"),
+        (Datum(channels=3, height=1, width=1, float_data=[1]), "1 numbers do not fill"),
+    ],
+)
+def test_what_fills_no_shape_is_told(message, told):
+    with pytest.raises(ValueError, match=told):
+        parse_datum(message.SerializeToString()).array()

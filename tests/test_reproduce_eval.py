@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 
+import lmdb
 import numpy as np
 import pytest
 
 from basics.cli import UserError
+from caffeproto import Datum
 from data_prep.classes import Classes
 from reproduce.__main__ import main
 from reproduce.data import Data
@@ -190,6 +192,14 @@ def test_a_database_that_was_cut_is_one_line(drawn, tmp_path, kind, read):
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert done.returncode == 1, done.returncode
     assert done.stderr.count("\n") == 1 and f"{file} is cut off" in done.stderr
+
+
+def test_a_record_that_is_no_image_is_one_line(tmp_path):
+    place = tmp_path / "test_image_lmdb"
+    with lmdb.open(str(place), map_size=1 << 20) as base, base.begin(write=True) as out:
+        out.put(b"00000000_dark_moon/0.jpg", Datum(data=b"none", encoded=True).SerializeToString())
+    with pytest.raises(UserError, match=r"dark_moon/0.jpg: its image cannot be decoded"):
+        list(records(tmp_path))
 
 
 def test_ties_count_against_the_truth_as_in_caffe():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -147,6 +149,41 @@ def test_a_page_that_is_none_is_one_line(tmp_path):
         feed = Feed(layer(tmp_path / "base"))
         for _ in range(100):
             feed.next()
+
+
+def crafted_png(side: int = 20_000) -> bytes:
+    """A small file that says it holds 400 megapixels."""
+    png = bytearray(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
+    png[16:24] = struct.pack(">II", side, side)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    return bytes(png)
+
+
+@pytest.mark.parametrize("image", [crafted_png(), b""], ids=["too many pixels", "nothing"])
+def test_an_encoded_record_that_is_no_image_is_one_line(tmp_path, image):
+    with lmdb.open(str(tmp_path / "base"), map_size=1 << 20) as base, base.begin(write=True) as out:
+        out.put(b"0", Datum(data=image, encoded=True).SerializeToString())
+    with pytest.raises(UserError, match="record 0: its image cannot be decoded"):
+        Feed(layer(tmp_path / "base", batch=1)).next()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("large.png", "too many pixels"),
+        ("none.png", "No such file"),
+        ("page.jpg", "a web page"),
+        ("nul\0.png", "null byte"),
+    ],
+)
+def test_an_image_file_that_is_none_is_one_line(tmp_path, name, told):
+    (tmp_path / "large.png").write_bytes(crafted_png())
+    (tmp_path / "page.jpg").write_bytes(b"<html></html>")
+    (tmp_path / "list.txt").write_text(f"{tmp_path / name} 0\n")
+    param = {"source": str(tmp_path / "list.txt"), "batch_size": 1}
+    made = LayerParameter(name="d", type="ImageData", top=["data"], image_data_param=param)
+    with pytest.raises(UserError, match=told):
+        Feed(made).next()
 
 
 TASKS = ["--tasks", "adj:3,anp:7,noun:5"]

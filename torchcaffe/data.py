@@ -30,7 +30,9 @@ from basics.cli import UserError
 from basics.files import read_text
 from basics.hdf5 import Reader
 from basics.numbers import NATURAL
-from caffeproto import TRAIN, BlobProto, Datum, databases
+from caffeproto import TRAIN, BlobProto, databases
+from caffeproto.datum import Datum, parse_datum
+from data_prep.decode import Unreadable, decode
 from torchcaffe import blobs
 
 Record = tuple[np.ndarray, int]  # C x H x W, uint8 or float32, and its label
@@ -280,8 +282,11 @@ class _Database(_Stack):
             first = next(iter(look.cursor()), None)
             self._first = bytes(first[0]) if first else b""
             self.decodes = bool(first) and self._datum(bytes(first[1]), 0).encoded
-        self.colour = p.force_encoded_color or param.transform_param.force_color
-        self.grey = param.transform_param.force_gray
+        self._flag = cv2.IMREAD_UNCHANGED
+        if p.force_encoded_color or param.transform_param.force_color:
+            self._flag = cv2.IMREAD_COLOR
+        elif param.transform_param.force_gray:
+            self._flag = cv2.IMREAD_GRAYSCALE
         self._local = threading.local()
 
     def __len__(self) -> int:
@@ -292,16 +297,10 @@ class _Database(_Stack):
         with self._damage():
             value = self._value(number)
         datum = self._datum(value, number)
-        if datum.encoded:
-            return self._decoded(datum, number), datum.label
-        shape = (datum.channels, datum.height, datum.width)
-        if datum.data:
-            array = np.frombuffer(datum.data, np.uint8)
-        else:
-            array = np.array(datum.float_data, np.float32)
-        if array.size != np.prod(shape):
-            raise UserError(f"{self.path}: record {number} of shape {shape} holds {array.size}")
-        return array.reshape(shape), datum.label
+        try:
+            return datum.array(self._flag), datum.label
+        except ValueError as error:
+            raise UserError(f"{self.path}: record {number}: {error}") from error
 
     @contextlib.contextmanager
     def _damage(self) -> Iterator[None]:
@@ -310,10 +309,10 @@ class _Database(_Stack):
         except lmdb.Error as error:
             raise UserError(f"{self.path}: {error}") from error
 
-    def _datum(self, record: bytes, number: int) -> Any:
+    def _datum(self, record: bytes, number: int) -> Datum:
         try:
-            return Datum.FromString(record)
-        except Exception as error:  # DecodeError has moved between protobuf's releases
+            return parse_datum(record)
+        except ValueError as error:
             raise UserError(f"{self.path}: record {number} is no Datum of Caffe's") from error
 
     def _value(self, number: int) -> bytes:
@@ -335,15 +334,6 @@ class _Database(_Stack):
         """All keys in order, for jumps; a pass over the leaves' heads, without the values."""
         with self.records.begin() as look:
             return list(look.cursor().iternext(values=False))
-
-    def _decoded(self, datum: Any, number: int) -> np.ndarray:
-        flag = cv2.IMREAD_UNCHANGED
-        if self.colour or self.grey:
-            flag = cv2.IMREAD_COLOR if self.colour else cv2.IMREAD_GRAYSCALE
-        image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), flag)
-        if image is None:
-            raise UserError(f"{self.path}: record {number} is no image that can be decoded")
-        return image[None] if image.ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
 class _Images(_Stack):
@@ -369,9 +359,10 @@ class _Images(_Stack):
     def read(self, number: int) -> Record:
         path, label = self.files[number]
         flag = cv2.IMREAD_COLOR if self.param.is_color else cv2.IMREAD_GRAYSCALE
-        image = cv2.imread(path, flag)
-        if image is None:
-            raise UserError(f"{self.path}: cannot read image {path}")
+        try:
+            image, _ = decode(path, flag)
+        except Unreadable as error:
+            raise UserError(f"{self.path}: cannot read image {path}: {error}") from error
         if self.param.new_height and self.param.new_width:
             image = cv2.resize(image, (self.param.new_width, self.param.new_height))
         planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
