@@ -228,6 +228,12 @@ def take_table(arguments: argparse.Namespace) -> tuple[dict, str]:
         if not entries:
             raise UserError(f"{arguments.table}: no image is left for {side} of {len(kept)}")
     counts = table.count(parts, classes)
+    for task, n in counts.items():
+        for side in PARTS:
+            if not n[side]:
+                raise UserError(
+                    f"{arguments.table}: no {side} image has a label of the task {task}"
+                )
     if arguments.split:
         lines += _across(same, list(parts))
         decided: dict[str, Any] = {"column": arguments.split, "seed": arguments.seed}

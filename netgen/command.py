@@ -92,6 +92,8 @@ def parser() -> cli.Parser:
     _add(data, "train_images", "N", f"{d.train_images}")
     _add(data, "test_images", "N", f"{d.test_images}")
     _add(data, "mean", "B,G,R", ",".join(f"{m:g}" for m in d.mean))
+    what = "this label means none: losses and accuracies leave it out (data_prep table writes -1)"
+    _add(data, "ignore_label", "N", what)
     what = "the images in the LMDBs are larger than the input: cut it out of them"
     _add(data, "crop", None, what)
     _add(data, "mean_file", "FILE", "a .binaryproto instead")

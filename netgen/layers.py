@@ -86,7 +86,15 @@ def judge(net: Net, scores: str, task: Task, options: Options, weight: float = 1
         net.layer("Softmax", f"prob_{task.name}", scores)
         return
     label = f"label_{task.name}"
-    net.layer("SoftmaxWithLoss", f"loss_{task.name}", scores, label, loss_weight=[weight])
+    ignored = {} if options.ignore_label is None else {"ignore_label": options.ignore_label}
+    net.layer(
+        "SoftmaxWithLoss",
+        f"loss_{task.name}",
+        scores,
+        label,
+        loss_weight=[weight],
+        **({"loss_param": ignored} if ignored else {}),
+    )
     for k in (1, 5):
         net.layer(
             "Accuracy",
@@ -94,7 +102,7 @@ def judge(net: Net, scores: str, task: Task, options: Options, weight: float = 1
             scores,
             label,
             phase="TEST",
-            accuracy_param={"top_k": min(k, task.classes)},
+            accuracy_param={"top_k": min(k, task.classes), **ignored},
         )
 
 

@@ -32,6 +32,7 @@ BLOCKS = at_least(1, "residual blocks a stage", most=1_000)
 WIDTH = at_least(1, "channels", most=4_096)
 BATCH = at_least(1, "a batch", most=65_536)
 MEAN = Number("a mean of pixels", float, 0, 255)
+IGNORED = Number("a label", int, -1, 1_000_000)
 SHORTCUTS = replace(FACTOR, word="mean")
 MOMENTUM = Number("a momentum", float, 0, 1, open_high=True)
 
@@ -159,6 +160,8 @@ class Options:
     data: str = option("data/vso", Family.DATA)
     mean: tuple[float, ...] = option((103.939, 116.779, 123.68), Family.DATA, one_of=MEAN)
     mean_file: str | None = option(None, Family.DATA)
+    # a label that says that there is none: no part of losses and accuracies
+    ignore_label: int | None = option(None, Family.DATA, one_of=IGNORED)
     # the databases hold larger images than `input_size`
     crop: bool = option(False, Family.DATA)
     deploy: bool = option(False, Family.FORM)

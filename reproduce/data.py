@@ -12,7 +12,7 @@ from typing import Any
 
 from basics.cli import UserError
 from basics.files import sha256
-from data_prep.classes import Classes
+from data_prep.classes import MISSING, Classes
 from data_prep.folder import DataFolder
 from data_prep.reorder import reorder
 
@@ -92,6 +92,7 @@ class Data:
             *("--data", folder or str(self.folder.root)),
             *("--train-images", str(self.train)),
             *("--test-images", str(self.test)),
+            *(("--ignore-label", str(MISSING)) if self.names.has_missing else ()),
             *(("--from-block", self.features["block"]) if self.features and not whole else ()),
         ]
 

@@ -31,7 +31,7 @@ from basics.cli import UserError
 from basics.files import replacing, sha256, write_json
 from caffeproto.databases import items
 from caffeproto.datum import parse_datum
-from data_prep.classes import Classes
+from data_prep.classes import MISSING, Classes
 from data_prep.folder import DataFolder
 from data_prep.ontology import Anp
 from netgen.command import generate
@@ -55,7 +55,7 @@ RESULT = {  # the shape of an evaluation's JSON
     "images": int,
     "weights": {"file": str, "sha256": str},
     "agrees": str,
-    "tasks": {str: {"top1": _RIGHT, "top5": _RIGHT, "classes": [_CLASS]}},
+    "tasks": {str: {"labelled?": int, "top1": _RIGHT, "top5": _RIGHT, "classes": [_CLASS]}},
     "confusion?": {
         "wrong": int,
         "same_noun": _SHARE,
@@ -212,24 +212,39 @@ def evaluate(net: Net, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
         engine,
     )
     result = summary(found, truth, names)
+    exact = {}  # in place of Caffe's mean of batches, where labels are missing
     for task, values in result["tasks"].items():
+        rank = ranks(found[task], truth[task])
         for k in KS:
             share = tested.outputs[f"top{k}_{task}"]
-            theirs, ours = share * images, values[f"top{k}"]["correct"]
+            theirs = share * images
+            ours = images * _mean_of_batches(rank <= k, truth[task] != MISSING, net.batch)
             if abs(theirs - ours) > 0.5:
                 raise UserError(
                     f"{net.name}: {engine.typed[-1]} test has {theirs:.1f} of {images:,} images "
-                    f"right (top-{k} {task}), their scores {ours}: please report this"
+                    f"right (top-{k} {task}), their scores {ours:.1f}: please report this"
                 )
             values[f"top{k}"]["caffe_test"] = share
+            if "labelled" in values:
+                exact[f"top{k}_{task}"] = values[f"top{k}"]["percent"] / 100
     result |= {
         "name": net.name,
         "weights": {"file": net.weights.name, "sha256": sha256(net.weights)},
         "agrees": f"{engine.typed[-1]} test and {engine.scorer}'s scores, to the last image",
-        "outputs": tested.outputs,
+        "outputs": {**tested.outputs, **exact},
     }
     Evaluation.of(folder, net.weights).write(result, found, truth)
     return result
+
+
+def _mean_of_batches(right: np.ndarray, labelled: np.ndarray, batch: int) -> float:
+    """What Caffe's Accuracy tells of a test: the mean of the batches' shares of right images.
+
+    Each share is of the batch's labelled images, 0 where there is none: with labels missing that
+    is not the share of all.
+    """
+    hits, counts = (x.reshape(-1, batch).sum(axis=1) for x in (right & labelled, labelled))
+    return float((hits / np.maximum(counts, 1)).mean())
 
 
 def on_training(net: Net, engine: Engine = CAFFE) -> dict[str, dict[str, float]]:
@@ -242,8 +257,9 @@ def on_training(net: Net, engine: Engine = CAFFE) -> dict[str, dict[str, float]]
     found = scores(net.deploy, net.weights, images, net.batch, engine)
     truth = labels(root, "train")
     return {
-        task: {f"top{k}": 100 * float((ranks(values, truth[task]) <= k).mean()) for k in KS}
+        task: {f"top{k}": 100 * float((rank <= k).mean()) for k in KS}
         for task, values in found.items()
+        for rank in [ranks(values, truth[task])[truth[task] != MISSING]]
     }
 
 
@@ -352,11 +368,14 @@ def labels(root: Path, part: str = "test") -> dict[str, np.ndarray]:
 
 
 def ranks(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """How many scores are as high as the true class's, itself counted: N x K, N to N."""
+    """How many scores are as high as the true class's, itself counted: N x K, N to N.
+
+    Of an image without a label, and of a class that the net does not know (DeepSentiBank), it is
+    more than K and than any k.
+    """
     own = values[np.arange(len(truth)), truth]
     found = (values >= own[:, None]).sum(axis=1)
-    # A class that the net does not know (DeepSentiBank) is never right.
-    return np.where(np.isneginf(own), values.shape[1] + 1, found)
+    return np.where(np.isneginf(own) | (truth == MISSING), max(values.shape[1], *KS) + 1, found)
 
 
 def summary(
@@ -366,14 +385,16 @@ def summary(
     images = len(next(iter(truth.values())))
     tasks: dict[str, Any] = {}
     for task, values in found.items():
-        rank = ranks(values, truth[task])
-        tasks[task] = {}
+        rank, labelled = ranks(values, truth[task]), int((truth[task] != MISSING).sum())
+        if not labelled:
+            raise UserError(f"no test image has a label of the task {task}")
+        tasks[task] = {} if labelled == images else {"labelled": labelled}
         for k in KS:
             correct = int((rank <= k).sum())
-            low, high = bootstrap(correct, images)
+            low, high = bootstrap(correct, labelled)
             tasks[task][f"top{k}"] = {
                 "correct": correct,
-                "percent": 100 * correct / images,
+                "percent": 100 * correct / labelled,
                 "interval": [100 * low, 100 * high],
             }
         tasks[task]["classes"] = [
@@ -443,7 +464,8 @@ def compare(a: Evaluation, b: Evaluation) -> dict[str, Any]:
             continue
         if not np.array_equal(loaded[0][f"truth_{task}"], loaded[1][f"truth_{task}"]):
             raise UserError(f"{a.title} and {b.title} were tested on different images")
-        rank_a, rank_b = (x[f"rank_{task}"] for x in loaded)
+        labelled = loaded[0][f"truth_{task}"] != MISSING
+        rank_a, rank_b = (x[f"rank_{task}"][labelled] for x in loaded)
         result["tasks"][task] = {}
         for k in KS:
             only_a = int(((rank_a <= k) & (rank_b > k)).sum())
@@ -465,12 +487,13 @@ def as_text(result: dict[str, Any]) -> str:
     """An evaluation for people."""
     lines = [f"{result['name']}: {result['images']:,} test images ({result['agrees']})"]
     for task, values in result["tasks"].items():
+        of = f" of {values['labelled']:,} with a label" if "labelled" in values else ""
         for k in KS:
             v = values[f"top{k}"]
             low, high = v["interval"]
             lines.append(
                 f"  {task:5} top-{k} {v['percent']:6.2f}%  [{low:.2f}, {high:.2f}]  "
-                f"{v['correct']:,} right"
+                f"{v['correct']:,} right{of}"
             )
     if confused := result.get("confusion"):
         for kind, words in (("same_noun", "the same noun"), ("same_adjective", "the adjective")):

@@ -72,7 +72,7 @@ _DATA = "it is read from the data: leave it out"
 _SOLVER = "it is set for each stage: leave it out"
 OURS = {
     **dict.fromkeys(("--solver", "--deploy", "--params", "--list", "--draw", "--json"), _FORM),
-    **dict.fromkeys(("--tasks", "--train-images", "--test-images"), _DATA),
+    **dict.fromkeys(("--tasks", "--train-images", "--test-images", "--ignore-label"), _DATA),
     "--from-block": f"{_DATA} (python -m reproduce features makes them)",
     "--input-size": f"{_DATA}; data_prep lmdb --size makes images of another",
     "--crop": "its nets take the images whole: leave it out, and give data_prep lmdb --size",

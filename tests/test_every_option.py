@@ -76,6 +76,7 @@ BASES = {
     "data_prep unpack": ["{archive} --out {new}"],
     "data_prep filter": [f"--ontology {{ontology}} --min-images 10 {SAMPLE}"],
     "data_prep split": [SAMPLE],
+    "data_prep table": ["{table} --images {images} --tasks kind --out {new}"],
     "data_prep lmdb": [f"--size 32 {SAMPLE}"],
     "data_prep verify": ["--out {copy}"],
     "data_prep reorder": ["{data} --seed 1 --out {new}"],
@@ -337,6 +338,8 @@ def places(caffe_tools, drawn, tmp_path_factory) -> dict[str, Path]:
     with tarfile.open(folder / "a.tar", "w") as archive:
         archive.add(images / "ontology.txt", "ontology.txt")
     photo = next(images.rglob("*.jpg"))
+    rows = [f"{path.relative_to(images)},a\n" for path in sorted(images.rglob("*.jpg"))[:10]]
+    (folder / "table.csv").write_text("".join(["path,kind\n", *rows]))
     results = {"name": "x", "what": "x", "runs": 1, "finished": 0, "rows": [], "results": []}
     (folder / "grid.json").write_text(json.dumps(results))
     return {
@@ -346,6 +349,7 @@ def places(caffe_tools, drawn, tmp_path_factory) -> dict[str, Path]:
         "images": images,
         "ontology": images / "ontology.txt",
         "urls": folder / "urls.txt",
+        "table": folder / "table.csv",
         "outputs": folder / "outputs.json",
         "archive": folder / "a.tar",
         "photo": photo,

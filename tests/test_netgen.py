@@ -412,7 +412,7 @@ NUMBERS = {
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e99", "", "1,nan,1,1", "x"])
 def test_every_number_has_a_range(name, text, capsys):
-    if text == "-1" and name in ("stitch_init", "cross_start"):
+    if text == "-1" and name in ("stitch_init", "cross_start", "ignore_label"):
         return
     with pytest.raises((SystemExit, UserError)) as stopped:
         generate([NUMBERS[name].name, "--solver", flag(name), text])
@@ -424,7 +424,7 @@ def test_every_number_has_a_range(name, text, capsys):
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, "1"])
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_given_as_a_value_is_held_to_the_same_range(name, value):
-    if value == -1 and name in ("stitch_init", "cross_start"):
+    if value == -1 and name in ("stitch_init", "cross_start", "ignore_label"):
         return
     one = OPTIONS[name]
     with pytest.raises(UserError, match=f"^{flag(name)}: expected"):

@@ -1,0 +1,99 @@
+"""From a table with three odd tasks, labels missing among them, to predictions in real Caffe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caffeproto import NetParameter, text
+from data_prep.__main__ import main as data_prep
+from data_prep.classes import MISSING, Classes
+from reproduce.__main__ import main
+from reproduce.data import Data
+from reproduce.evaluate import Evaluation, labels
+from tests.test_data_prep_table import TASKS, pictures, rows, write_csv  # noqa: F401
+
+SMALL = ["--width", "4", "--blocks", "1,1,1,2", "--bn-fraction", "0.9", "--head-lr", "1"]
+RULE = ["--batch", "8", "--lr", "0.01", "--max-epochs", "2", "--display", "1", "--seed", "1"]
+
+
+@pytest.fixture(params=["caffe", "torch"])
+def engine(request, caffe_tools) -> str:
+    """Each engine in turn."""
+    if request.param == "torch":
+        pytest.importorskip("torch", reason="SKIPPED FOR LACK OF PYTORCH: pip install '.[torch]'")
+    return request.param
+
+
+@pytest.fixture
+def data(pictures, tmp_path) -> Path:  # noqa: F811
+    """The table's folder; makers are missing so often that test batches of two are without."""
+    values = [{**row, "maker": row["maker"] if i % 3 == 0 else ""} for i, row in enumerate(rows())]
+    table, out = str(write_csv(tmp_path / "t.csv", values)), str(tmp_path / "data")
+    where = ["--images", str(pictures), "--out", out]
+    assert data_prep(["table", table, "--tasks", TASKS, "--stratify", "size", *where]) == 0
+    assert data_prep(["lmdb", "--size", "32", *where]) == 0
+    return Path(out)
+
+
+@pytest.mark.caffe
+def test_a_table_comes_to_predictions(engine, data, pictures, tmp_path, capsys):  # noqa: F811
+    run = tmp_path / "run"
+    argv = ["train", "xs_resnet50", *SMALL, *RULE, "--test-batch", "2", "--threads", "1"]
+    assert main([*argv, "--engine", engine, "--data", str(data), "--out", str(run)]) == 0
+    net = text.load(run / "net.prototxt", NetParameter)
+    losses = [layer for layer in net.layer if layer.type == "SoftmaxWithLoss"]
+    assert [layer.name for layer in losses] == ["loss_kind", "loss_maker", "loss_size"]
+    assert {layer.loss_param.ignore_label for layer in losses} == {MISSING}
+
+    capsys.readouterr()
+    assert main(["eval", str(run), "--engine", engine]) == 0, "the two ways agree"
+    said = capsys.readouterr().out
+    (one,) = Evaluation.all(run)
+    result, truth, arrays = one.result(), labels(data), one.arrays()
+    known = truth["maker"] != MISSING
+    batches = known.reshape(-1, 2).sum(axis=1)
+    assert 0 in batches and len(set(batches)) > 1, "Caffe's mean of batches is another number"
+    assert f"of {known.sum()} with a label" in said
+    assert result["tasks"]["maker"]["labelled"] == known.sum()
+    assert "labelled" not in result["tasks"]["kind"]
+    right = int((arrays["best_maker"][known, 0] == truth["maker"][known]).sum())
+    assert result["tasks"]["maker"]["top1"]["correct"] == right
+    assert result["tasks"]["maker"]["top1"]["percent"] == pytest.approx(100 * right / known.sum())
+    assert result["outputs"]["top1_maker"] == pytest.approx(right / known.sum())
+    assert sum(c["images"] for c in result["tasks"]["maker"]["classes"]) == known.sum()
+
+    assert main(["predict", str(run), str(pictures / "a b"), "--engine", engine]) == 0
+    found = json.loads(capsys.readouterr().out)
+    classes = Classes.read(data / "classes")
+    assert len(found) == 20
+    for task in classes.tasks:
+        assert {answer["class"] for answer in found[0][task]} == set(classes[task])
+    assert main(["figure5", str(run), "--out", str(tmp_path / "5.svg")]) == 0
+    assert main(["report", str(run), "--out", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "classes: 3 kind, 2 maker, 2 size" in page
+    assert "dög &amp; &lt;b&gt;cow" in page and "<b>cow" not in page
+
+
+@pytest.mark.caffe
+def test_engines_agree_on_missing_labels(data, tmp_path, caffe_tools):
+    """The first losses and the test pass before training, from the same weights."""
+    pytest.importorskip("torch", reason="SKIPPED FOR LACK OF PYTORCH: pip install '.[torch]'")
+    from reproduce.engine import ENGINES
+    from reproduce.evaluate import caffe_test, net_of
+
+    run = tmp_path / "run"
+    argv = ["train", "xs_resnet50", *SMALL, *RULE, "--test-batch", "2", "--threads", "1"]
+    assert main([*argv, "--data", str(data), "--out", str(run)]) == 0
+    images = Data.read(data).test
+    ours, theirs = (
+        caffe_test(net_of(run), tmp_path / f"{name}.log", images, ENGINES[name](threads=1))
+        for name in ("torch", "caffe")
+    )
+    assert set(ours.outputs) == set(theirs.outputs)
+    for name, value in theirs.outputs.items():
+        assert np.isfinite(value) and ours.outputs[name] == pytest.approx(value, rel=2e-4)
