@@ -330,7 +330,10 @@ def parsed(self: argparse.ArgumentParser, *_: object) -> None:
 def places(caffe_tools, drawn, tmp_path_factory) -> dict[str, Path]:
     """What the right command lines name: data, and a run of one epoch."""
     folder = tmp_path_factory.mktemp("walk")
-    made = training(drawn, folder / "run", max_epochs=1)
+    # A copy: a command that is stopped at work leaves databases open, which no later test
+    # of this process could open again.
+    data = shutil.copytree(drawn, folder / "data")
+    made = training(data, folder / "run", max_epochs=1)
     made.run()
     images = drawn.parent / "vso"
     (folder / "urls.txt").write_text("happy_dog http://127.0.0.1:9/a.jpg\n")
@@ -344,7 +347,7 @@ def places(caffe_tools, drawn, tmp_path_factory) -> dict[str, Path]:
     (folder / "grid.json").write_text(json.dumps(results))
     return {
         "folder": folder,
-        "data": drawn,
+        "data": data,
         "copy": shutil.copytree(drawn, folder / "copy"),
         "images": images,
         "ontology": images / "ontology.txt",
