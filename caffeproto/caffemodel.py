@@ -94,6 +94,31 @@ def loads(data: Buffer, where: str) -> list[Layer]:
     return found
 
 
+def load_mean(path: files.PathLike) -> np.ndarray:
+    """The mean image in a `.binaryproto`: C x H x W, float32.
+
+    Raises:
+        UserError: not there, not readable, or not one image.
+    """
+    array = load_array(path)
+    if array.ndim < 3 or array.size != prod(array.shape[-3:]):
+        raise UserError(f"{path} holds no one image, but {shown(array.shape)} numbers")
+    return array.reshape(array.shape[-3:])
+
+
+def load_array(path: files.PathLike) -> np.ndarray:
+    """The array of a `.binaryproto`: float32 in its shape, a view of the file.
+
+    Raises:
+        UserError: not there, not readable, cut short, or no such file.
+    """
+    data = read(path)
+    try:
+        return _blob(data, (0, wire.LENGTH, 0, len(data), 0), "its array")
+    except Malformed as error:
+        raise UserError(f"{path} is damaged, or no .binaryproto: {error}") from None
+
+
 def read(path: files.PathLike) -> bytes:
     """The file's bytes.
 

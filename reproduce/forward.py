@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from basics.cli import UserError
-from caffeproto import BlobProto, NetParameter, text
+from caffeproto import NetParameter, caffemodel, text
 from reproduce.engine import CAFFE, Engine
 
 MEAN = "mean.binaryproto"  # a run's own copy, in its folder
@@ -36,9 +36,7 @@ class Transform:
         param = image_layer(net).transform_param
         kept, named = net.parent / MEAN, mean_file(net)
         if named:
-            blob = _blob(kept if kept.is_file() else named)
-            shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
-            mean = np.array(blob.data, np.float32).reshape(shape[-3:])
+            mean = caffemodel.load_mean(kept if kept.is_file() else named)
         else:
             mean = np.array(list(param.mean_value) or [0], np.float32).reshape(-1, 1, 1)
         return cls(mean, param.crop_size)
@@ -70,15 +68,6 @@ def image_layer(net: Path):
         if layer.type == "Data" and layer.top[0] == "data" and layer.include[0].phase == 1:
             return layer
     raise UserError(f"{net}: no Data layer `data` for the TEST phase")
-
-
-def _blob(path: Path) -> BlobProto:
-    try:
-        return BlobProto.FromString(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read the mean image {path}: {error.strerror}") from error
-    except Exception as error:  # protobuf's DecodeError, whose home has moved
-        raise UserError(f"{path}: no mean image ({error})") from error
 
 
 def heads(deploy: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from basics.cli import UserError
-from caffeproto import NetParameter, caffemodel, wire
+from caffeproto import BlobProto, NetParameter, caffemodel, wire
 from caffeproto.caffemodel import Layer
 
 names = st.text(max_size=8)
@@ -254,3 +254,28 @@ def test_more_axes_than_caffe_has_are_damage(tmp_path):
         else:
             with pytest.raises(UserError, match=rf"layer 'c' blob 0: {axes} axes; Caffe has at"):
                 caffemodel.load(path)
+
+
+@pytest.mark.parametrize(
+    ("blob", "told"),
+    [
+        (
+            BlobProto(num=2, channels=1, height=1, width=1, data=[1, 2]),
+            "no one image, but 2x1x1x1 ",
+        ),
+        (BlobProto(shape={"dim": [2]}, data=[1, 2]), "holds no one image, but 2 "),
+        (BlobProto(num=1, channels=3, height=2, width=2, data=[1]), "is damaged, or no"),
+    ],
+)
+def test_a_mean_that_is_no_one_image_is_told(tmp_path, blob, told):
+    (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
+    with pytest.raises(UserError, match=told):
+        caffemodel.load_mean(tmp_path / "mean.binaryproto")
+
+
+def test_a_mean_of_either_age_is_one_image(tmp_path):
+    place, values = tmp_path / "mean.binaryproto", np.arange(12, dtype=np.float32)
+    old = BlobProto(num=1, channels=3, height=2, width=2, data=values)
+    for blob in (old, BlobProto(shape={"dim": [3, 2, 2]}, data=values)):
+        place.write_bytes(blob.SerializeToString())
+        np.testing.assert_array_equal(caffemodel.load_mean(place), values.reshape(3, 2, 2))

@@ -30,10 +30,9 @@ from basics.cli import UserError
 from basics.files import read_text
 from basics.hdf5 import Reader
 from basics.numbers import NATURAL
-from caffeproto import TRAIN, BlobProto, databases
+from caffeproto import TRAIN, caffemodel, databases
 from caffeproto.datum import Datum, parse_datum
 from data_prep.decode import Unreadable, decode
-from torchcaffe import blobs
 
 Record = tuple[np.ndarray, int]  # C x H x W, uint8 or float32, and its label
 FAR = 64  # records that a cursor walks rather than looks up
@@ -198,10 +197,7 @@ class _Transform:
             raise UserError(f"layer {param.name!r}: mean_file or mean_value, not both")
         self.mean: Tensor | None = None
         if p.mean_file:
-            mean = blobs.from_proto(blobs.read(p.mean_file, BlobProto))
-            if mean.ndim < 3 or mean.size != np.prod(mean.shape[-3:]):
-                raise UserError(f"layer {param.name!r}: {p.mean_file} holds no one image")
-            self.mean = torch.from_numpy(mean.reshape(mean.shape[-3:]).copy())
+            self.mean = torch.from_numpy(caffemodel.load_mean(p.mean_file).copy())
         elif p.mean_value:
             self.mean = torch.tensor(list(p.mean_value)).view(-1, 1, 1)
 

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caffeproto import BlobProto
-from torchcaffe import blobs
+from caffeproto import caffemodel
 from torchcaffe.layers.base import Layer, Shape, count, layer
 
 # No logarithm of less than the smallest normal float.
@@ -175,7 +174,7 @@ class InfogainLoss(_Normalised):
         if len(shapes) < 3:
             if not p.source:
                 raise self.mistake("no source and no third bottom: the matrix is missing")
-            matrix = torch.from_numpy(blobs.from_proto(blobs.read(p.source, BlobProto)).copy())
+            matrix = torch.from_numpy(caffemodel.load_array(p.source).copy())
             self.register_buffer("matrix", matrix, persistent=False)
         if (count(shapes[2]) if len(shapes) > 2 else self.matrix.numel()) != size * size:
             raise self.mistake(f"the matrix is not {size} x {size}")
