@@ -266,3 +266,24 @@ def test_weights_of_more_axes_than_caffe_has_are_named():
         net.copy_from(weights, "w")
     with pytest.raises(UserError, match="a blob of 65 axes"):
         blobs.from_proto(blob)
+
+
+def test_an_infogain_matrix_comes_from_a_file_too(tmp_path):
+    matrix = torch.rand(3, 3)
+    (tmp_path / "h.binaryproto").write_bytes(blobs.to_proto(matrix).SerializeToString())
+    inputs = {"x": torch.rand(2, 3), "y": torch.tensor([0.0, 2.0]), "m": matrix}
+    shapes = {name: " ".join(f"dim: {n}" for n in value.shape) for name, value in inputs.items()}
+    tops = "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" '
+        f"input_param {{ shape {{ {shape} }} }} }}\n"
+        for name, shape in shapes.items()
+    )
+    loss = 'layer { name: "l" type: "InfogainLoss" bottom: "x" bottom: "y" top: "l" %s }'
+    found = [
+        Net(text.loads(tops + loss % given, NetParameter), TEST)(**inputs)["l"]
+        for given in (
+            'bottom: "m"',
+            f'infogain_loss_param {{ source: "{tmp_path / "h.binaryproto"}" }}',
+        )
+    ]
+    assert float(found[0]) == float(found[1]) > 0
