@@ -11,7 +11,7 @@ from basics import cli
 from basics.numbers import Number, several
 from netgen import draw, report, solver
 from netgen.catalog import CATALOG, Entry, find
-from netgen.options import OPTIONS, Options, flag, parse_tasks
+from netgen.options import OPTIONS, Options, flag, parse_tasks, parse_weights
 
 EXAMPLES = """\
 examples:
@@ -92,6 +92,8 @@ def parser() -> cli.Parser:
     _add(data, "train_images", "N", f"{d.train_images}")
     _add(data, "test_images", "N", f"{d.test_images}")
     _add(data, "mean", "B,G,R", ",".join(f"{m:g}" for m in d.mean))
+    what = "what the losses of these tasks count: 1, as the others'"
+    _add(data, "loss_weights", "TASK:W,...", what, type=parse_weights)
     what = "this label means none: losses and accuracies leave it out (data_prep table writes -1)"
     _add(data, "ignore_label", "N", what)
     what = "the images in the LMDBs are larger than the input: cut it out of them"

@@ -80,7 +80,8 @@ def head(net: Net, x: str, task: Task, options: Options, name: str | None = None
 def judge(net: Net, scores: str, task: Task, options: Options, weight: float = 1) -> None:
     """What hangs on a task's scores: loss and top-k, or softmax to deploy.
 
-    Section 4: the loss is the unweighted sum of the heads' softmax losses.
+    Section 4: the loss is the unweighted sum of the heads' softmax losses; `loss_weights`
+    weigh them.
     """
     if options.deploy:
         net.layer("Softmax", f"prob_{task.name}", scores)
@@ -92,7 +93,7 @@ def judge(net: Net, scores: str, task: Task, options: Options, weight: float = 1
         f"loss_{task.name}",
         scores,
         label,
-        loss_weight=[weight],
+        loss_weight=[weight * dict(options.loss_weights).get(task.name, 1)],
         **({"loss_param": ignored} if ignored else {}),
     )
     for k in (1, 5):

@@ -160,6 +160,8 @@ class Options:
     data: str = option("data/vso", Family.DATA)
     mean: tuple[float, ...] = option((103.939, 116.779, 123.68), Family.DATA, one_of=MEAN)
     mean_file: str | None = option(None, Family.DATA)
+    # (task, what its loss counts); 1 for those that are not named, as in the paper
+    loss_weights: tuple[tuple[str, float], ...] = option((), Family.DATA)
     # a label that says that there is none: no part of losses and accuracies
     ignore_label: int | None = option(None, Family.DATA, one_of=IGNORED)
     # the databases hold larger images than `input_size`
@@ -186,6 +188,14 @@ class Options:
             raise UserError("--stitch-init takes alpha_S, or alpha_S,alpha_D")
         if self.bn == "frozen" and self.bn_fraction != 0.999:
             raise UserError("--bn frozen moves no average: leave out --bn-fraction")
+        for name, weight in self.loss_weights:
+            names = [task.name for task in self.tasks]
+            if name not in names:
+                raise UserError(
+                    f"--loss-weights: no task {name!r}{near_miss(name, names)}; there are "
+                    f"{', '.join(names)}"
+                )
+            FACTOR.check(weight, f"--loss-weights: task {name!r}")
         if len(self.mean) not in (1, 3):
             raise UserError("--mean takes one value or three (blue, green, red)")
 
@@ -269,6 +279,26 @@ def parse_tasks(text: str) -> tuple[Task, ...]:
         if name in (task.name for task in tasks[:-1]):
             raise UserError(f"--tasks: task {name!r} stands there twice")
     return tuple(tasks)
+
+
+def parse_weights(text: str) -> tuple[tuple[str, float], ...]:
+    """`colour:1,article:0.5` as tasks with the weights of their losses.
+
+    Raises:
+        UserError: an entry without a name or a weight, or a name twice.
+    """
+    found: dict[str, float] = {}
+    for entry in text.split(","):
+        name, colon, weight = entry.strip().rpartition(":")
+        if not name or not colon:
+            raise UserError(f"--loss-weights: {entry!r} is not task:weight, as in adj:0.5")
+        if name in found:
+            raise UserError(f"--loss-weights: task {name!r} stands there twice")
+        try:
+            found[name] = FACTOR(weight)
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"--loss-weights: task {name!r}: {error}") from None
+    return tuple(found.items())
 
 
 def divisor(number: int, limit: int) -> int:

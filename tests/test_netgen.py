@@ -489,3 +489,30 @@ def test_any_options_make_a_net_or_one_clear_line(data):
     if "--params" not in argv:
         kind = SolverParameter if "--solver" in argv else NetParameter
         text.loads(made, kind)
+
+
+def test_losses_are_weighed_and_labels_ignored_as_asked():
+    net = net_of("xs_resnet50", "--loss-weights", "adj:0.5,noun:0", "--ignore-label", "-1")
+    losses = {la.name: la for la in net.layer if la.type == "SoftmaxWithLoss"}
+    weights = {name: la.loss_weight[0] for name, la in losses.items()}
+    assert weights == {"loss_adj": 0.5, "loss_anp": 1, "loss_noun": 0}
+    tops = [la.accuracy_param for la in net.layer if la.type == "Accuracy"]
+    for param in [*(la.loss_param for la in losses.values()), *tops]:
+        assert param.HasField("ignore_label") and param.ignore_label == -1
+    plain = net_of("xs_resnet50", "--loss-weights", "adj:1")
+    assert plain == net_of("xs_resnet50"), "the paper's sum is the default"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("adj", "'adj' is not task:weight"),
+        ("adj:-1", "task 'adj': expected"),
+        ("adj:nan", "task 'adj': expected"),
+        ("adj:1,adj:2", "stands there twice"),
+        ("nuon:1", "no task 'nuon' .did you mean 'noun'"),
+    ],
+)
+def test_wrong_loss_weights_are_named(value, words):
+    with pytest.raises(UserError, match=words):
+        generate(["xs_resnet50", "--loss-weights", value])
