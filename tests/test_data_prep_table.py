@@ -250,3 +250,13 @@ def test_other_commands_refuse_a_tables_folder_or_take_it_over(pictures, tmp_pat
     (folder.classes / "kind.txt").write_text("a\nb\nc\n")
     with pytest.raises(UserError, match="other classes than `table` wrote"):
         main(["lmdb", "--images", str(pictures), "--size", "16", "--out", str(folder.root)])
+
+
+def test_a_tables_folder_takes_another_order(pictures, tmp_path):
+    folder = make(write_csv(tmp_path / "t.csv", rows()), pictures, tmp_path / "data")
+    assert main(["lmdb", "--images", str(pictures), "--size", "16", "--out", str(folder.root)]) == 0
+    other = DataFolder(tmp_path / "other")
+    assert main(["reorder", str(folder.root), "--seed", "3", "--out", str(other.root)]) == 0
+    assert main(["verify", "--out", str(other.root)]) == 0
+    assert labels_of(other) == labels_of(folder)
+    assert other.list("train").read_bytes() != folder.list("train").read_bytes()
