@@ -11,7 +11,7 @@ from basics import cli
 from basics.numbers import Number, several
 from netgen import draw, report, solver
 from netgen.catalog import CATALOG, Entry, find
-from netgen.options import OPTIONS, Options, flag, parse_tasks, parse_weights
+from netgen.options import OPTIONS, Family, Options, flag, parse_tasks, parse_weights
 
 EXAMPLES = """\
 examples:
@@ -151,6 +151,8 @@ def generate(argv: list[str]) -> str:
     if args.json and not args.params:
         p.error("--json goes with --params or --list")
     entry = find(args.net)
+    if not args.solver:
+        refuse_solver(argv)
     options = options_of(args, entry)
     if args.params:
         return (report.as_json if args.json else report.as_table)(entry, options)
@@ -163,6 +165,40 @@ def generate(argv: list[str]) -> str:
     if args.solver:
         return solver.prototxt(entry.files(options), options, header)
     return net.prototxt(header)
+
+
+def refuse_solver(argv: list[str]) -> None:
+    """Hold words to those that a net can be made by.
+
+    Raises:
+        UserError: an option of the solver's is among them.
+    """
+    _, theirs = split(argv)
+    if theirs:
+        name = theirs[0].partition("=")[0]
+        raise cli.UserError(f"{name} is the solver's and changes no net: it goes with --solver")
+
+
+def split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The words of `argv` without the solver's options, and these, each in their order."""
+    net: list[str] = []
+    solver: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        mine = net if name not in _SOLVERS else solver
+        mine.append(word)
+        if mine is solver and not equals and _SOLVERS[name]:
+            mine += [value for value in [next(words, None)] if value is not None]
+    return net, solver
+
+
+# The solver's options -> whether a value follows.
+_SOLVERS = {
+    flag(name): one.default is not False
+    for name, one in OPTIONS.items()
+    if one.metadata["family"] is Family.SOLVER
+}
 
 
 def options_of(args: Any, entry: Entry) -> Options:

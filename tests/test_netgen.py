@@ -382,6 +382,9 @@ def test_divisor_divides_and_fits(number, limit):
         ("resnet50_imagenet --tasks a:5", "--tasks does not apply to resnet50_imagenet"),
         ("caffenet --task adj --bn frozen", "--bn does not apply to caffenet"),
         ("xs_resnet50 --bn frozen --bn-fraction 0.9", "--bn frozen moves no average"),
+        ("xs_resnet50 --lr 3", "--lr is the solver's and changes no net"),
+        ("xs_resnet50 --params --momentum=0.5", "--momentum is the solver's and changes no net"),
+        ("xs_resnet50 --deploy --cpu", "--cpu is the solver's and changes no net"),
     ],
 )
 def test_a_bad_option_gets_one_clear_line(argv, message):

@@ -11,7 +11,8 @@ from netgen import command as netgen
 from reproduce.__main__ import main, parser
 from reproduce.grid import Grid
 from reproduce.plateau import Plateau
-from reproduce.training import OURS
+from reproduce.snapshots import Snapshot
+from reproduce.training import OURS, Training
 from tests.test_reproduce_train import training
 
 TRAIN = ("train", "xs_resnet50", "--data", "none", "--out", "none")
@@ -45,6 +46,20 @@ def test_what_is_out_of_range_is_one_line(wrong, capsys):
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "error: argument" in error
+
+
+def test_the_solvers_options_are_part_of_what_is_trained(drawn, tmp_path, monkeypatch):
+    """Another momentum is another training: it must not go on from the first one's snapshots."""
+    made: list[Training] = []
+    monkeypatch.setattr(Training, "run", lambda self: made.append(self) or Snapshot(0, tmp_path))
+    for more in ([], ["--momentum", "0.5"], ["--momentum", "0.6", "--display", "7"]):
+        command = ["train", "xs_resnet50", "--data", str(drawn), "--out", str(tmp_path), *more]
+        assert main([*command, "--width", "8"]) == 0
+        assert made[-1].solver == more
+        assert made[-1].argv == ["xs_resnet50", "--width", "8"]
+        netgen.generate(made[-1].net_argv)
+    assert "momentum: 0.6" in made[-1].solver_text(0.1, 10)
+    assert len({one.key for one in made}) == 3
 
 
 def test_a_plateau_rule_from_a_file_has_the_same_ranges():

@@ -260,6 +260,7 @@ def test_what_cannot_be_used_is_named(layer, blobs, message, resnet, tmp_path):
         ("init xs_resnet --from R --out w", "did you mean 'xs_resnet50'"),
         ("init xs_resnet50 --from nowhere --out w", "cannot read nowhere: No such file"),
         ("init xs_resnet50 --from R --out w --solver", "--solver is for python -m netgen"),
+        ("init xs_resnet50 --from R --out w --lr 1", "--lr is the solver's and changes no net"),
         ("init xs_resnet50 --task adj --from R --out w", "--task does not apply to xs_resnet50"),
         ("init xs_resnet50 --from R --from R --out w", "all tasks already have a file"),
         ("init xs_resnet50 --from R --out w --wdith 4", "unrecognized arguments: --wdith"),

@@ -184,6 +184,7 @@ def net_of(argv: list[str]) -> tuple[Entry, Options]:
     for flag in ("solver", "params", "list", "draw"):
         if getattr(args, flag):
             raise UserError(f"init makes weights: --{flag} is for python -m netgen")
+    command.refuse_solver(argv)
     entry = find(args.net)
     return entry, command.options_of(args, entry)
 

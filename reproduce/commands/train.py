@@ -7,6 +7,7 @@ from pathlib import Path
 
 from basics.cli import printable
 from basics.numbers import COUNT
+from netgen import command as netgen
 from netgen.catalog import find
 from reproduce.commands import common
 from reproduce.data import Data
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     find(args.net)
     refuse_ours(args.netgen)
     data = Data.read(args.data)
-    argv = [args.net, *args.netgen]
+    argv, solver = netgen.split([args.net, *args.netgen])
     weights = common.start(args).weights(args.weights, [*argv, *data.argv("DATA")], args.out)
     training = Training(
         name=args.out.name or args.net,
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
             drops=args.drops,
             max_epochs=args.max_epochs,
         ),
-        solver=[] if args.snapshot is None else ["--snapshot", str(args.snapshot)],
+        solver=[*([] if args.snapshot is None else ["--snapshot", str(args.snapshot)]), *solver],
         weights=weights,
         engine=common.engine(args),
         keep=args.keep,
