@@ -28,6 +28,9 @@ def place(tmp_path_factory) -> Path:
     sample = str(place / "vso")
     main(["sample", "--per-anp", "5", "--out", sample])
     main(["run", *_commands(place)["run"]])
+    images = sorted((place / "vso").rglob("*.jpg"))
+    rows = [f"{path.relative_to(place / 'vso')},{i % 2}" for i, path in enumerate(images)]
+    (place / "labels.csv").write_text("\n".join(["path,half", *rows]) + "\n")
     return place
 
 
@@ -47,6 +50,10 @@ def _commands(place: Path) -> dict[str, list[str]]:
         "lmdb": [*images, "--size", "16", "--out", data],
         "verify": ["--out", data],
         "reorder": [data, "--seed", "1", "--out", str(place / "reordered")],
+        "table": [
+            *(f"{place}/labels.csv", *images, "--tasks", "half"),
+            *("--out", str(place / "tabled")),
+        ],
         "run": [*source, *images, "--size", "16", "--out", data],
     }
 
