@@ -217,8 +217,8 @@ def _arms_table(made: dict[str, Any]) -> list[str]:
     arms = made["arms"]
     measures = _measures(arms, "test")
     lines = [
-        "Top-1 in per cent of all test images, mean ± standard deviation over the seeds; in "
-        "brackets on the training images.",
+        "Top-1 in per cent of the labelled test images, mean ± standard deviation over the seeds; "
+        "in brackets on the training images.",
         "",
         "| Arm | Params (M) | seeds | " + " | ".join(map(_title, measures)) + " |",
         "|---|---:|---:|" + "---:|" * len(measures),
@@ -237,7 +237,7 @@ def _top5_table(made: dict[str, Any]) -> list[str]:
     arms = made["arms"]
     measures = _measures(arms, "top5")
     lines = [
-        "Top-5 in per cent of all test images, mean ± standard deviation over the seeds.",
+        "Top-5 in per cent of the labelled test images, mean ± standard deviation over the seeds.",
         "",
         "| Arm | " + " | ".join(map(_title, measures)) + " |",
         "|---|" + "---:|" * len(measures),

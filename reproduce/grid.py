@@ -337,8 +337,8 @@ def markdown(table: dict[str, Any]) -> str:
         "",
         table["what"],
         "",
-        f"{table['finished']} of {table['runs']} runs are finished. Per cent of all test images; "
-        "mean, and ± the standard deviation over seeds (n).",
+        f"{table['finished']} of {table['runs']} runs are finished. Per cent of the labelled test "
+        "images; mean, and ± the standard deviation over seeds (n).",
         "",
         "| Net | Params (M) | n | " + " | ".join(heads) + " |",
         "|---|---:|---:|" + "---:|" * len(heads),
