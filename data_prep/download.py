@@ -34,7 +34,7 @@ from basics.files import PathLike, replacing, write
 from basics.numbers import COUNT, PROCESSES, THREADS, TRIES, WAIT
 from data_prep.decode import Unreadable, decode
 from data_prep.parallel import default_threads, ordered
-from data_prep.tables import table
+from data_prep.spreadsheet import table
 from data_prep.urls import read_urls
 
 DISTRIBUTORS = {"multiprocessing": "", "pyspark": "pyspark", "ray": "ray"}  # name -> package

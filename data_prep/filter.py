@@ -16,7 +16,7 @@ from pathlib import Path
 
 from basics.cli import UserError
 from basics.files import PathLike, read_text
-from data_prep import tables
+from data_prep import spreadsheet
 from data_prep.ontology import Anp
 
 EXCLUDED_NOUNS = Path(__file__).with_name("excluded_nouns.txt")
@@ -138,4 +138,4 @@ def table(decisions: Sequence[Decision], fates: bool = True) -> str:
         )
         for d in decisions
     )
-    return tables.table(columns, (row[: len(columns)] for row in rows))
+    return spreadsheet.table(columns, (row[: len(columns)] for row in rows))

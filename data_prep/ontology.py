@@ -24,7 +24,7 @@ from pathlib import Path
 from basics import bars
 from basics.cli import UserError
 from basics.files import PathLike, read_text
-from data_prep.tables import plain
+from data_prep.spreadsheet import plain
 
 _NAME = re.compile(r"[^\s_\ud800-\udfff]+_[^\s\ud800-\udfff]+")  # UTF-8, as the lists are
 _ADJECTIVE = re.compile(

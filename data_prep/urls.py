@@ -17,7 +17,7 @@ from typing import NamedTuple
 from basics.cli import UserError
 from basics.files import PathLike
 from data_prep.ontology import csv_cells, is_name
-from data_prep.tables import plain
+from data_prep.spreadsheet import plain
 
 _URL = re.compile(r"https?://[^\s/,\"]+/?[^\s\"]*", re.IGNORECASE)
 

@@ -1,6 +1,6 @@
 """What a run keeps of its data in its own folder, so that its net can be used without them.
 
-RUN/classes/{adj,anp,noun}.txt   the names behind its labels
+RUN/classes/                     the class names of each task, in label order
     mean.binaryproto             the mean image, where its net subtracts one
     run.json                     under "data": where the data lay, counts, size and key
 

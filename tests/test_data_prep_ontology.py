@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from basics.cli import UserError
 from data_prep import filter as criteria
-from data_prep import images, ontology, tables
+from data_prep import images, ontology, spreadsheet
 from data_prep.__main__ import main
 from data_prep.classes import Classes
 
@@ -410,9 +410,9 @@ def test_names_that_are_formulas_or_escapes_harm_nobody(tmp_path, capsys, noun):
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=4))
 def test_cells_read_back(cells):
-    text = tables.table(["name"], [[cell] for cell in cells])
+    text = spreadsheet.table(["name"], [[cell] for cell in cells])
     read = list(csv.reader(io.StringIO(text, newline="")))[1:]
-    assert [tables.plain(row[0]) if row else "" for row in read] == [
+    assert [spreadsheet.plain(row[0]) if row else "" for row in read] == [
         cell.replace("\r", " ") for cell in cells
     ]
     assert not [row for row in read if row and row[0].startswith(("=", "+", "-", "@"))]
