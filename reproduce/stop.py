@@ -37,14 +37,20 @@ def check() -> None:
 def on_signals() -> Iterator[None]:
     """Within the block the first SIGINT or SIGTERM raises KeyboardInterrupt, once.
 
-    An ignored SIGINT stays so: a shell starts what it puts in the background that way.
+    After it both stay ignored, beyond the block too: the process is ending, and a second
+    signal must not change its exit status. An ignored SIGINT stays so: a shell starts what
+    it puts in the background that way.
     """
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         numbers.append(signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
 
+    asked = False
+
     def first(*_: object) -> None:
+        nonlocal asked
+        asked = True
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
@@ -54,5 +60,6 @@ def on_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not asked:
+            for number, handler in before.items():
+                signal.signal(number, handler)
