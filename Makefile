@@ -4,7 +4,7 @@
 # make ci      the same, and make test with nothing skipped that pip can bring
 # make nets    writes prototxt/ and solvers/ anew
 # make results writes docs/RESULTS.md's tables and pictures anew, from docs/results/
-# make schema  compiles caffeproto/caffe.proto
+# make schema  compiles xresnet/caffeproto/caffe.proto
 # make caffe-cpu caffe-cuda   build Caffe from Debian's source, into work/ (docs/DOCKER.md)
 # make docker-pin             prints the digest to pin the images' base by
 # make clean   removes what the demo made; make distclean the set-up too
@@ -28,8 +28,8 @@ demo: setup $(DEMO)/vso/ontology.txt
 	  --min-images 50 --out $(DEMO)/data
 	$(RUN) -m data_prep split --images $(DEMO)/vso --out $(DEMO)/data
 	$(RUN) -m data_prep lmdb --images $(DEMO)/vso --size 64 --out $(DEMO)/data
-	$(RUN) -m reproduce table2 --smoke --data $(DEMO)/data --out $(DEMO)
-	@echo 'open this in a browser:' && $(RUN) -m reproduce report $(DEMO)
+	$(RUN) -m xresnet table2 --smoke --data $(DEMO)/data --out $(DEMO)
+	@echo 'open this in a browser:' && $(RUN) -m xresnet report $(DEMO)
 
 $(DEMO)/vso/ontology.txt: | setup
 	$(RUN) -m data_prep sample --out $(DEMO)/vso
@@ -56,10 +56,10 @@ nets: setup
 	$(RUN) -m netgen.committed
 
 results: setup
-	$(RUN) -m reproduce.committed
+	$(RUN) -m xresnet.reproduce.committed
 
 schema: setup
-	$(RUN) -m grpc_tools.protoc -I caffeproto --descriptor_set_out caffeproto/caffe.desc caffe.proto
+	$(RUN) -m grpc_tools.protoc -I xresnet/caffeproto --descriptor_set_out xresnet/caffeproto/caffe.desc caffe.proto
 
 # For developers, on Debian 12: what the Dockerfile runs. First, as root:
 # docker/apt.sh install docker/apt-build.txt
@@ -80,7 +80,7 @@ docker-pin:
 # The stamp says for which pyproject.toml the venv was filled. A venv that works keeps its
 # Python: another one laid over it would mix two standard libraries.
 setup: $(VENV)/.ready
-	@$(RUN) -m realcaffe install --quiet
+	@$(RUN) -m xresnet.realcaffe install --quiet
 
 $(VENV)/.ready: pyproject.toml
 	@$(RUN) -c 'import ssl' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-from basics.cli import UserError, printable
+from xresnet.basics.cli import UserError, printable
 
 HOW = {
     "torch": "pip install '.[torch]'",
     "onnxruntime": "pip install '.[export]'",
     "onnx": "pip install '.[export]'",
-    "caffe": "run it with pycaffe (python -m realcaffe install)",
+    "caffe": "run it with pycaffe (python -m xresnet.realcaffe install)",
 }
 
 

@@ -22,12 +22,12 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-import realcaffe
-from basics.cli import Parser
-from basics.numbers import COUNT
-from caffeproto import Datum, caffemodel
 from netgen.command import generate
 from netgen.weights.command import main as weights
+from xresnet import realcaffe
+from xresnet.basics.cli import Parser
+from xresnet.basics.numbers import COUNT
+from xresnet.caffeproto import Datum, caffemodel
 
 BLOCKS, WIDTH, SIZE, BATCH = (1, 1, 1, 3), 16, 64, 96
 MEAN = np.array([103.53, 116.28, 123.675], np.float32)[:, None, None]  # torchvision's, BGR

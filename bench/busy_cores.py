@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from basics.cli import Parser
-from basics.numbers import COUNT, PIXELS
 from bench.torchcaffe_step import Worker, caffe, train_net, write_solver
+from xresnet.basics.cli import Parser
+from xresnet.basics.numbers import COUNT, PIXELS
 
 # A setting of Intel's OpenMP, which GNU's does not read, keeps the engine from choosing.
 SPINNING = {"KMP_BLOCKTIME": "200"}

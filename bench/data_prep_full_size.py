@@ -25,11 +25,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from basics import bars
-from basics.cli import Parser
-from basics.numbers import COUNT, NATURAL, PIXELS
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
+from xresnet.basics import bars
+from xresnet.basics.cli import Parser
+from xresnet.basics.numbers import COUNT, NATURAL, PIXELS
 
 TOTAL = 384_258
 

@@ -27,16 +27,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-import realcaffe
-from basics import memory
-from basics.cli import Parser
-from basics.numbers import COUNT
 from data_prep.classes import Classes
 from data_prep.decode import decode
 from data_prep.folder import DataFolder
 from data_prep.lists import Entry, write_parts
 from data_prep.parallel import default_threads
 from data_prep.records import KEPT_BLOCK
+from xresnet import realcaffe
+from xresnet.basics import memory
+from xresnet.basics.cli import Parser
+from xresnet.basics.numbers import COUNT
 
 CLASSES = Classes.of(["dark_moon", "tiny_star"])
 

@@ -1,8 +1,8 @@
-"""What the driver costs: CPU seconds of `reproduce train` itself beside those of its Caffe.
+"""What the driver costs: CPU seconds of `xresnet train` itself beside those of its Caffe.
 
     python -m bench.driver_cost --data data/cifar
 
-Trains the small XS net of reproduce/grids/cifar.json, whose iterations are so short
+Trains the small XS net of xresnet/reproduce/grids/cifar.json, whose iterations are so short
 that the driver has far more to read a second than at full size. Prints CPU
 seconds of this process, its start included, and of Caffe, and the first's share of the time.
 """
@@ -14,12 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from basics.cli import Parser
-from basics.numbers import COUNT
-from reproduce.data import Data
-from reproduce.engine import RealCaffe
-from reproduce.plateau import Plateau
-from reproduce.training import Training
+from xresnet.basics.cli import Parser
+from xresnet.basics.numbers import COUNT
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.engine import RealCaffe
+from xresnet.reproduce.plateau import Plateau
+from xresnet.reproduce.training import Training
 
 NET = ("--width", "8", "--blocks", "1,1,1,3", "--batch", "32", "--bn-fraction", "0.99")
 

@@ -24,13 +24,13 @@ import lmdb
 import numpy as np
 import torch
 
-from basics.cli import Parser
-from basics.numbers import COUNT, several
 from bench.torchcaffe_peers import HandXS, hand_step
-from caffeproto import TRAIN, Datum, NetParameter, SolverParameter, text
 from netgen.command import generate
 from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Solver
+from xresnet.basics.cli import Parser
+from xresnet.basics.numbers import COUNT, several
+from xresnet.caffeproto import TRAIN, Datum, NetParameter, SolverParameter, text
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"

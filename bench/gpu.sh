@@ -43,7 +43,7 @@ study)
     data=${2:?usage: bench/gpu.sh study DATA OUT}
     out=${3:?usage: bench/gpu.sh study DATA OUT}
     shift 3
-    within "$python" -m reproduce grid reproduce/grids/finetuned.json --data "$data" --out "$out" \
+    within "$python" -m xresnet grid finetuned --data "$data" --out "$out" \
         --engine torch --gpu 0 --bf16 "$@"
     ;;
 rehearse)
@@ -59,7 +59,7 @@ rehearse)
     # The study's grid, but a thin net from nothing, one row and seed.
     "$python" - "$work/grid.json" <<'PY'
 import json, sys
-grid = json.load(open("reproduce/grids/finetuned.json"))
+grid = json.load(open("xresnet/reproduce/grids/finetuned.json"))
 grid["net"] = ["--batch", "8", "--width", "4"]
 grid["stages"] = [{"lr": 0.001, "epochs": 1}]
 grid["seeds"], grid["rows"] = [1], grid["rows"][:1]
@@ -67,7 +67,7 @@ for key in ("weights", "primary", "exploratory"):
     grid.pop(key, None)
 json.dump(grid, open(sys.argv[1], "w"))
 PY
-    within "$python" -m reproduce grid "$work/grid.json" --data "$work/data" --out "$work/out" \
+    within "$python" -m xresnet grid "$work/grid.json" --data "$work/data" --out "$work/out" \
         --engine torch --bf16
     ;;
 *)

@@ -20,12 +20,12 @@ import numpy as np
 import skimage
 
 import netgen
-import realcaffe
-from basics.cli import Parser
-from caffeproto import caffemodel
 from netgen.command import generate
 from netgen.weights.command import main as weights
-from reproduce.forward import softmax
+from xresnet import realcaffe
+from xresnet.basics.cli import Parser
+from xresnet.caffeproto import caffemodel
+from xresnet.reproduce.forward import softmax
 
 PHOTOGRAPHS = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png", "motorcycle_left.png")
 MEAN = np.array([103.939, 116.779, 123.68], np.float32)

@@ -17,10 +17,10 @@ import sys
 import time
 from pathlib import Path
 
-import realcaffe
-from basics.cli import Parser
-from basics.numbers import COUNT
-from caffeproto import NetParameter, text
+from xresnet import realcaffe
+from xresnet.basics.cli import Parser
+from xresnet.basics.numbers import COUNT
+from xresnet.caffeproto import NetParameter, text
 
 HERE = Path(__file__).parent
 

@@ -17,12 +17,12 @@ from time import perf_counter
 
 import numpy as np
 
-import realcaffe
 import torchcaffe
-from basics import cli
-from basics.numbers import COUNT
-from caffeproto import TEST, NetParameter, text
-from caffeproto.upgrade import upgraded
+from xresnet import realcaffe
+from xresnet.basics import cli
+from xresnet.basics.numbers import COUNT
+from xresnet.caffeproto import TEST, NetParameter, text
+from xresnet.caffeproto.upgrade import upgraded
 
 CAFFE = """
 import sys, time, numpy as np, caffe

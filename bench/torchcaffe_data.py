@@ -19,12 +19,12 @@ import lmdb
 import numpy as np
 import torch
 
-from basics import memory
-from basics.cli import Parser
-from basics.numbers import COUNT
-from caffeproto import TRAIN, Datum, NetParameter, text
 from netgen.command import generate
 from torchcaffe.data import Feed
+from xresnet.basics import memory
+from xresnet.basics.cli import Parser
+from xresnet.basics.numbers import COUNT
+from xresnet.caffeproto import TRAIN, Datum, NetParameter, text
 
 BATCH, RECORDS, STRETCHES = 24, 480, 5
 

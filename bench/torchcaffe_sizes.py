@@ -15,9 +15,9 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from basics.cli import Parser
-from basics.numbers import COUNT, several
 from bench.torchcaffe_step import Worker, caffe, ours, train_net, write_solver
+from xresnet.basics.cli import Parser
+from xresnet.basics.numbers import COUNT, several
 
 
 def workers(folder: Path, net: str, width: int, size: int, batch: int) -> dict[str, Worker]:

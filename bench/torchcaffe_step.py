@@ -19,11 +19,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import realcaffe
-from basics.cli import Parser, UserError
-from basics.numbers import COUNT
-from caffeproto import TEST, NetParameter, text
 from netgen.command import generate
+from xresnet import realcaffe
+from xresnet.basics.cli import Parser, UserError
+from xresnet.basics.numbers import COUNT
+from xresnet.caffeproto import TEST, NetParameter, text
 
 # Run by pycaffe: a solver's step, or a pass forward.
 CAFFE = """

@@ -16,7 +16,7 @@ from typing import Callable
 
 import numpy as np
 
-from basics import cores
+from xresnet.basics import cores
 
 cores.share()  # for by hand too: how OpenMP waits is no difference to measure
 
@@ -47,9 +47,9 @@ def by_hand(
 
 def engine(folder: Path, batch: int, bf16: int = 0, compiled: int = 0) -> Pass:
     """A solver step of ours, as `python -m torchcaffe train` takes it."""
-    from basics import memory
-    from caffeproto import SolverParameter, text
     from torchcaffe.solver import Choices, Solver
+    from xresnet.basics import memory
+    from xresnet.caffeproto import SolverParameter, text
 
     memory.keep_freed()
     param = text.load(folder / "solver.prototxt", SolverParameter)

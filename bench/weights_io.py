@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from basics.cli import Parser
+from xresnet.basics.cli import Parser
 
 ROUNDS = 5
 # ResNet-50's size: a hundred megabytes in layers of many sizes.
@@ -26,7 +26,7 @@ SIZES = [64 * 147, *[64 * 1024, 256 * 1024] * 16, *[2048 * 512] * 16, *[2048] * 
 
 
 def read_ours(path: str) -> float:
-    from caffeproto import caffemodel
+    from xresnet.caffeproto import caffemodel
 
     def work() -> object:
         return caffemodel.load(path)
@@ -38,7 +38,7 @@ def read_protobuf(path: str) -> float:
     """Arrays from protobuf's messages: as quick as it goes there."""
     import numpy as np
 
-    from caffeproto import NetParameter
+    from xresnet.caffeproto import NetParameter
 
     def work() -> object:
         net = NetParameter.FromString(Path(path).read_bytes())
@@ -55,15 +55,15 @@ def show_ours(path: str) -> float:
 
 
 def write_ours(path: str) -> float:
-    from caffeproto import caffemodel
+    from xresnet.caffeproto import caffemodel
 
     layers = caffemodel.load(path)
     return timed(lambda: caffemodel.save(f"{path}.out", "net", layers))
 
 
 def write_protobuf(path: str) -> float:
-    from basics import files
-    from caffeproto import NetParameter, caffemodel
+    from xresnet.basics import files
+    from xresnet.caffeproto import NetParameter, caffemodel
 
     layers = caffemodel.load(path)
 
@@ -132,7 +132,7 @@ def make(path: Path) -> str:
     """A file of random numbers, SIZES to a layer."""
     import numpy as np
 
-    from caffeproto import caffemodel
+    from xresnet.caffeproto import caffemodel
 
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(size, np.float32) for size in SIZES]

@@ -7,8 +7,11 @@ import json
 from collections.abc import Callable
 from fractions import Fraction
 
-from basics.cli import Parser, printable, run
-from basics.numbers import (
+from data_prep import filter as criteria
+from data_prep import labels, stages
+from data_prep.sample import PER_ANP
+from xresnet.basics.cli import Parser, printable, run
+from xresnet.basics.numbers import (
     COUNT,
     NATURAL,
     PIXELS,
@@ -19,9 +22,6 @@ from basics.numbers import (
     WAIT,
     exact_fraction,
 )
-from data_prep import filter as criteria
-from data_prep import labels, stages
-from data_prep.sample import PER_ANP
 
 _EPILOG = """\
 from nothing to the four databases, in one command or one by one:

@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from basics import bars
-from basics.cli import UserError
-from basics.files import PathLike, replacing
 from data_prep.decode import MOST_BYTES
 from data_prep.folder import LOCK, DataFolder
 from data_prep.images import inside
+from xresnet.basics import bars
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, replacing
 
 # Images hardly compress. What grows more than so many times is made to fill disks.
 MOST_GROWTH = 100

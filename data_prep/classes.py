@@ -20,10 +20,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from basics import shapes
-from basics.cli import UserError
-from basics.files import PathLike, read_text, write
 from data_prep.ontology import Anp
+from xresnet.basics import shapes
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, read_text, write
 
 VSO = ("adj", "anp", "noun")  # VSO's tasks in the order of a label record's three values
 MISSING = -1  # the label of a task of which an image has none

@@ -8,7 +8,7 @@ import stat
 import cv2
 import numpy as np
 
-from basics import MOST_PIXELS
+from xresnet.basics import MOST_PIXELS
 
 MOST_BYTES = 4 * MOST_PIXELS  # of a file: what the most pixels take without any compression
 _EOI = b"\xff\xd9"

@@ -28,14 +28,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from basics import bars
-from basics.cli import UserError
-from basics.files import PathLike, replacing, write
-from basics.numbers import COUNT, PROCESSES, THREADS, TRIES, WAIT
 from data_prep.decode import Unreadable, decode
 from data_prep.parallel import default_threads, ordered
 from data_prep.spreadsheet import table
 from data_prep.urls import read_urls
+from xresnet.basics import bars
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, replacing, write
+from xresnet.basics.numbers import COUNT, PROCESSES, THREADS, TRIES, WAIT
 
 DISTRIBUTORS = {"multiprocessing": "", "pyspark": "pyspark", "ray": "ray"}  # name -> package
 _RANGES = {

@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 
-from basics import bars
-from basics.files import sha256
 from data_prep.decode import MOST_BYTES
+from xresnet.basics import bars
+from xresnet.basics.files import sha256
 
 _TAIL = 64  # bytes
 

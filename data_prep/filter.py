@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from basics.cli import UserError
-from basics.files import PathLike, read_text
 from data_prep import spreadsheet
 from data_prep.ontology import Anp
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, read_text
 
 EXCLUDED_NOUNS = Path(__file__).with_name("excluded_nouns.txt")
 CRITERIA = ("adjective", "noun", "images")  # in the order they are applied

@@ -24,8 +24,8 @@ import cv2
 import lmdb
 import numpy as np
 
-from basics.cli import UserError
-from basics.files import PathLike, read_text, write_json
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, read_text, write_json
 
 STAGES = ("filter", "split", "lmdb")  # each rests on those before it
 _RESULTS = {"filter": "classes", "split": "lists"}  # stage -> its entry with the files' hashes

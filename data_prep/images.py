@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from basics.cli import UserError
-from basics.files import PathLike
 from data_prep.folder import check_name
 from data_prep.ontology import is_name
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 

@@ -13,8 +13,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from basics.cli import UserError
-from basics.files import PathLike, sha256, write
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, sha256, write
 
 SOURCE = (
     "https://raw.githubusercontent.com/imatge-upc/affective-2017-musa2/"

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from basics.cli import UserError
-from basics.files import PathLike, read_text, sha256, write
 from data_prep.classes import Classes
 from data_prep.folder import PARTS, DataFolder
 from data_prep.ontology import is_name
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, read_text, sha256, write
 
 
 class Entry(NamedTuple):

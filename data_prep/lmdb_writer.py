@@ -28,10 +28,6 @@ from typing import Any
 
 import lmdb
 
-from basics import bars
-from basics.cli import UserError
-from basics.files import read_text, sync_folder, write, write_json
-from basics.numbers import PIXELS, THREADS
 from data_prep.classes import Classes
 from data_prep.folder import PARTS, DataFolder
 from data_prep.images import inside
@@ -40,6 +36,10 @@ from data_prep.parallel import default_threads
 from data_prep.progress import Progress, Report
 from data_prep.records import Record, records
 from data_prep.write_behind import WriteBehind
+from xresnet.basics import bars
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import read_text, sync_folder, write, write_json
+from xresnet.basics.numbers import PIXELS, THREADS
 
 KINDS = ("image", "label")
 MAX_DROPPED = 0.01  # share of a list; more is a mistake in the folder, not bad luck

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from caffeproto import BlobProto
+from xresnet.caffeproto import BlobProto
 
 
 class Mean:

@@ -21,10 +21,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from basics import bars
-from basics.cli import UserError
-from basics.files import PathLike, read_text
 from data_prep.spreadsheet import plain
+from xresnet.basics import bars
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, read_text
 
 _NAME = re.compile(r"[^\s_\ud800-\udfff]+_[^\s\ud800-\udfff]+")  # UTF-8, as the lists are
 _ADJECTIVE = re.compile(

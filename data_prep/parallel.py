@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from basics import cores
+from xresnet.basics import cores
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

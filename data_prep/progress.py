@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from basics.files import replacing
 from data_prep.mean import Mean
+from xresnet.basics.files import replacing
 
 
 @dataclass

@@ -16,12 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from basics import memory
-from caffeproto.datum import encoded_datum, image_datum, label_datum
 from data_prep.classes import Classes
 from data_prep.decode import Unreadable, decode, resize
 from data_prep.lists import Entry
 from data_prep.parallel import ordered
+from xresnet.basics import memory
+from xresnet.caffeproto.datum import encoded_datum, image_datum, label_datum
 
 MAX_KEY = 511  # bytes, LMDB's limit
 _CHUNK = 16  # images a task, so that handing over tasks costs nothing

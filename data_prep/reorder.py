@@ -14,15 +14,15 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-from basics.cli import UserError
-from basics.files import sha256, write, write_json
-from caffeproto.databases import reading
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
 from data_prep.lists import read_part, write_list
 from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from, read_crcs
 from data_prep.records import key
 from data_prep.split import rank
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import sha256, write, write_json
+from xresnet.caffeproto.databases import reading
 
 
 def reorder(source: DataFolder, target: DataFolder, seed: int) -> dict[str, Any]:

@@ -20,12 +20,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from basics import bars
-from basics.cli import UserError
-from basics.files import PathLike, write, write_json
-from basics.numbers import SEED, at_least
 from data_prep.folder import DataFolder, versions
 from data_prep.parallel import default_threads, ordered
+from xresnet.basics import bars
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, write, write_json
+from xresnet.basics.numbers import SEED, at_least
 
 SIZE = 96  # pixels a side of a finished image
 FOLDER = "bi_concepts"

@@ -7,13 +7,13 @@ import unicodedata
 import cv2
 import numpy as np
 
-from basics.cli import UserError
-from basics.files import PathLike, write
-from caffeproto.databases import reading
-from caffeproto.datum import parse_datum
 from data_prep.classes import MISSING, Classes
 from data_prep.folder import DataFolder
 from data_prep.records import key
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, write
+from xresnet.caffeproto.databases import reading
+from xresnet.caffeproto.datum import parse_datum
 
 TILE, LINE = 160, 15  # pixels: an image's side, a line of text
 COLUMNS, ROWS = 8, 5

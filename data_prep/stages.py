@@ -10,8 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from basics.cli import UserError
-from basics.files import sha256, write
 from data_prep import duplicates, graph, ontology, sample, table
 from data_prep import filter as criteria
 from data_prep import images as files
@@ -19,6 +17,8 @@ from data_prep.classes import Classes
 from data_prep.folder import PARTS, DataFolder, check_name
 from data_prep.lists import Entry, in_no_class, read_list, write_parts
 from data_prep.split import split
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import sha256, write
 
 PAPER = {"ANPs": 553, "images": 384_258, "train": 307_185, "test": 77_073}  # section 5.1
 

@@ -21,11 +21,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from basics.cli import UserError, near_miss
-from basics.files import PathLike, read_text
 from data_prep.classes import MISSING, Classes, read_names
 from data_prep.lists import Entry
 from data_prep.split import TEST, TRAIN, rank, split, train_count
+from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.files import PathLike, read_text
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 SIDES = {"train": TRAIN, "test": TEST}  # what cells of a split's column say

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from basics.cli import UserError
-from basics.files import PathLike
 from data_prep.ontology import csv_cells, is_name
 from data_prep.spreadsheet import plain
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike
 
 _URL = re.compile(r"https?://[^\s/,\"]+/?[^\s\"]*", re.IGNORECASE)
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from basics import bars
-from caffeproto.databases import reading
-from caffeproto.datum import Datum, parse_datum
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
 from data_prep.lists import read_part
 from data_prep.lmdb_writer import CRCS, KINDS, made_from, read_crcs
 from data_prep.records import key
+from xresnet.basics import bars
+from xresnet.caffeproto.databases import reading
+from xresnet.caffeproto.datum import Datum, parse_datum
 
 _WINDOW = 100 << 20  # bytes of records
 

@@ -18,9 +18,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from basics import cli  # noqa: E402
-from basics.numbers import PORT  # noqa: E402
-from realcaffe import train_log  # noqa: E402
+from xresnet.basics import cli  # noqa: E402
+from xresnet.basics.numbers import PORT  # noqa: E402
+from xresnet.realcaffe import train_log  # noqa: E402
 
 WIDTH, HEIGHT = 620, 240
 COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e", "#34495e")

@@ -2,7 +2,7 @@
 # The images' entry point:  docker run IMAGE COMMAND ...
 #
 #   table2 [...]        from /data to the table; raw images are made into LMDBs first
-#   reproduce | netgen | data_prep ...     the project's commands
+#   xresnet | netgen | data_prep ...     the project's commands
 #   caffe | pycaffe | any other program ...
 #   licences            what is in the image, and under which terms
 #
@@ -72,7 +72,7 @@ resume() {
     local prefix newest
     prefix=$(sed -nE "s/^[[:space:]]*snapshot_prefix[[:space:]]*:[[:space:]]*[\"']([^\"']*).*/\1/p" "$solver")
     # Which is whole, and where its weights lie now, the project's Python knows.
-    newest=$(PYTHONPATH=/opt/xresnet${PYTHONPATH:+:$PYTHONPATH} python3 -m reproduce.snapshots \
+    newest=$(PYTHONPATH=/opt/xresnet${PYTHONPATH:+:$PYTHONPATH} python3 -m xresnet.reproduce.snapshots \
         "${prefix:?"$solver names no snapshot_prefix"}")
     [ -n "$newest" ] || return 0
     say "going on from $newest (RESUME=0 starts anew)"
@@ -108,7 +108,7 @@ find_lmdbs() {
             "mount your data there (-v FOLDER:$data); docs/DATA.md says what goes in"
         exit 1
     fi
-    python -m reproduce table2 "$@" --data "$lmdbs" --check
+    python -m xresnet table2 "$@" --data "$lmdbs" --check
     say "making LMDBs of $images in $lmdbs"
     # shellcheck disable=SC2086 # several words are meant to be several
     python -m data_prep run "${source[@]}" --images "$images" --out "$lmdbs" ${DATA_PREP:-}
@@ -123,7 +123,7 @@ table2() {
         find_lmdbs "${rest[@]}"
         rest+=(--data "$lmdbs")
     fi
-    exec python -m reproduce table2 "${rest[@]}"
+    exec python -m xresnet table2 "${rest[@]}"
 }
 
 [ $# -gt 0 ] || set -- table2 --help
@@ -133,7 +133,7 @@ table2) # in a shell of its own, so that data preparation can be stopped as well
     run "$0" xresnet-table2 "$@"
     ;;
 xresnet-table2) shift && table2 "$@" ;;
-reproduce | data_prep) run python -m "$@" ;;
+xresnet | data_prep) run python -m "$@" ;;
 netgen) exec python -m "$@" ;;
 caffe)
     if [ "${2:-}" = train ]; then
@@ -145,7 +145,7 @@ caffe)
 licences) exec cat /opt/xresnet/LICENCES.txt ;;
 *)
     command -v "$1" >/dev/null || {
-        say "no command '$1': table2, reproduce, netgen, data_prep, caffe, pycaffe, licences, or a program"
+        say "no command '$1': table2, xresnet, netgen, data_prep, caffe, pycaffe, licences, or a program"
         exit 127
     }
     exec "$@"

@@ -13,9 +13,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from basics import cli  # noqa: E402
-from realcaffe import lock, mirrors  # noqa: E402
-from realcaffe.fetch import Fetcher  # noqa: E402
+from xresnet.basics import cli  # noqa: E402
+from xresnet.realcaffe import lock, mirrors  # noqa: E402
+from xresnet.realcaffe.fetch import Fetcher  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Callable
 
-from basics.cli import UserError, near_miss
 from netgen import classics, neighbours, resnet
 from netgen.net import Net
 from netgen.options import OPTIONS, Family, Options, SolverOptions, flag
+from xresnet.basics.cli import UserError, near_miss
 
 
 @dataclass(frozen=True)

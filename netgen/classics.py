@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from basics.cli import UserError
 from netgen.layers import classifier, head, images, labels, relu
 from netgen.net import Net
 from netgen.options import Options, Task
+from xresnet.basics.cli import UserError
 
 # Weights as everything else; biases twice as fast, and without decay.
 LEARN = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]

@@ -7,11 +7,11 @@ import shlex
 import sys
 from typing import Any
 
-from basics import cli
-from basics.numbers import Number, several
 from netgen import draw, report, solver
 from netgen.catalog import CATALOG, Entry, find
 from netgen.options import OPTIONS, Family, Options, flag, parse_tasks, parse_weights
+from xresnet.basics import cli
+from xresnet.basics.numbers import Number, several
 
 EXAMPLES = """\
 examples:
@@ -56,7 +56,7 @@ def parser() -> cli.Parser:
     _add(shape, "width", "C", f"channels of conv1 and of res2's inner layers: {d.width}")
     _add(shape, "stem_width", "C", "channels of conv1, where they are others")
     _add(shape, "input_size", "S", f"{d.input_size}; caffenet: 227")
-    what = "begin behind this block: its maps, cached by `reproduce features`, are the data"
+    what = "begin behind this block: its maps, cached by `xresnet features`, are the data"
     _add(shape, "from_block", "BLOCK", what)
     _add(shape, "branch_after", "BLOCK", f"the branching block, or none: {d.branch_after}")
     _add(shape, "cross_blocks", "N", "cross-residual blocks: all after the branch")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from basics import cli, files
 from netgen import gallery
 from netgen.command import generate
+from xresnet.basics import cli, files
 
 SINGLE_TASK = ("caffenet", "inception_v1", "vggnet16", "resnet50")
 NETS = {

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from basics import cli
-from basics.cli import UserError
-from basics.files import PathLike, read_text
 from netgen.classics import DEEPSENTIBANK_CLASSES
+from xresnet.basics import cli
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike, read_text
 
 EXAMPLES = """\
 examples:

@@ -8,9 +8,9 @@ import shlex
 import sys
 from typing import Any
 
-from basics.cli import Parser, UserError
-from caffeproto import TEST, NetParameter, text
 from netgen.command import generate
+from xresnet.basics.cli import Parser, UserError
+from xresnet.caffeproto import TEST, NetParameter, text
 
 EXAMPLES = """\
 examples:

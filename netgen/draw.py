@@ -18,12 +18,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from basics import files
-from basics.cli import UserError
 from netgen.catalog import Entry
 from netgen.names import origin
 from netgen.options import Options
 from netgen.resnet import CROSS
+from xresnet.basics import files
+from xresnet.basics.cli import UserError
 
 FORMATS = ("svg", "png", "pdf", "dot")
 COLOURS = ("#c2410c", "#6d28d9", "#0f766e", "#1d4ed8", "#a16207", "#be185d", "#4d7c0f", "#475569")

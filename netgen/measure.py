@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import ceil, floor, prod
 from typing import Any, Callable
 
-from caffeproto import TRAIN
+from xresnet.caffeproto import TRAIN
 
 Shape = tuple[int, ...]
 FLOOR = 1  # enum RoundMode

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from basics.cli import UserError, near_miss
 from netgen.classics import CAFFENET, CAFFENET_INPUT
 from netgen.layers import convolution, head, images, judge, labels, norm, relu, total
 from netgen.net import Net
@@ -25,6 +24,7 @@ from netgen.resnet import (
     trunk,
     zero,
 )
+from xresnet.basics.cli import UserError, near_miss
 
 # ---- Cross-stitch -------------------------------------------------------------
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from basics.cli import UserError, near_miss
-from caffeproto import LayerParameter, NetParameter, text
+from xresnet.basics.cli import UserError, near_miss
+from xresnet.caffeproto import LayerParameter, NetParameter, text
 
 
 class Net:

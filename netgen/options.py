@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum, auto
 from typing import Any
 
-from basics.cli import UserError, near_miss
-from basics.numbers import (
+from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.numbers import (
     COUNT,
     FACTOR,
     FINITE,

@@ -19,10 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Callable, Optional
 
-from basics.cli import UserError, near_miss
 from netgen.layers import convolution, freeze, head, images, labels, learn, norm, relu, total
 from netgen.net import Net
 from netgen.options import Family, Options, Task, flag
+from xresnet.basics.cli import UserError, near_miss
 
 # Residual blocks in res2, res3, res4 and res5.
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

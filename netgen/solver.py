@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from basics.numbers import COUNT
-from caffeproto import SolverParameter, text
 from netgen.net import comment
 from netgen.options import Options
+from xresnet.basics.numbers import COUNT
+from xresnet.caffeproto import SolverParameter, text
 
 EPOCHS = 20  # "until convergence"; docs/REPRODUCTION.md
 

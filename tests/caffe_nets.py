@@ -10,7 +10,7 @@ import cv2
 import lmdb
 import numpy as np
 
-from caffeproto import Datum
+from xresnet.caffeproto import Datum
 
 
 def run(*command: object, **kwargs) -> str:

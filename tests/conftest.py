@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-import realcaffe
-from basics.cli import UserError
 from data_prep.__main__ import main as data_prep
+from xresnet import realcaffe
+from xresnet.basics.cli import UserError
 
 # A time limit on an example would measure the machine, not the code.
 settings.register_profile("project", deadline=None)

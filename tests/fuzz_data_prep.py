@@ -14,13 +14,13 @@ import contextlib
 import sys
 from collections.abc import Callable
 
-from basics.cli import UserError
-from caffeproto.datum import parse_datum
 from data_prep import ontology
 from data_prep.classes import Classes, parse_names
 from data_prep.filter import parse_excluded
 from data_prep.lists import parse_list
 from data_prep.urls import parse_urls
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto.datum import parse_datum
 
 CLASSES = Classes.of(["dark_moon", "tiny_star"])
 

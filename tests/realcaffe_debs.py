@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from realcaffe import install, lock, wrappers
+from xresnet.realcaffe import install, lock, wrappers
 
 SNAPSHOT = "20250810T000000Z"
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-import realcaffe
-from caffeproto import text
 from netgen.catalog import CATALOG
 from tests.test_netgen_joints_caffe import train_net
+from xresnet import realcaffe
+from xresnet.caffeproto import text
 
 LIMIT = 1e-5
 SMALL = ["--tasks", "adj:3,anp:7,noun:5", "--width", "8"]

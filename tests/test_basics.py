@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from basics import bars, cache, files, numbers, shapes
-from basics.cli import Parser, UserError, printable
+from xresnet.basics import bars, cache, files, numbers, shapes
+from xresnet.basics.cli import Parser, UserError, printable
 
-PRINTS = "from basics.cli import run; run(lambda _: print('x' * 20), 'prog')"
+PRINTS = "from xresnet.basics.cli import run; run(lambda _: print('x' * 20), 'prog')"
 
 
 def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
@@ -100,7 +100,7 @@ def test_a_device_is_written_to_not_replaced(tmp_path):
 
 def test_standard_output_by_its_name_is_written_to(tmp_path):
     """Redirected to a file too: the shell holds that file open, another would go unread."""
-    command = "from basics import files; files.write('/dev/stdout', 'said')"
+    command = "from xresnet.basics import files; files.write('/dev/stdout', 'said')"
     target = tmp_path / "out"
     with target.open("wb") as out:
         subprocess.run([sys.executable, "-c", command], stdout=out, check=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from time import sleep
 
-from basics import bars
+from xresnet.basics import bars
 
 
 def test_a_log_gets_whole_lines_now_and_then(capsys, monkeypatch):

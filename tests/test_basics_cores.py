@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from basics import cores
+from xresnet.basics import cores
 
 
 def groups(tmp_path, membership: str, files: dict[str, str]) -> float:
@@ -47,7 +47,8 @@ def test_a_quota_is_the_smallest_on_the_way_up(membership, files, wanted, tmp_pa
 
 
 def test_affinity_counts(root):
-    ask = "import os; os.sched_setaffinity(0, {0}); from basics import cores; print(cores.usable())"
+    ask = "import os; os.sched_setaffinity(0, {0}); "
+    ask += "from xresnet.basics import cores; print(cores.usable())"
     told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, cwd=root)
     assert told.stdout == "1\n"
 

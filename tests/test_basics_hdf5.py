@@ -7,10 +7,10 @@ import pytest
 
 h5py = pytest.importorskip("h5py", reason="NO H5PY HERE: pip install h5py")
 
-from basics.cli import UserError  # noqa: E402
-from basics.hdf5 import Reader  # noqa: E402
-from caffeproto import LayerParameter  # noqa: E402
 from netgen.weights import keras  # noqa: E402
+from xresnet.basics.cli import UserError  # noqa: E402
+from xresnet.basics.hdf5 import Reader  # noqa: E402
+from xresnet.caffeproto import LayerParameter  # noqa: E402
 
 SECRET = np.arange(8, dtype=np.float32)
 

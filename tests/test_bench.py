@@ -38,7 +38,10 @@ def told(root, packages: str, *argv: str) -> str:
         (["bench.torchcaffe_worker", "engine", ".", "1"], "torch is not installed here"),
         (["bench.torchcaffe_peers"], "torch is not installed here"),
         (["bench.netspec_xs"], "caffe is not installed here: run it with pycaffe"),
-        (["bench.netgen_speed"], "there is no pycaffe here; run: python -m realcaffe install"),
+        (
+            ["bench.netgen_speed"],
+            "there is no pycaffe here; run: python -m xresnet.realcaffe install",
+        ),
         (["bench.torchcaffe_step"], "there is no pycaffe here"),
         (["bench.busy_cores"], "there is no pycaffe here"),
         (["bench.driver_cost", "--data", "nowhere"], "nowhere has no finished LMDBs"),

@@ -11,9 +11,9 @@ from google.protobuf import descriptor_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-import caffeproto
-from basics.cli import UserError
-from caffeproto import Datum, LayerParameter, NetParameter, text
+from xresnet import caffeproto
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import Datum, LayerParameter, NetParameter, text
 
 # Run by pycaffe: its own descriptors, serialised, and ours loaded beside them.
 DUMP_DESCRIPTORS = """
@@ -21,7 +21,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import caffe
 from caffe.proto import caffe_pb2
-import caffeproto
+from xresnet import caffeproto
 assert caffeproto.NetParameter is not caffe_pb2.NetParameter
 net = caffeproto.NetParameter(name="both in one process")
 assert caffe_pb2.NetParameter.FromString(net.SerializeToString()).name == net.name
@@ -133,7 +133,8 @@ def test_a_mistake_is_named_with_file_line_and_near_miss(tmp_path):
 
 def test_importing_ours_leaves_protobufs_default_pool_alone():
     script = (
-        "import json, caffeproto; from google.protobuf import descriptor_pool as d\n"
+        "import json; from xresnet import caffeproto\n"
+        "from google.protobuf import descriptor_pool as d\n"
         "try: d.Default().FindMessageTypeByName('caffe.NetParameter'); print('true')\n"
         "except KeyError: print('false')"
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
-from caffeproto import NetParameter, text
-from caffeproto.upgrade import upgraded
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import NetParameter, text
+from xresnet.caffeproto.upgrade import upgraded
 
 V1 = """
 name: "v1" input: "data" input: "more" input_dim: [2, 3, 20, 20, 2, 4, 1, 1]

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
 from data_prep import archives
 from data_prep.__main__ import main
 from data_prep.archives import unpack
 from data_prep.folder import DataFolder
+from xresnet.basics.cli import UserError
 
 FLIPS = CUTS = 25
 

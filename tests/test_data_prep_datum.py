@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caffeproto import Datum
-from caffeproto.datum import encoded_datum, image_datum, label_datum, parse_datum
+from xresnet.caffeproto import Datum
+from xresnet.caffeproto.datum import encoded_datum, image_datum, label_datum, parse_datum
 
 _pixels = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1)).map(
     lambda t: np.random.RandomState(t[2]).randint(0, 256, (t[0], t[1], 3)).astype(np.uint8)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
 from data_prep import labels
 from data_prep.__main__ import main
 from data_prep.urls import Url, parse_urls, read_urls
 from tests.test_data_prep_lmdb import encoded, picture
+from xresnet.basics.cli import UserError
 
 
 class Server:

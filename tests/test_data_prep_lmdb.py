@@ -20,9 +20,6 @@ import lmdb
 import numpy as np
 import pytest
 
-from basics import files
-from basics.cli import UserError
-from caffeproto import BlobProto, Datum
 from data_prep import duplicates, sample, verify
 from data_prep.__main__ import _parser, main
 from data_prep.classes import Classes
@@ -31,6 +28,9 @@ from data_prep.folder import DataFolder
 from data_prep.lists import Entry, write_parts
 from data_prep.lmdb_writer import write_pair
 from data_prep.verify import verify_pair
+from xresnet.basics import files
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import BlobProto, Datum
 
 NAMES = [f"{part}_{kind}_lmdb" for part in ("train", "test") for kind in ("image", "label")]
 
@@ -689,7 +689,7 @@ def test_a_folder_without_the_right_to_write_is_one_line(tmp_path):
     locked.mkdir(mode=0o500)
     code = (
         "import os, sys\n"
-        "from basics.cli import run\n"
+        "from xresnet.basics.cli import run\n"
         "from data_prep.__main__ import main\n"
         "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "sys.argv[1:] = ['sample', '--per-anp', '1', '--out', sys.argv[1]]\n"

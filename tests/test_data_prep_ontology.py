@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basics.cli import UserError
 from data_prep import filter as criteria
 from data_prep import images, ontology, spreadsheet
 from data_prep.__main__ import main
 from data_prep.classes import Classes
+from xresnet.basics.cli import UserError
 
 LIST_3244 = """\
 The sentiment value of each ANP is created by merging two others.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
 from data_prep.__main__ import _parser, main
+from xresnet.basics.cli import UserError
 
 NOWHERE = "http://127.0.0.1:9/labels"
 (_COMMANDS,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))

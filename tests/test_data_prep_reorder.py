@@ -5,10 +5,10 @@ from __future__ import annotations
 import lmdb
 import pytest
 
-from basics.cli import UserError
 from data_prep.__main__ import main
 from data_prep.folder import DataFolder
 from data_prep.reorder import reorder
+from xresnet.basics.cli import UserError
 
 
 def records(database) -> list[tuple[bytes, bytes]]:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
 from data_prep import lmdb_writer
 from data_prep.verify import verify_pair
 from tests.test_data_prep_lmdb import NAMES, Data, encoded, picture, records
+from xresnet.basics.cli import UserError
 
 KILLS = 50
 IMAGES = 300

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basics.cli import UserError
 from data_prep.__main__ import main
 from data_prep.classes import Classes
 from data_prep.duplicates import find
 from data_prep.lists import Entry, in_no_class, read_list, write_list
 from data_prep.split import split, train_count
+from xresnet.basics.cli import UserError
 
 _names = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="/\0\r\n"), min_size=1, max_size=8

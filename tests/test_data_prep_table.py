@@ -11,11 +11,11 @@ import lmdb
 import numpy as np
 import pytest
 
-from basics.cli import UserError
-from caffeproto import Datum
 from data_prep.__main__ import main
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import Datum
 
 KINDS = ['cat, "small"', "dög & <b>cow</b>", "鳥"]
 MAKERS = ["A/S Maker", "b maker"]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from basics import cache
-from realcaffe import train_log
+from xresnet.basics import cache
+from xresnet.realcaffe import train_log
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -104,10 +104,13 @@ def test_the_image_has_what_pyproject_asks_for(root) -> None:
 
 def test_the_weights_are_fetched_with_what_their_stage_copies(root, tmp_path) -> None:
     stage = (root / "Dockerfile").read_text().split(" AS fetch-weights\n")[1].split("\nFROM ")[0]
-    for name in ["basics", *re.findall(r"^COPY (\w+) \1$", stage, re.MULTILINE)]:
+    copied = ["xresnet/__init__.py", "xresnet/basics"]  # in the stage before
+    copied += re.findall(r"^COPY ([\w/]+) \1$", stage, re.MULTILINE)
+    (tmp_path / "xresnet").mkdir()
+    for name in copied:
         (tmp_path / name).symlink_to(root / name)
     pinned = re.search(r"find-links /fetch/wheels (?:\\\n)? *([\w ]+?) *\\", stage)[1].split()
-    seen = "|".join([*pinned, "google", "basics", "caffeproto", "netgen"])
+    seen = "|".join([*pinned, "google", "xresnet", "netgen"])
     code = (
         "import sys; from netgen.weights import command; from pathlib import Path\n"
         "mods = {m.split('.')[0]: getattr(x, '__file__', None) for m, x in sys.modules.items()}\n"
@@ -126,7 +129,7 @@ def test_the_image_has_every_package_of_ours(root) -> None:
     block = re.search(r"^packages = \[(.*?)\]", (root / "pyproject.toml").read_text(), re.M | re.S)
     packages = re.findall(r'"(\w+)["./]', block[1])
     seen = re.findall(r"^!(\w+)$", (root / ".dockerignore").read_text(), re.MULTILINE)
-    assert {"basics", "netgen", *packages} <= set(seen)
+    assert {"netgen", "xresnet", *packages} <= set(seen)
 
 
 # ---- the entry point, with real Caffe -------------------------------------------------
@@ -271,16 +274,16 @@ def test_of_a_half_snapshot_and_a_whole_one_the_whole_is_taken(inside, tmp_path,
 def test_the_image_without_the_project_knows_whole_snapshots(root, tmp_path) -> None:
     """What its stage copies is all that the entry point's Python takes, beside Python's own."""
     stage = (root / "Dockerfile").read_text().split(" AS caffe-cuda\n")[1].split("\nFROM ")[0]
-    copies = re.findall(r"^COPY (?!--)(.*) /opt/xresnet/(\w+)/?$", stage, re.MULTILINE)
-    assert dict(copies)["basics"] == "basics"
+    copies = re.findall(r"^COPY (?!--)(.*) /opt/xresnet/([\w/]+?)/?$", stage, re.MULTILINE)
+    assert ("xresnet/basics", "xresnet/basics") in copies
     for sources, target in copies:
         for source in map(root.joinpath, sources.split()):
             if source.is_dir():
                 shutil.copytree(source, tmp_path / target)
             else:
-                (tmp_path / target).mkdir(exist_ok=True)
+                (tmp_path / target).mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, tmp_path / target)
-    command = [sys.executable, "-S", "-m", "reproduce.snapshots", tmp_path / "none"]
+    command = [sys.executable, "-S", "-m", "xresnet.reproduce.snapshots", tmp_path / "none"]
     own = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, env=own, cwd="/", capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -311,7 +314,7 @@ def test_table2_is_stopped_and_taken_up(inside, tmp_path) -> None:
 def test_a_command_that_is_none_says_what_there_is(inside) -> None:
     process = inside("tabel2")
     assert process.wait(10) == 127
-    assert "no command 'tabel2': table2, reproduce" in process.stderr.read()
+    assert "no command 'tabel2': table2, xresnet" in process.stderr.read()
 
 
 def test_an_empty_data_folder_says_what_belongs_there(inside, tmp_path) -> None:
@@ -342,7 +345,7 @@ def test_a_mistake_is_told_before_databases_are_made(inside, tmp_path, words, sa
 def test_help_needs_no_data(inside) -> None:
     for word in ("-h", "--help"):
         process = inside("table2", word)
-        assert "usage: reproduce table2" in process.communicate(timeout=60)[0]
+        assert "usage: xresnet table2" in process.communicate(timeout=60)[0]
         assert process.returncode == 0
 
 

@@ -34,9 +34,9 @@ from pathlib import Path
 
 import pytest
 
-from basics import cli, numbers
 from tests.conftest import ROOT
 from tests.test_reproduce_train import training
+from xresnet.basics import cli, numbers
 
 NUMBERS = ("0", "-1", "nan", "1000000000")
 VALUES = (*NUMBERS, "", "none/such")
@@ -50,9 +50,9 @@ PROGRAMS = {
     "netgen.weights": "netgen.weights.command",
     "netgen.deepsentibank": "netgen.deepsentibank",
     "netgen.committed": "netgen.committed",
-    "realcaffe": "realcaffe.__main__",
-    "reproduce": "reproduce.__main__",
-    "snapshots": "reproduce.snapshots",
+    "realcaffe": "xresnet.realcaffe.__main__",
+    "xresnet": "xresnet.reproduce.__main__",
+    "snapshots": "xresnet.reproduce.snapshots",
     "torchcaffe": "torchcaffe.__main__",
     "curves": "docker/curves.py",
     "fetch": "docker/fetch.py",
@@ -63,7 +63,7 @@ PROGRAMS = {
     },
 }
 
-PACKAGES = ("caffeproto", "data_prep", "netgen", "realcaffe", "reproduce", "torchcaffe")
+PACKAGES = ("data_prep", "netgen", "torchcaffe", "xresnet")
 
 # Right command lines, from which each differs in one value. {new} is a place where nothing is.
 SMALL = "--width 4 --blocks 1,1,1,2"
@@ -102,20 +102,20 @@ BASES = {
     "realcaffe path": [""],
     "realcaffe remove": [""],
     "realcaffe lock": [""],
-    "reproduce train": [f"xs_resnet50 {SMALL} --data {{data}} --out {{new}}"],
-    "reproduce table2": [
+    "xresnet train": [f"xs_resnet50 {SMALL} --data {{data}} --out {{new}}"],
+    "xresnet table2": [
         f"--rows xs_resnet50 {SMALL} --data {{data}} --out {{new}}",
         "--smoke --data {data} --out {new}",
     ],
-    "reproduce grid": ["{grid} --data {data} --out {new}"],
-    "reproduce features": [f"res4a {SMALL} --data {{data}} --out {{new}} --weights {{weights}}"],
-    "reproduce compare": ["{results} --out {new}"],
-    "reproduce eval": ["{run}"],
-    "reproduce figure5": ["{run} --out {new}.svg"],
-    "reproduce figure6": ["{run} {photo} --out {new}.svg"],
-    "reproduce predict": ["{run} {photo}"],
-    "reproduce watch": ["{run} --out {new}.svg"],
-    "reproduce report": ["{run} --out {new}"],
+    "xresnet grid": ["{grid} --data {data} --out {new}"],
+    "xresnet features": [f"res4a {SMALL} --data {{data}} --out {{new}} --weights {{weights}}"],
+    "xresnet compare": ["{results} --out {new}"],
+    "xresnet eval": ["{run}"],
+    "xresnet figure5": ["{run} --out {new}.svg"],
+    "xresnet figure6": ["{run} {photo} --out {new}.svg"],
+    "xresnet predict": ["{run} {photo}"],
+    "xresnet watch": ["{run} --out {new}.svg"],
+    "xresnet report": ["{run} --out {new}"],
     "snapshots": ["{run}/snapshot"],
     "torchcaffe train": ["-solver {solver}"],
     "torchcaffe test": ["-model {model} -weights {weights}"],
@@ -297,7 +297,7 @@ def call(program: str, argv: list[str], enough: float = ENOUGH) -> Outcome:
         patch.setattr(socket, "getaddrinfo", at_work)
         patch.setattr(time, "sleep", at_work)
         for work in ("install.install", "install.remove", "install.adopt", "resolve.resolve"):
-            patch.setattr(f"realcaffe.{work}", at_work)  # of all checkouts' Caffe
+            patch.setattr(f"xresnet.realcaffe.{work}", at_work)  # of all checkouts' Caffe
         if program.startswith("bench."):  # no parser of theirs has commands
             patch.setattr(argparse.ArgumentParser, "parse_args", parsed)
         signal.signal(signal.SIGPROF, at_work)
@@ -361,7 +361,7 @@ def places(caffe_tools, drawn, tmp_path_factory) -> dict[str, Path]:
         "model": made.folder / "net.prototxt",
         "deploy": made.folder / "deploy.prototxt",
         "weights": made.snapshots()[-1].weights,
-        "grid": ROOT / "reproduce" / "grids" / "cifar.json",
+        "grid": ROOT / "xresnet" / "reproduce" / "grids" / "cifar.json",
         "results": folder / "grid.json",
     }
 
@@ -427,7 +427,7 @@ def test_every_parser_is_walked():
     known = {
         ROOT / f"{where.removesuffix('.py').replace('.', '/')}.py" for where in PROGRAMS.values()
     }
-    for folder in ("basics", "bench", "docker", *PACKAGES):
+    for folder in ("bench", "docker", *PACKAGES):
         for path in (ROOT / folder).rglob("*.py"):
             if re.search(r"^ .*\b(?:Argument)?Parser\(", path.read_text(), re.MULTILINE):
                 assert path in {*known, ROOT / "torchcaffe" / "arguments.py"}, (
@@ -441,8 +441,8 @@ def test_every_parser_is_walked():
         ["data_prep", "sample", "--per-anp", "-1", "--out", "x"],
         ["netgen", "xs_resnet50", "--width", "nan"],
         ["netgen.weights", "show", "none/such"],
-        ["reproduce", "watch", "none/such", "--every", "-3"],
-        ["reproduce", "eval", ""],
+        ["xresnet", "watch", "none/such", "--every", "-3"],
+        ["xresnet", "eval", ""],
     ],
 )
 def test_as_a_process_of_its_own(argv, tmp_path):

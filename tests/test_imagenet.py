@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import skimage
 
-from basics.cli import UserError
-from caffeproto import NetParameter, caffemodel, text
 from netgen.command import generate
 from netgen.weights import fetch
 from netgen.weights.command import main
-from reproduce.__main__ import main as reproduce
 from tests.caffe_nets import pycaffe
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import NetParameter, caffemodel, text
+from xresnet.reproduce.__main__ import main as reproduce
 
 PHOTOGRAPHS = {"chelsea.png": "Egyptian_cat", "coffee.png": "espresso"}
 MEAN = np.array([103.939, 116.779, 123.68], np.float32)

@@ -15,9 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netgen
-from basics.cli import UserError
-from basics.numbers import Number
-from caffeproto import TEST, TRAIN, NetParameter, SolverParameter, text
 from netgen import paper
 from netgen.catalog import CATALOG
 from netgen.command import generate
@@ -25,6 +22,9 @@ from netgen.committed import COMMANDS
 from netgen.measure import measure, takes_part
 from netgen.net import Net
 from netgen.options import OPTIONS, divisor, flag
+from xresnet.basics.cli import UserError
+from xresnet.basics.numbers import Number
+from xresnet.caffeproto import TEST, TRAIN, NetParameter, SolverParameter, text
 
 # REFERENCE arithmetic, checked in real Caffe by test_netgen_caffe.py.
 EXACT = {

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basics.cli import UserError
-from caffeproto import TEST, TRAIN, NetParameter, text
 from netgen import deepsentibank
 from netgen.classics import DEEPSENTIBANK_CLASSES
 from netgen.command import generate
 from netgen.measure import measure, takes_part
 from netgen.paper import paper
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import TEST, TRAIN, NetParameter, text
 
 # The nets with a task each, and the smallest input of each.
 CLASSICS = {"caffenet": 39, "inception_v1": 47, "vggnet16": 1}

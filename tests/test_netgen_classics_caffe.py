@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from caffeproto import TEST, TRAIN, NetParameter, text
 from netgen.catalog import CATALOG
 from netgen.command import generate
 from netgen.measure import measure
 from netgen.options import TASKS
 from tests.caffe_nets import assert_opencv_agrees, pycaffe, write_lmdbs
 from tests.test_netgen_classics import CLASSICS, EXACT, argv_of
+from xresnet.caffeproto import TEST, TRAIN, NetParameter, text
 
 pytestmark = pytest.mark.caffe
 

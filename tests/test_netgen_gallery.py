@@ -11,8 +11,6 @@ import sys
 import numpy as np
 import pytest
 
-from basics.cli import UserError
-from caffeproto import NetParameter, text
 from netgen import catalog, diff, draw, gallery
 from netgen.command import generate
 from netgen.options import Task
@@ -20,6 +18,8 @@ from netgen.report import training_memory
 from netgen.resnet import CROSS
 from tests.caffe_nets import pycaffe, run, write_lmdbs
 from tests.test_netgen_joints_caffe import SMALL, STEP_BACK, train_net
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import NetParameter, text
 
 
 def test_the_page_of_networks_is_what_the_catalog_says(root):
@@ -79,7 +79,7 @@ def test_tasks_whose_names_end_alike_have_colours_of_their_own():
 
 def test_help_writes_nothing(root, tmp_path):
     """In a copy: what a module's --help rewrites would be missed where it writes the same."""
-    for folder in ("basics", "caffeproto", "netgen"):
+    for folder in ("netgen", "xresnet"):
         shutil.copytree(root / folder, tmp_path / folder)
     modules = ["netgen", "netgen.committed", "netgen.weights", "netgen.deepsentibank"]
     for words in [*([module, "--help"] for module in modules), ["netgen.committed", "x"]]:
@@ -88,7 +88,7 @@ def test_help_writes_nothing(root, tmp_path):
         )
         assert ran.returncode == (0 if words[1] == "--help" else 2), ran.stderr
         assert f"usage: {words[0]}" in ran.stdout or words[1] == "x"
-    assert {path.name for path in tmp_path.iterdir()} == {"basics", "caffeproto", "netgen"}
+    assert {path.name for path in tmp_path.iterdir()} == {"netgen", "xresnet"}
 
 
 def test_pictures_tell_the_shortcuts_apart():

@@ -8,13 +8,13 @@ import random
 import numpy as np
 import pytest
 
-from caffeproto import TRAIN, NetParameter, text
 from netgen.catalog import CATALOG
 from netgen.command import generate
 from netgen.measure import measure, takes_part
 from netgen.options import Family
 from tests.caffe_nets import assert_opencv_agrees, pycaffe, run
 from tests.test_netgen_caffe import FORWARD
+from xresnet.caffeproto import TRAIN, NetParameter, text
 
 pytestmark = pytest.mark.caffe
 

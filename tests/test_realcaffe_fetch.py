@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
-from realcaffe import fetch, lock, mirrors
 from tests.realcaffe_debs import SNAPSHOT, Server, archive, serving
+from xresnet.basics.cli import UserError
+from xresnet.realcaffe import fetch, lock, mirrors
 
 
 @pytest.fixture(autouse=True)

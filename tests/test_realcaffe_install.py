@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from basics import cache
-from basics.cli import UserError
-from realcaffe import fetch, install, lock, mirrors, tools, wrappers
-from realcaffe.__main__ import main
 from tests.realcaffe_debs import SNAPSHOT, install_tiny, tiny_caffe
+from xresnet.basics import cache
+from xresnet.basics.cli import UserError
+from xresnet.realcaffe import fetch, install, lock, mirrors, tools, wrappers
+from xresnet.realcaffe.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -60,7 +60,7 @@ def test_install_path_and_remove(where, tmp_path, capsys) -> None:
     main(["remove", "--keep-packages", "--bin", str(where.bin)])
     assert not list(where.bin.iterdir()) and not where.prefix.exists()
     assert len(list(where.packages.iterdir())) == 10
-    with pytest.raises(UserError, match="run: python -m realcaffe install"):
+    with pytest.raises(UserError, match=r"run: python -m xresnet\.realcaffe install"):
         tools.find("caffe", where.bin)
 
     capsys.readouterr()
@@ -103,7 +103,7 @@ def test_a_wrapper_whose_prefix_is_gone_says_so(where) -> None:
     where.prefix.rename(where.prefix.with_name("elsewhere"))
     done = subprocess.run([where.bin / "caffe"], capture_output=True, text=True)
     assert done.returncode == 127
-    assert "python -m realcaffe install" in done.stderr
+    assert "python -m xresnet.realcaffe install" in done.stderr
 
 
 def run_tiny(tmp_path: Path, before: str = "") -> subprocess.Popen:
@@ -116,7 +116,7 @@ def run_tiny(tmp_path: Path, before: str = "") -> subprocess.Popen:
 
 
 def test_killed_while_unpacking_then_installed_again(tmp_path: Path) -> None:
-    slow = "import time; from realcaffe import unpack; one = unpack.unpack\n"
+    slow = "import time; from xresnet.realcaffe import unpack; one = unpack.unpack\n"
     slow += "unpack.unpack = lambda *a: (time.sleep(0.2), one(*a))"
     process = run_tiny(tmp_path, slow)
     cache = tmp_path / "cache"
@@ -215,7 +215,7 @@ def test_mistakes_are_said_in_one_message(where, tmp_path, monkeypatch) -> None:
 
 def test_nothing_to_fetch_from_ends_with_one_message_and_status_1(tmp_path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "realcaffe", "install", "--bin", tmp_path / "bin"],
+        [sys.executable, "-m", "xresnet.realcaffe", "install", "--bin", tmp_path / "bin"],
         cwd=ROOT,
         env={**os.environ, mirrors.VARIABLE: "http://127.0.0.1:9/debian", "no_proxy": "*"},
         capture_output=True,

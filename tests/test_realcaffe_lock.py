@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from realcaffe import lock, resolve
+from xresnet.realcaffe import lock, resolve
 
 
 def test_the_lock_file_is_sane() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
-from realcaffe import mirrors
+from xresnet.basics.cli import UserError
+from xresnet.realcaffe import mirrors
 
 ONE_LINE = """\
 # deb http://commented.example/debian bookworm main

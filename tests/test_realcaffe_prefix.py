@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import realcaffe
-from realcaffe import train_log, wrappers
 from tests.caffe_nets import write_lmdbs
+from xresnet import realcaffe
+from xresnet.realcaffe import train_log, wrappers
 
 pytestmark = pytest.mark.caffe
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import math
 
-from realcaffe import train_log
-from realcaffe.train_log import Done, Fatal, FinalLoss, Snapshot, TestPass, TestResult, TrainStep
+from xresnet.realcaffe import train_log
+from xresnet.realcaffe.train_log import (
+    Done,
+    Fatal,
+    FinalLoss,
+    Snapshot,
+    TestPass,
+    TestResult,
+    TrainStep,
+)
 
 TRAIN = """\
 I1120 20:32:32.250980  5704 solver.cpp:45] Initializing solver from parameters: 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
-from realcaffe import unpack
 from tests.realcaffe_debs import deb, member
+from xresnet.basics.cli import UserError
+from xresnet.realcaffe import unpack
 
 
 def unpacked(tmp_path: Path, *blobs: bytes) -> Path:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-import realcaffe
-from basics.cli import UserError
-from reproduce.plateau import Stage, Stages
-from reproduce.table2 import SMOKE, SMOKE_ROWS, Setting, table2
+from xresnet import realcaffe
+from xresnet.basics.cli import UserError
+from xresnet.reproduce.plateau import Stage, Stages
+from xresnet.reproduce.table2 import SMOKE, SMOKE_ROWS, Setting, table2
 
 TINY = Setting(
     name="tiny",
@@ -84,7 +84,7 @@ def test_the_commands_in_the_result_repeat_it_by_hand(caffe_tools, drawn, tmp_pa
 
 @pytest.mark.caffe
 def test_ctrl_c_leaves_a_snapshot_from_which_the_next_call_goes_on(caffe_tools, drawn, tmp_path):
-    command = [sys.executable, "-m", "reproduce", "table2", "--smoke", "--data", str(drawn)]
+    command = [sys.executable, "-m", "xresnet", "table2", "--smoke", "--data", str(drawn)]
     command += ["--out", str(tmp_path), "--rows", "xs_resnet50"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     log = tmp_path / "runs/xs_resnet50/train.log"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
 from data_prep.__main__ import main as data_prep
 from netgen.command import generate
-from reproduce.plateau import Plateau
-from reproduce.table2 import Setting, table2
 from tests.caffe_nets import pycaffe
+from xresnet.basics.cli import UserError
+from xresnet.reproduce.plateau import Plateau
+from xresnet.reproduce.table2 import Setting, table2
 
 SIDE = 47  # Inception-v1's smallest input
 
@@ -51,8 +51,8 @@ def test_published_baselines_are_trained_and_tabulated(
     caffe_tools, data, deepsentibank, tmp_path, monkeypatch
 ):
     """The ANP's net of each row: those of the other tasks differ in their classes alone."""
-    monkeypatch.setattr("reproduce.table2._tasks", lambda net: ["anp"])
-    monkeypatch.setattr("reproduce.evaluate.DEEPSENTIBANK_INPUT", (SIDE, SIDE))
+    monkeypatch.setattr("xresnet.reproduce.table2._tasks", lambda net: ["anp"])
+    monkeypatch.setattr("xresnet.reproduce.evaluate.DEEPSENTIBANK_INPUT", (SIDE, SIDE))
     setting = Setting(
         name="small",
         what="a test",

@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 from scipy import stats as scipy
 
-from basics.cli import UserError
-from reproduce import committed
-from reproduce.__main__ import main
-from reproduce.compare import comparison, markdown
-from reproduce.stats import holm, pairs_needed, t_interval, t_probability, t_quantile, t_test
+from xresnet.basics.cli import UserError
+from xresnet.reproduce import committed
+from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.compare import comparison, markdown
+from xresnet.reproduce.stats import (
+    holm,
+    pairs_needed,
+    t_interval,
+    t_probability,
+    t_quantile,
+    t_test,
+)
 
 TASKS = ("adj", "anp", "noun")
 

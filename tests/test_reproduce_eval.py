@@ -14,12 +14,13 @@ import lmdb
 import numpy as np
 import pytest
 
-from basics.cli import UserError
-from caffeproto import Datum
 from data_prep.classes import Classes
-from reproduce.__main__ import main
-from reproduce.data import Data
-from reproduce.evaluate import (
+from tests.test_reproduce_train import training
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import Datum
+from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.evaluate import (
     Evaluation,
     Net,
     compare,
@@ -31,9 +32,8 @@ from reproduce.evaluate import (
     ranks,
     records,
 )
-from reproduce.forward import scores
-from reproduce.stats import bootstrap, mcnemar, paired_bootstrap
-from tests.test_reproduce_train import training
+from xresnet.reproduce.forward import scores
+from xresnet.reproduce.stats import bootstrap, mcnemar, paired_bootstrap
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_weights_of_another_snapshot_make_a_disagreement_impossible_to_miss(run,
     other = Net(net.name, net.model, net.deploy, run.snapshots()[0].weights)
     real = scores
     monkeypatch.setattr(
-        "reproduce.evaluate.scores",
+        "xresnet.reproduce.evaluate.scores",
         lambda deploy, weights, *rest: {
             task: np.roll(values, 1, axis=1)
             for task, values in real(deploy, weights, *rest).items()
@@ -92,7 +92,7 @@ def test_two_nets_are_compared_image_by_image(run, tmp_path):
     a, b = (one.result()["tasks"]["noun"]["top1"]["percent"] for one in (last, other))
     assert found["difference"] == pytest.approx(a - b)
     assert compare(last, last)["tasks"]["anp"]["top5"]["p"] == 1
-    with pytest.raises(UserError, match="reproduce eval"):
+    with pytest.raises(UserError, match="xresnet eval"):
         Evaluation.find(tmp_path)
 
 
@@ -146,7 +146,9 @@ def test_an_evaluation_a_snapshot(run, drawn, tmp_path, capsys):
 
 @pytest.mark.caffe
 def test_what_it_is_compared_with_is_looked_at_first(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("reproduce.commands.evaluate.evaluate", None)  # tests would take long
+    monkeypatch.setattr(
+        "xresnet.reproduce.commands.evaluate.evaluate", None
+    )  # tests would take long
     with pytest.raises(UserError, match="not evaluated"):
         main(["eval", str(run.folder), "--against", str(tmp_path)])
     for name, arrays, words in (
@@ -185,8 +187,8 @@ def test_a_database_that_was_cut_is_one_line(drawn, tmp_path, kind, read):
     file = tmp_path / f"test_{kind}_lmdb" / "data.mdb"
     os.truncate(file, file.stat().st_size - 8192)
     code = (
-        "import sys; from pathlib import Path; from basics import cli\n"
-        "from reproduce import evaluate\n"
+        "import sys; from pathlib import Path; from xresnet.basics import cli\n"
+        "from xresnet.reproduce import evaluate\n"
         f"cli.run(lambda _: list(evaluate.{read}(Path(sys.argv[1]))) and 0, 'eval')"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
@@ -271,11 +273,11 @@ def test_deepsentibank_is_scored_on_our_anps_among_its_outputs(drawn, tmp_path, 
                 row[places[ours[label]]] = 1
         return {"fc8-t": values}
 
-    monkeypatch.setattr("reproduce.evaluate.scores", made_up)
+    monkeypatch.setattr("xresnet.reproduce.evaluate.scores", made_up)
     with pytest.raises(UserError, match="wants images of 224 x 224 or more"):
         deepsentibank(tmp_path / "w.caffemodel", tmp_path / "classes.json", data, tmp_path / "out")
-    monkeypatch.setattr("reproduce.evaluate.DEEPSENTIBANK_INPUT", (32, 227))
-    monkeypatch.setattr("reproduce.evaluate.generate", lambda argv: '{"total": 1}')
+    monkeypatch.setattr("xresnet.reproduce.evaluate.DEEPSENTIBANK_INPUT", (32, 227))
+    monkeypatch.setattr("xresnet.reproduce.evaluate.generate", lambda argv: '{"total": 1}')
     found = deepsentibank(
         tmp_path / "weights.caffemodel", tmp_path / "classes.json", data, tmp_path / "out"
     )

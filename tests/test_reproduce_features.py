@@ -10,24 +10,24 @@ import lmdb
 import numpy as np
 import pytest
 
-from basics.cli import UserError
-from caffeproto import NetParameter, caffemodel, text
-from caffeproto.datum import image_datum
 from data_prep.__main__ import main as data_prep
 from data_prep.folder import DataFolder
 from netgen.command import generate
 from netgen.layers import FROZEN
 from netgen.weights.command import main as weights_main
-from reproduce import features as module
-from reproduce.__main__ import main
-from reproduce.caffe import Caffe
-from reproduce.data import Data
-from reproduce.engine import CAFFE, RealCaffe
-from reproduce.evaluate import keys, labels, records
-from reproduce.features import features
-from reproduce.forward import Transform, scores
-from reproduce.plateau import Stage, Stages
-from reproduce.training import Training
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import NetParameter, caffemodel, text
+from xresnet.caffeproto.datum import image_datum
+from xresnet.reproduce import features as module
+from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.caffe import Caffe
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.engine import CAFFE, RealCaffe
+from xresnet.reproduce.evaluate import keys, labels, records
+from xresnet.reproduce.features import features
+from xresnet.reproduce.forward import Transform, scores
+from xresnet.reproduce.plateau import Stage, Stages
+from xresnet.reproduce.training import Training
 
 SMALL = ["--width", "4", "--blocks", "1,1,2,3", "--batch", "24"]
 BLOCK = "res4b"

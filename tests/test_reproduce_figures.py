@@ -15,17 +15,17 @@ import cv2
 import numpy as np
 import pytest
 
-from basics.cli import UserError
 from netgen.command import generate
-from realcaffe.train_log import TrainStep
-from reproduce import figures, watch
-from reproduce.__main__ import main
-from reproduce.evaluate import Evaluation, net_of, records
-from reproduce.forward import Transform
-from reproduce.history import History
-from reproduce.weights import cross_weights
 from tests.caffe_nets import pycaffe
 from tests.test_reproduce_train import training
+from xresnet.basics.cli import UserError
+from xresnet.realcaffe.train_log import TrainStep
+from xresnet.reproduce import figures, watch
+from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.evaluate import Evaluation, net_of, records
+from xresnet.reproduce.forward import Transform
+from xresnet.reproduce.history import History
+from xresnet.reproduce.weights import cross_weights
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from basics.cli import UserError
-from reproduce.grid import Grid
+from xresnet.basics.cli import UserError
+from xresnet.reproduce.grid import Grid
 
 GOOD = {
     "name": "a",

@@ -14,17 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
-from basics.files import write
 from data_prep.folder import DataFolder
 from data_prep.reorder import reorder
-from reproduce.__main__ import main
-from reproduce.data import Data
-from reproduce.grid import Grid
-from reproduce.start import Start
-from reproduce.training import _part
+from xresnet import reproduce
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import write
+from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.start import Start
+from xresnet.reproduce.training import _part
 
-GRIDS = sorted((Path(__file__).parent.parent / "reproduce" / "grids").glob("*.json"))
+GRIDS = sorted(Path(reproduce.__file__).parent.glob("grids/*.json"))
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
@@ -227,7 +228,7 @@ def test_a_grid_that_was_killed_goes_on_in_the_middle_of_its_runs(drawn, tmp_pat
     words += ["--threads", "1", "--jobs", "2"]
     logs = [out / "runs" / f"X0-{seed}" / "train.log" for seed in (1, 2)]
     with subprocess.Popen(
-        [sys.executable, "-m", "reproduce", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "xresnet", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         until = time.monotonic() + 120
         while not all(log.exists() and "Iteration 20 " in log.read_text() for log in logs):

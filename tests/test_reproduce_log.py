@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.caffe import Caffe
-from reproduce.engine import RealCaffe
-from reproduce.training import read_decisions, read_history
 from tests.test_reproduce_train import training
+from xresnet.reproduce.caffe import Caffe
+from xresnet.reproduce.engine import RealCaffe
+from xresnet.reproduce.training import read_decisions, read_history
 
 SOURCE = "XRESNET_CAFFE_SOURCE"
 TOOLS = ("parse_log.py", "extract_seconds.py")

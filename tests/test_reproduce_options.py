@@ -1,4 +1,4 @@
-"""The options of `python -m reproduce`: their ranges, and what the driver keeps to itself."""
+"""The options of `python -m xresnet`: their ranges, and what the driver keeps to itself."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from basics.cli import UserError
 from netgen import command as netgen
-from reproduce.__main__ import main, parser
-from reproduce.grid import Grid
-from reproduce.plateau import Plateau
-from reproduce.snapshots import Snapshot
-from reproduce.training import OURS, Training
 from tests.test_reproduce_train import training
+from xresnet.basics.cli import UserError
+from xresnet.reproduce.__main__ import main, parser
+from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.plateau import Plateau
+from xresnet.reproduce.snapshots import Snapshot
+from xresnet.reproduce.training import OURS, Training
 
 TRAIN = ("train", "xs_resnet50", "--data", "none", "--out", "none")
 TABLE = ("table2", "--data", "none", "--out", "none")

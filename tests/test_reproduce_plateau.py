@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from basics.cli import UserError
-from caffeproto import BlobProto, NetParameter, SolverState
-from reproduce.plateau import Decision, Epoch, Plateau, Stage, Stages
-from reproduce.snapshots import delete_except, is_whole_state, is_whole_weights, snapshots
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import BlobProto, NetParameter, SolverState
+from xresnet.reproduce.plateau import Decision, Epoch, Plateau, Stage, Stages
+from xresnet.reproduce.snapshots import delete_except, is_whole_state, is_whole_weights, snapshots
 
 
 def drive(rule: Plateau, losses) -> list[Decision]:

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-from basics.cli import UserError
-from reproduce.__main__ import main
-from reproduce.data import Data
-from reproduce.grid import Grid
-from reproduce.table2 import table2
 from tests.test_reproduce import TINY
+from xresnet.basics.cli import UserError
+from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.table2 import table2
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -135,7 +135,7 @@ def test_a_grid_is_resumed_and_reported(caffe_tools, drawn, tmp_path, capsys):
 
 
 def test_the_studys_grid_is_one_and_mistakes_in_a_grid_are_named(root, tmp_path):
-    plan = Grid.read(root / "reproduce/grids/cifar.json")
+    plan = Grid.read(root / "xresnet/reproduce/grids/cifar.json")
     seeds = {row.name: row.seeds for row in plan.rows}
     assert all(seeds[name] == (1, 2, 3) for name in ("XS", "X0", "XI"))
     assert {"Cross-stitch", "ROCK"} < seeds.keys() and len(seeds) == 8
@@ -152,7 +152,7 @@ def test_the_studys_grid_is_one_and_mistakes_in_a_grid_are_named(root, tmp_path)
 
 @pytest.mark.parametrize("name", ["cifar", "ablations"])
 def test_every_row_of_our_grids_is_a_net(drawn, root, tmp_path, name):
-    plan = Grid.read(root / f"reproduce/grids/{name}.json")
+    plan = Grid.read(root / f"xresnet/reproduce/grids/{name}.json")
     runs = plan.runs(Data.read(drawn), tmp_path)
     assert len({run.folder for _, run in runs}) == len(runs) == sum(len(r.seeds) for r in plan.rows)
     made = {run.training.net_texts()["net.prototxt"] for _, run in runs}

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basics import cache
-from basics.cli import UserError
-from caffeproto import caffemodel
 from netgen.weights import fetch
-from reproduce import start
-from reproduce.__main__ import main
-from reproduce.data import Data
-from reproduce.grid import Grid
 from tests import weights_files as files
+from xresnet.basics import cache
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import caffemodel
+from xresnet.reproduce import start
+from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.grid import Grid
 
 NET = ["--width", "4", "--blocks", "1,2,1,3"]
 

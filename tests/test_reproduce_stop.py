@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
-from reproduce import caffe, lock
-from reproduce.process import Standstill, is_alive, is_stopped
-from reproduce.snapshots import snapshots
 from tests.test_reproduce_train import ENDLESS, NET, SOLVER, Driver, training
+from xresnet.basics.cli import UserError
+from xresnet.reproduce import caffe, lock
+from xresnet.reproduce.process import Standstill, is_alive, is_stopped
+from xresnet.reproduce.snapshots import snapshots
 
 
 def table2(drawn: Path, out: Path) -> tuple[list[str], list[Path]]:
@@ -63,7 +63,7 @@ def test_a_signal_to_all_processes_stops_with_snapshots(
     """As SLURM, systemd and `timeout` send it: to each process, to some of them twice."""
     command, runs = words(drawn, tmp_path)
     process = subprocess.Popen(
-        [sys.executable, "-m", "reproduce", *command],
+        [sys.executable, "-m", "xresnet", *command],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -199,7 +199,7 @@ def test_a_kill_leaves_nothing_in_the_temporary_folder(
         if words[0] == "features":
             command += ["--data", str(drawn), "--out", str(tmp_path / "maps")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "reproduce", *command],
+        [sys.executable, "-m", "xresnet", *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,

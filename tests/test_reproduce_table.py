@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffeproto import NetParameter, text
 from data_prep.__main__ import main as data_prep
 from data_prep.classes import MISSING, Classes
-from reproduce.__main__ import main
-from reproduce.data import Data
-from reproduce.evaluate import Evaluation, labels
 from tests.test_data_prep_table import TASKS, pictures, rows, write_csv  # noqa: F401
+from xresnet.caffeproto import NetParameter, text
+from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.evaluate import Evaluation, labels
 
 SMALL = ["--width", "4", "--blocks", "1,1,1,2", "--bn-fraction", "0.9", "--head-lr", "1"]
 RULE = ["--batch", "8", "--lr", "0.01", "--max-epochs", "2", "--display", "1", "--seed", "1"]
@@ -83,8 +83,8 @@ def test_a_table_comes_to_predictions(engine, data, pictures, tmp_path, capsys):
 def test_engines_agree_on_missing_labels(data, tmp_path, caffe_tools):
     """The first losses and the test pass before training, from the same weights."""
     pytest.importorskip("torch", reason="SKIPPED FOR LACK OF PYTORCH: pip install '.[torch]'")
-    from reproduce.engine import ENGINES
-    from reproduce.evaluate import caffe_test, net_of
+    from xresnet.reproduce.engine import ENGINES
+    from xresnet.reproduce.evaluate import caffe_test, net_of
 
     run = tmp_path / "run"
     argv = ["train", "xs_resnet50", *SMALL, *RULE, "--test-batch", "2", "--threads", "1"]

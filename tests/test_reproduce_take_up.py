@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
-from caffeproto import NetParameter, SolverState
-from reproduce import lock
-from reproduce.__main__ import main
-from reproduce.engine import CAFFE, RealCaffe, Torch
-from reproduce.plateau import Stage, Stages
-from reproduce.run import Run
-from reproduce.snapshots import snapshots
-from reproduce.table2 import SMOKE, Setting, table2
-from reproduce.tensorboard import Events
-from reproduce.training import Training, read_decisions
 from tests.test_reproduce_train import ENDLESS, Driver, engine, resumed, training
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import NetParameter, SolverState
+from xresnet.reproduce import lock
+from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.engine import CAFFE, RealCaffe, Torch
+from xresnet.reproduce.plateau import Stage, Stages
+from xresnet.reproduce.run import Run
+from xresnet.reproduce.snapshots import snapshots
+from xresnet.reproduce.table2 import SMOKE, Setting, table2
+from xresnet.reproduce.tensorboard import Events
+from xresnet.reproduce.training import Training, read_decisions
 
 __all__ = ["engine"]  # a fixture
 
@@ -293,7 +293,7 @@ def test_a_log_that_cannot_be_written_is_one_line(first, copied):
         log.unlink()
     for name in ("test.log", f"test_{first.epoch}.log"):
         (copied / name).symlink_to("/dev/full")
-    command = [sys.executable, "-m", "reproduce", "eval", str(copied)]
+    command = [sys.executable, "-m", "xresnet", "eval", str(copied)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

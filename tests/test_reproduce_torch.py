@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basics.cli import UserError
-from reproduce.__main__ import main
-from reproduce.engine import Engine, RealCaffe, Torch
-from reproduce.evaluate import Evaluation, evaluate, net_of
-from reproduce.process import is_alive
-from reproduce.run import Run
-from reproduce.snapshots import snapshots
-from reproduce.training import Training, read_engines
 from tests.test_reproduce_train import ENDLESS, Driver, resumed, training
+from xresnet.basics.cli import UserError
+from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.engine import Engine, RealCaffe, Torch
+from xresnet.reproduce.evaluate import Evaluation, evaluate, net_of
+from xresnet.reproduce.process import is_alive
+from xresnet.reproduce.run import Run
+from xresnet.reproduce.snapshots import snapshots
+from xresnet.reproduce.training import Training, read_engines
 
 torch = pytest.importorskip("torch", reason="SKIPPED FOR LACK OF PYTORCH: pip install '.[torch]'")
 
@@ -174,9 +174,9 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "y" top: "loss" 
 
 def test_the_solverstate_comes_last_and_proves_the_rest_whole(tmp_path, monkeypatch):
     """A kill within a snapshot must leave nothing that a later run trips over."""
-    from basics import files
-    from caffeproto import NetParameter, SolverParameter, text
     from torchcaffe.solver import Solver
+    from xresnet.basics import files
+    from xresnet.caffeproto import NetParameter, SolverParameter, text
 
     param = SolverParameter(base_lr=0.1, lr_policy="fixed", snapshot_prefix=str(tmp_path / "s"))
     param.net_param.CopyFrom(text.loads(TINY, NetParameter))
@@ -196,8 +196,8 @@ def test_the_solverstate_comes_last_and_proves_the_rest_whole(tmp_path, monkeypa
 
 def test_a_copied_snapshot_has_its_own_weights(tmp_path):
     """The state names the original's file; what lies beside it counts, wherever that is now."""
-    from caffeproto import NetParameter, SolverParameter, text
     from torchcaffe.solver import Solver
+    from xresnet.caffeproto import NetParameter, SolverParameter, text
 
     def solver(folder: Path) -> Solver:
         prefix = str(folder / "s")

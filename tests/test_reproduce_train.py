@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from basics.cli import UserError
-from reproduce.data import Data
-from reproduce.engine import CAFFE, ENGINES, Engine
-from reproduce.plateau import Plateau
-from reproduce.process import is_alive
-from reproduce.snapshots import snapshots
-from reproduce.training import Training, read_decisions, read_history
+from xresnet.basics.cli import UserError
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.engine import CAFFE, ENGINES, Engine
+from xresnet.reproduce.plateau import Plateau
+from xresnet.reproduce.process import is_alive
+from xresnet.reproduce.snapshots import snapshots
+from xresnet.reproduce.training import Training, read_decisions, read_history
 
 NET = ("--width", "4", "--blocks", "1,1,1,2", "--batch", "8", "--bn-fraction", "0.9")
 SOLVER = ("--seed", "1", "--display", "5", "--snapshot", "10")
@@ -54,12 +54,12 @@ def resumed(folder: Path) -> list[int]:
 
 
 class Driver:
-    """`reproduce train` as a process of its own."""
+    """`xresnet train` as a process of its own."""
 
     def __init__(self, drawn: Path, folder: Path, *options: str) -> None:
         self.folder = folder
         self.log = folder / "train.log"
-        command = [sys.executable, "-m", "reproduce", "train", "xs_resnet50", *NET, *SOLVER]
+        command = [sys.executable, "-m", "xresnet", "train", "xs_resnet50", *NET, *SOLVER]
         command += ["--head-lr", "1", "--data", str(drawn), "--out", str(folder), *options]
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -68,7 +68,7 @@ def test_the_wheel_has_every_module_and_file_of_its_packages(tmp_path: Path) -> 
         pytest.skip(f"NO WHEEL CAN BE BUILT HERE: {made.stderr.strip().splitlines()[-1]}")
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
-    assert "reproduce/grids/cifar.json" in wanted
+    assert "xresnet/reproduce/grids/cifar.json" in wanted
     assert sorted(wanted - inside) == []
     assert {name.partition("/")[0] for name in inside if ".dist-info/" not in name} <= set(packages)
 

@@ -8,14 +8,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
-from basics.cli import UserError  # noqa: E402
-from caffeproto import TRAIN, NetParameter, SolverParameter, text  # noqa: E402
 from netgen.command import generate  # noqa: E402
 from tests.caffe_nets import write_lmdbs  # noqa: E402
 from torchcaffe import order  # noqa: E402
 from torchcaffe.__main__ import main  # noqa: E402
 from torchcaffe.net import Net  # noqa: E402
 from torchcaffe.solver import Choices, Solver  # noqa: E402
+from xresnet.basics.cli import UserError  # noqa: E402
+from xresnet.caffeproto import TRAIN, NetParameter, SolverParameter, text  # noqa: E402
 
 torch.set_num_threads(1)
 

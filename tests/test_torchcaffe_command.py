@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
-from basics.cli import UserError
-from caffeproto import NetParameter
 from torchcaffe.__main__ import main
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import NetParameter
 
 NET = (
     'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 3, 8, 8] } } } '

@@ -17,12 +17,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
 import torchcaffe  # noqa: E402
-from basics.cli import UserError  # noqa: E402
-from caffeproto import TRAIN, Datum, LayerParameter, NetParameter, text  # noqa: E402
 from netgen.command import generate  # noqa: E402
 from tests.caffe_nets import run  # noqa: E402
 from tests.torchcaffe_oracle import ONE_THREAD, error  # noqa: E402
 from torchcaffe.data import Feed  # noqa: E402
+from xresnet.basics.cli import UserError  # noqa: E402
+from xresnet.caffeproto import TRAIN, Datum, LayerParameter, NetParameter, text  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -285,7 +285,7 @@ RANKS = """
 import sys, torch
 from torchcaffe import parallel
 from torchcaffe.solver import Choices, Solver
-from caffeproto import SolverParameter, text
+from xresnet.caffeproto import SolverParameter, text
 torch.set_num_threads(1)
 solver = Solver(text.load(sys.argv[1], SolverParameter), Choices(sync_bn=True))
 solver._gradients()

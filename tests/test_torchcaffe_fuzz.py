@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
-from basics.cli import UserError  # noqa: E402
-from caffeproto import TEST, TRAIN, NetParameter, text  # noqa: E402
 from torchcaffe.layers.base import LAYERS  # noqa: E402
 from torchcaffe.net import Net  # noqa: E402
+from xresnet.basics.cli import UserError  # noqa: E402
+from xresnet.caffeproto import TEST, TRAIN, NetParameter, text  # noqa: E402
 
 # A little of everything; each layer reads blobs that fit it.
 NET = """

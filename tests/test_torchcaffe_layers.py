@@ -7,12 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
-from basics.cli import UserError  # noqa: E402
-from caffeproto import TEST, NetParameter, text  # noqa: E402
 from tests.torchcaffe_cases import MAKERS, NO_BACKWARD, case  # noqa: E402
 from tests.torchcaffe_oracle import Case, ask_caffe, error  # noqa: E402
 from torchcaffe import blobs  # noqa: E402
 from torchcaffe.net import Net  # noqa: E402
+from xresnet.basics.cli import UserError  # noqa: E402
+from xresnet.caffeproto import TEST, NetParameter, text  # noqa: E402
 
 EACH = 14  # cases of each kind
 
@@ -175,8 +175,8 @@ FILLERS = {
 
 @pytest.mark.parametrize("kind", FILLERS)
 def test_fillers_draw_from_caffes_distributions(kind):
-    from caffeproto import LayerParameter
     from torchcaffe.fillers import fill
+    from xresnet.caffeproto import LayerParameter
 
     fields, mean, std = FILLERS[kind]
     layer = LayerParameter(inner_product_param={"weight_filler": {"type": kind, **fields}})
@@ -187,8 +187,8 @@ def test_fillers_draw_from_caffes_distributions(kind):
 
 
 def test_a_cross_weight_starts_as_section_5_2_says():
-    from caffeproto import LayerParameter
     from torchcaffe.fillers import fill
+    from xresnet.caffeproto import LayerParameter
 
     filler = {"type": "msra", "variance_norm": "AVERAGE"}
     blob = torch.zeros(2048)

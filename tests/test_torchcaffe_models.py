@@ -12,14 +12,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
 import torchcaffe  # noqa: E402
-from basics.cli import UserError  # noqa: E402
-from caffeproto import TEST, TRAIN, NetParameter, text  # noqa: E402
 from netgen.catalog import CATALOG  # noqa: E402
 from netgen.command import generate  # noqa: E402
 from netgen.weights.command import main as weights_main  # noqa: E402
 from tests.torchcaffe_oracle import Case, ask_caffe, error  # noqa: E402
 from torchcaffe import blobs, export  # noqa: E402
 from torchcaffe.net import Net  # noqa: E402
+from xresnet.basics.cli import UserError  # noqa: E402
+from xresnet.caffeproto import TEST, TRAIN, NetParameter, text  # noqa: E402
 
 torch.set_num_threads(1)
 

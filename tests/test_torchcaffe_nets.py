@@ -7,12 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
-from caffeproto import TEST, TRAIN, NetParameter, text  # noqa: E402
 from netgen.command import generate  # noqa: E402
 from tests import torchcaffe_decisions as decisions  # noqa: E402
 from tests.torchcaffe_oracle import Case, ask_caffe, error  # noqa: E402
 from torchcaffe.layers.weighted import BatchNorm  # noqa: E402
 from torchcaffe.net import Net  # noqa: E402
+from xresnet.caffeproto import TEST, TRAIN, NetParameter, text  # noqa: E402
 
 pytestmark = pytest.mark.caffe
 torch.set_num_threads(1)

@@ -14,11 +14,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
-from caffeproto import TRAIN, NetParameter, text  # noqa: E402
 from tests.torchcaffe_oracle import Case, ask_caffe, error  # noqa: E402
 from torchcaffe import compatible, graph  # noqa: E402
 from torchcaffe.layers import LAYERS  # noqa: E402
 from torchcaffe.net import Net  # noqa: E402
+from xresnet.caffeproto import TRAIN, NetParameter, text  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -11,14 +11,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
-from caffeproto import NetParameter, SolverParameter, SolverState, text  # noqa: E402
 from netgen.command import generate  # noqa: E402
-from realcaffe import train_log  # noqa: E402
 from tests.caffe_nets import write_lmdbs  # noqa: E402
 from tests.torchcaffe_oracle import ONE_THREAD  # noqa: E402
 from torchcaffe import blobs  # noqa: E402
 from torchcaffe.rates import Schedule  # noqa: E402
 from torchcaffe.solver import Solver  # noqa: E402
+from xresnet.caffeproto import NetParameter, SolverParameter, SolverState, text  # noqa: E402
+from xresnet.realcaffe import train_log  # noqa: E402
 
 pytestmark = pytest.mark.caffe
 torch.set_num_threads(1)

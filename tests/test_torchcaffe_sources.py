@@ -10,11 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
-from basics.cli import UserError  # noqa: E402
-from caffeproto import TEST, LayerParameter, NetParameter, text  # noqa: E402
 from tests.caffe_nets import pycaffe  # noqa: E402
 from tests.torchcaffe_oracle import error  # noqa: E402
 from torchcaffe.data import Feed, shapes  # noqa: E402
+from xresnet.basics.cli import UserError  # noqa: E402
+from xresnet.caffeproto import TEST, LayerParameter, NetParameter, text  # noqa: E402
 
 BATCHES = """
 import sys, numpy as np, caffe

@@ -11,15 +11,15 @@ from itertools import product
 import numpy as np
 import pytest
 
-from basics.cli import UserError
-from caffeproto import caffemodel
-from caffeproto.caffemodel import Layer
 from netgen import names
 from netgen.command import generate
 from netgen.weights import branch
 from netgen.weights.command import main
 from tests import weights_files as files
 from tests.weights_files import SMALL
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import caffemodel
+from xresnet.caffeproto.caffemodel import Layer
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffeproto import NetParameter, caffemodel
 from netgen import resnet
 from netgen.command import generate
 from netgen.net import Net
@@ -18,6 +17,7 @@ from netgen.weights.command import main
 from tests import weights_files as files
 from tests.caffe_nets import pycaffe, run, write_lmdbs
 from tests.weights_files import SMALL
+from xresnet.caffeproto import NetParameter, caffemodel
 
 pytestmark = pytest.mark.caffe
 

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from basics.cli import UserError
-from caffeproto import BlobProto, NetParameter, caffemodel, wire
-from caffeproto.caffemodel import Layer
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import BlobProto, NetParameter, caffemodel, wire
+from xresnet.caffeproto.caffemodel import Layer
 
 names = st.text(max_size=8)
 blobs = arrays.arrays(
@@ -231,7 +231,7 @@ def test_a_file_takes_less_than_twice_its_size_of_memory(tmp_path):
     array = np.ones((1000, 1000), np.float32)
     caffemodel.save(path, "n", [Layer(f"l{i}", "Convolution", (array,)) for i in range(16)])
     script = (
-        "import sys; from caffeproto import caffemodel\n"
+        "import sys; from xresnet.caffeproto import caffemodel\n"
         "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
         "before = peak(); net = caffemodel.load(sys.argv[1]); print((peak() - before) * 1024)"
     )

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from basics import cache
-from basics.cli import UserError
-from caffeproto import caffemodel
 from netgen.weights import fetch
 from netgen.weights.command import main
 from tests import weights_files as files
+from xresnet.basics import cache
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import caffemodel
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +224,7 @@ def test_a_full_disk_gets_one_clear_line(tarball, tmp_path):
     code = (
         "import resource, signal, sys\n"
         "from dataclasses import replace\n"
-        "from basics import cli, files\n"
+        "from xresnet.basics import cli, files\n"
         "from netgen.weights import command, fetch\n"
         "p = sys.argv[1]\n"
         "fetch.PACKAGES['resnet50'] = replace(fetch.PACKAGES['resnet50'],\n"

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basics.cli import UserError
 from netgen.weights import keras, pth, published, source, tfjs
 from netgen.weights.command import main
 from tests import weights_files as files
 from tests.weights_files import SMALL
+from xresnet.basics.cli import UserError
 
 TENSORS = files.state_dict(files.units())
 ZIP, STREAM = files.pth_zip(TENSORS), files.pth_stream(TENSORS)

@@ -7,8 +7,8 @@ from typing import Any, Callable
 
 import numpy as np
 
-from caffeproto import TEST, TRAIN
 from tests.torchcaffe_oracle import Case, one_layer
+from xresnet.caffeproto import TEST, TRAIN
 
 Draw = random.Random
 Made = tuple[dict[str, Any], dict[str, tuple[int, ...]]]  # the layer, its bottoms' shapes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffeproto import TRAIN, NetParameter, text
+from xresnet.caffeproto import TRAIN, NetParameter, text
 
 # Run by pycaffe: forward and backward of each net named; arrays in and out as .npz.
 ORACLE = """

@@ -23,10 +23,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from caffeproto import caffemodel
 from netgen.catalog import find
 from netgen.options import Task
 from netgen.report import measured
+from xresnet.caffeproto import caffemodel
 
 BLOCKS, WIDTH = (1, 2, 1, 3), 4
 TASKS = "adj:3,anp:7,noun:5"

@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from basics import cores
+from xresnet.basics import cores
 
 _HOME = {
     "Net": "torchcaffe.net",

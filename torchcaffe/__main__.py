@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from basics import cli
 from torchcaffe import arguments
+from xresnet.basics import cli
 
 
 def main(argv: list[str] | None = None) -> int:

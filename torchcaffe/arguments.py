@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from basics import cli
-from basics.numbers import COUNT, MOST, NATURAL, at_least
+from xresnet.basics import cli
+from xresnet.basics.numbers import COUNT, MOST, NATURAL, at_least
 
 LEVEL = at_least(-MOST, "a level")
 DEVICE = replace(NATURAL, what="a device's number", word="all")

@@ -10,9 +10,9 @@ from typing import Any, Callable
 import numpy as np
 import torch
 
-from basics.cli import UserError
-from caffeproto import BlobProto, NetParameter, wire
-from caffeproto.caffemodel import DATA, MOST_AXES, values
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import BlobProto, NetParameter, wire
+from xresnet.caffeproto.caffemodel import DATA, MOST_AXES, values
 
 MOST_VALUES = 2**31 - 1  # of a blob, as in Caffe
 

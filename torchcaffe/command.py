@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from basics import cores, files, memory
-from basics.cli import UserError, printable
-from caffeproto import TEST, TRAIN, SolverParameter, text
 from torchcaffe import blobs, compatible, export, order, parallel
 from torchcaffe.glog import info, number
 from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs, runnable
+from xresnet.basics import cores, files, memory
+from xresnet.basics.cli import UserError, printable
+from xresnet.caffeproto import TEST, TRAIN, SolverParameter, text
 
 
 def run(args: Any) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from basics.cli import UserError
-from caffeproto import TRAIN
 from torchcaffe import graph
 from torchcaffe.layers import LAYERS, make, top_shapes
 from torchcaffe.layers.base import Shape
 from torchcaffe.net import fed_shapes
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import TRAIN
 
 
 def check(

@@ -26,13 +26,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from basics.cli import UserError
-from basics.files import read_text
-from basics.hdf5 import Reader
-from basics.numbers import NATURAL
-from caffeproto import TRAIN, caffemodel, databases
-from caffeproto.datum import Datum, parse_datum
 from data_prep.decode import Unreadable, decode
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import read_text
+from xresnet.basics.hdf5 import Reader
+from xresnet.basics.numbers import NATURAL
+from xresnet.caffeproto import TRAIN, caffemodel, databases
+from xresnet.caffeproto.datum import Datum, parse_datum
 
 Record = tuple[np.ndarray, int]  # C x H x W, uint8 or float32, and its label
 FAR = 64  # records that a cursor walks rather than looks up

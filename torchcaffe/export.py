@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from basics import files, memory
-from basics.cli import UserError
-from caffeproto import TEST, NetParameter, text
 from torchcaffe import blobs, packed
 from torchcaffe.models import Model
 from torchcaffe.net import Net
+from xresnet.basics import files, memory
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import TEST, NetParameter, text
 
 
 def load(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, near_miss
 
 
 @torch.no_grad()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from basics.cli import UserError, near_miss
-from caffeproto import NetParameter, NetState, upgrade
+from xresnet.basics.cli import UserError, near_miss
+from xresnet.caffeproto import NetParameter, NetState, upgrade
 
 # Layers whose tops come from outside the net.
 FED = ("Input", "Data", "ImageData", "HDF5Data", "MemoryData")

@@ -17,13 +17,13 @@ from typing import Any, Union
 
 from torch import Tensor, nn
 
-from basics import files
-from basics.cli import UserError, near_miss
-from caffeproto import TEST, TRAIN, LayerParameter, NetParameter, text
 from torchcaffe import blobs, graph
 from torchcaffe.layers.base import Shape
 from torchcaffe.layers.weighted import BatchNorm
 from torchcaffe.net import Net, fed_shapes
+from xresnet.basics import files
+from xresnet.basics.cli import UserError, near_miss
+from xresnet.caffeproto import TEST, TRAIN, LayerParameter, NetParameter, text
 
 # Layers that make features of what they read; labels go to none of them.
 LEARNING = ("Convolution", "Deconvolution", "InnerProduct", "Embed", "LSTM", "RNN")

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basics.cli import UserError
-from caffeproto import TEST, TRAIN, NetParameter
 from torchcaffe import blobs, graph
 from torchcaffe.graph import Step, Value
 from torchcaffe.layers import Layer, make, top_shapes
 from torchcaffe.layers.base import Shape
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import TEST, TRAIN, NetParameter
 
 
 @dataclass

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, near_miss
 
 
 @dataclass

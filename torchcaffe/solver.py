@@ -14,10 +14,6 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
-from basics import files, memory
-from basics.cli import UserError
-from basics.numbers import COUNT, FINITE, NATURAL
-from caffeproto import TEST, TRAIN, NetParameter, SolverState, text
 from torchcaffe import blobs, order, parallel, updates
 from torchcaffe.compiled import compiled
 from torchcaffe.data import Feed
@@ -25,6 +21,10 @@ from torchcaffe.glog import info, number, output
 from torchcaffe.layers.base import UNFIT
 from torchcaffe.net import Net
 from torchcaffe.rates import Schedule
+from xresnet.basics import files, memory
+from xresnet.basics.cli import UserError
+from xresnet.basics.numbers import COUNT, FINITE, NATURAL
+from xresnet.caffeproto import TEST, TRAIN, NetParameter, SolverState, text
 
 SEED = 1  # of flips and fillers where the solver file names none: runs repeat
 

@@ -13,7 +13,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
-from basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, near_miss
 
 Tensors = list[Tensor]
 

@@ -1,4 +1,4 @@
-from basics import cli
 from netgen.weights.command import main
+from xresnet.basics import cli
 
 cli.run(main, "netgen.weights")

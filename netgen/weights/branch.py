@@ -29,10 +29,10 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from basics.cli import UserError
-from caffeproto.caffemodel import Layer, statistics
 from netgen.names import norm_of
 from netgen.weights.published import CAFFE_EPSILON
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto.caffemodel import Layer, statistics
 
 Find = Callable[[str], Optional[Layer]]
 

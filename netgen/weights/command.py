@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from basics.cli import Parser, UserError
-from basics.numbers import POSITIVE
-from caffeproto import caffemodel
 from netgen import command
 from netgen.catalog import Entry, find
 from netgen.options import Options
 from netgen.weights import fetch, plan, source
 from netgen.weights.fetch import PACKAGES
+from xresnet.basics.cli import Parser, UserError
+from xresnet.basics.numbers import POSITIVE
+from xresnet.caffeproto import caffemodel
 
 EXAMPLES = """\
 examples:

@@ -21,10 +21,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from basics import bars, cache, files
-from basics.cli import UserError, near_miss
 from netgen.weights import source
 from netgen.weights.source import Source
+from xresnet.basics import bars, cache, files
+from xresnet.basics.cli import UserError, near_miss
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from basics.cli import UserError
-from basics.hdf5 import Reader
+from xresnet.basics.cli import UserError
+from xresnet.basics.hdf5 import Reader
 
 
 @dataclass(frozen=True)

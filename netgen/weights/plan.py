@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from basics.cli import UserError
-from caffeproto.caffemodel import Layer, Shape, fits, shown
 from netgen.catalog import Entry
 from netgen.names import norm_of, origin
 from netgen.options import Family, Options
 from netgen.report import measured
 from netgen.weights import branch
 from netgen.weights.source import Source
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto.caffemodel import Layer, Shape, fits, shown
 
 BRANCH_INITS = ("fold", "fresh")
 

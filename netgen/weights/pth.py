@@ -21,7 +21,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from basics.cli import UserError
+from xresnet.basics.cli import UserError
 
 # A storage's class to its numbers. There is no bfloat16 in NumPy: it is the upper half of a float.
 STORAGES = {

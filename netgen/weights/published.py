@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from basics.cli import UserError
-from caffeproto.caffemodel import Layer, shown, statistics
 from netgen import resnet
 from netgen.names import norm_of
 from netgen.options import Options
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto.caffemodel import Layer, shown, statistics
 
 CAFFE_EPSILON = 1e-5
 TORCH_EPSILON = 1e-5

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from basics.cli import UserError
-from caffeproto import caffemodel
-from caffeproto.caffemodel import Layer
 from netgen.catalog import BVLC_MEAN
 from netgen.weights import keras, pth, published, tfjs
+from xresnet.basics.cli import UserError
+from xresnet.caffeproto import caffemodel
+from xresnet.caffeproto.caffemodel import Layer
 
 
 @dataclass(frozen=True)

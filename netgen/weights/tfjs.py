@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from basics.cli import UserError
 from netgen.weights import keras
+from xresnet.basics.cli import UserError
 
 MOST = 1 << 30  # bytes unpacked: ten times a ResNet-50's; a bomb of a package stops here
 # Keras's order of a layer's arrays, by the last part of their names.

@@ -8,9 +8,9 @@ from typing import Any, Callable
 import torch
 from torch import Tensor, nn
 
-from basics.cli import UserError, near_miss
 from torchcaffe.blobs import sound
 from torchcaffe.fillers import fill
+from xresnet.basics.cli import UserError, near_miss
 
 Shape = tuple[int, ...]
 

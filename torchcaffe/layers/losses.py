@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caffeproto import caffemodel
 from torchcaffe.layers.base import Layer, Shape, count, layer
+from xresnet.caffeproto import caffemodel
 
 # No logarithm of less than the smallest normal float.
 LOG_TINY = math.log(torch.finfo(torch.float32).tiny)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caffeproto import LayerParameter
 from torchcaffe.layers.base import Layer, Shape, layer
+from xresnet.caffeproto import LayerParameter
 
 LOWEST = torch.finfo(torch.float32).min  # what Caffe's maximum starts from
 

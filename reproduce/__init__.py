@@ -1,4 +1,0 @@
-"""From nets and LMDBs to the paper's results, with real Caffe.
-
-python -m reproduce table2 --smoke --data DATA --out OUT
-"""

@@ -1,0 +1,9 @@
+"""One command for all of the project, and the packages behind it.
+
+basics      what has nothing to do with nets: files, numbers, the command line's manners
+caffeproto  Caffe's file formats: prototxt, caffemodel, LMDB records
+realcaffe   real BVLC Caffe on a machine that has none
+reproduce   training, tests, tables and figures
+
+netgen/, data_prep/ and torchcaffe/ lie beside this package.
+"""

@@ -1,0 +1,181 @@
+"""Files that are whole or not there: written aside, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Union
+
+from xresnet.basics.cli import UserError, shows
+
+PathLike = Union[str, "os.PathLike[str]"]
+Buffer = Union[bytes, bytearray, memoryview]
+
+MOST_TEXT = 1 << 30  # bytes; the largest list of ours has some 25 million
+
+
+def write(path: PathLike, content: str | bytes | Iterable[Buffer]) -> Path:
+    """Write `content` to `path` atomically; a reader sees the old file or the new one.
+
+    Large content may come in pieces, so that it need not be held a second time. A device or
+    a pipe is written to as it is, and a link stays a link: what it points to is replaced.
+
+    Raises:
+        UserError: the place cannot be written (no such folder, no right, disk full).
+    """
+    path = Path(path)
+    content = content.encode() if isinstance(content, str) else content
+    pieces = [content] if isinstance(content, bytes) else content
+    try:
+        with replacing(path) as file:
+            file.writelines(pieces)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {path}: {reason}") from error
+    return path
+
+
+@contextlib.contextmanager
+def unnamed(content: str | Iterable[Buffer]) -> Iterator[Path]:
+    """A path under which this process and those that it starts read `content`.
+
+    It leads to an open file that has no name on the disk, so even a kill leaves nothing behind.
+
+    Raises:
+        UserError: the temporary folder's disk is full.
+    """
+    with tempfile.TemporaryFile() as file:
+        try:
+            file.writelines([content.encode()] if isinstance(content, str) else content)
+            file.flush()
+        except OSError as error:
+            reason = f"cannot write in {tempfile.gettempdir()}: {error.strerror}"
+            raise UserError(reason) from error
+        yield Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+
+
+@contextlib.contextmanager
+def replacing(path: PathLike, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file to write that takes `path`'s place, whole, when the block ends without an error.
+
+    What is no regular file, as /dev/stdout or a pipe, cannot be replaced: it is written to.
+
+    Args:
+        sync: bring it to the disk before it takes its place. Without, a crash of the whole
+            machine may lose it, the death of a process not: for what can be made again.
+
+    Raises:
+        OSError: the place cannot be written; nothing is left there then.
+    """
+    if _is_written_through(Path(path)):
+        with open(path, "wb") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if sync:
+        sync_folder(path.parent)
+
+
+def _is_written_through(path: Path) -> bool:
+    """Whether `path` is a device, a pipe, or a name for an open file (/dev/stdout, /dev/fd/3)."""
+    # /dev/fd leads into /proc; /dev/shm is a disk in memory, with files as on any other
+    parent = os.path.realpath(path.parent)
+    if parent == "/dev" or parent.startswith("/proc/"):
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def write_json(path: PathLike, value: Any) -> Path:
+    """`write` of `value` as indented JSON with a final newline.
+
+    Letters of any language stand there as they are; what a terminal cannot show, as in file
+    names that are not UTF-8 or hold escapes, is escaped as JSON does, and read back the same.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return write(path, re.sub(r"[^\n -~]", _json_escaped, text))
+
+
+def _json_escaped(found: re.Match[str]) -> str:
+    return found[0] if shows(found[0]) else json.dumps(found[0])[1:-1]
+
+
+def sync_folder(folder: PathLike) -> None:
+    """fsync a folder, so that a rename in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_text(path: PathLike) -> str:
+    """The file's text, line ends as `\\n`.
+
+    Raises:
+        UserError: it is not there, not readable, not UTF-8, or more than any list has (1 GiB).
+    """
+    data = bytearray()
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                data += piece
+                if len(data) > MOST_TEXT:
+                    raise UserError(f"{path}: over {MOST_TEXT >> 20:,} MiB, more than a text has")
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path}: {reason}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: PathLike) -> Any:
+    """The file's JSON; None where there is none, or a half of one from elsewhere."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def sha256(path: PathLike) -> str:
+    """The file's SHA-256 in hex."""
+    return digest(path, "sha256")
+
+
+def digest(path: PathLike, algorithm: str) -> str:
+    """The file's digest in hex by one of hashlib's algorithms, read in pieces."""
+    found = hashlib.new(algorithm)
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,67 @@
+"""Arrays out of HDF5 files that strangers made: what such a file may not do to its reader.
+
+HDF5 can fill arrays from other files (external storage and links, virtual data sets), and
+can unfold a few kilobytes to any size (compression, or nothing but a fill value). Weights
+and records need neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xresnet.basics.cli import UserError
+
+# An array may take this many bytes for each of its file's, and so many beside.
+UNFOLDS, SMALL = 100, 64 << 20
+
+
+class Reader:
+    """An open h5py.File of `size` bytes, read through hard links only.
+
+    All that is read through one Reader counts together. `where` names the file in errors.
+    """
+
+    def __init__(self, file: Any, size: int, where: str) -> None:
+        self.file, self.size, self.where = file, size, where
+        self.left = UNFOLDS * size + SMALL
+
+    def at(self, path: str, group: Any = None) -> Any:
+        """The group or data set at `path`, from `group` on or from the root; None: there is none.
+
+        Raises:
+            UserError: a link on the way that leads elsewhere.
+        """
+        import h5py
+
+        found = self.file if group is None else group
+        for part in filter(None, path.split("/")):
+            link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
+            if link is None:
+                return None
+            if not isinstance(link, h5py.HardLink):
+                raise UserError(f"{self.where}: {path!r} is a link to elsewhere: not followed")
+            found = found[part]
+        return found
+
+    def array(self, data: Any) -> np.ndarray:
+        """All of a data set of numbers.
+
+        Raises:
+            UserError: no such data set; its numbers lie in other files, or unfold too far.
+        """
+        import h5py
+
+        if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "biuf" or not data.size:
+            name = getattr(data, "name", None)
+            raise UserError(f"{self.where}: {name!r} is no data set of numbers")
+        if data.external or data.is_virtual:
+            raise UserError(f"{self.where}: {data.name!r} lies in other files: not read")
+        self.left -= data.nbytes
+        if self.left < 0:
+            raise UserError(
+                f"{self.where}: {data.name!r} would take {data.nbytes / 1e9:.2f} GB, out of a "
+                f"file of {self.size:,} bytes: not read"
+            )
+        return data[()]

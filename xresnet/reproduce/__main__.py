@@ -1,0 +1,50 @@
+"""`xresnet COMMAND`: the paper's results from LMDBs."""
+
+from __future__ import annotations
+
+from xresnet.basics import cli
+from xresnet.reproduce import stop
+from xresnet.reproduce.commands import (
+    compare,
+    evaluate,
+    features,
+    figure5,
+    figure6,
+    grid,
+    predict,
+    report,
+    table2,
+    train,
+    watch,
+)
+
+EXAMPLES = """\
+examples:
+  python -m xresnet train xs_resnet50 --data data/vso --out runs/xs --gpu 0
+  python -m xresnet table2 --smoke --data work/demo/data --out work/demo
+"""
+
+
+def parser() -> cli.Parser:
+    p = cli.Parser(prog="xresnet", description="The paper's results from LMDBs.", epilog=EXAMPLES)
+    commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (
+        *(train, table2, features, grid, compare, evaluate),
+        *(figure5, figure6, predict, watch, report),
+    ):
+        module.add(commands)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = parser()
+    args, rest = p.parse_known_args(argv)
+    if rest and "netgen" not in args:  # a command that takes netgen's arguments too says so
+        p.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.netgen = rest
+    with stop.on_signals():  # Caffe takes its snapshot first
+        return args.run(args)
+
+
+if __name__ == "__main__":
+    cli.run(main, "xresnet")

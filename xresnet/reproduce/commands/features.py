@@ -1,0 +1,66 @@
+"""`xresnet features`: the maps of a block, cached as a data folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from xresnet.reproduce.commands import common
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.features import features
+from xresnet.reproduce.training import refuse_ours
+
+EXAMPLES = """\
+Everything else goes to netgen: --width, --blocks, --mean and what else makes the trunk.
+
+examples:
+  python -m xresnet features res4f --weights imagenet --data data/fashion \\
+      --out data/fashion-res4f
+  python -m xresnet train xs_resnet50 --weights imagenet --data data/fashion-res4f --out runs/xs
+"""
+
+
+def add(commands: common.Commands) -> None:
+    p = commands.add_parser(
+        "features",
+        help="cache a frozen trunk's maps as a data folder",
+        description="Run the trunk of a ResNet up to a block over a data folder, once, and write "
+        "the block's maps as databases of floats. train, grid and eval take the new folder as it "
+        "is: their nets begin behind that block.",
+        epilog=EXAMPLES,
+    )
+    p.set_defaults(run=run, netgen=())
+    p.add_argument("block", metavar="BLOCK", help="as res4f: the maps behind it")
+    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new data folder")
+    p.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the trunk's: imagenet, or what netgen.weights init takes",
+    )
+    common.add_engine(p)
+    common.add_threads(p)
+    p.add_argument(
+        "--no-flips",
+        dest="flips",
+        action="store_false",
+        help="training images as they are only; default: mirrored, too, as records of their own",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    refuse_ours(args.netgen)
+    made = features(
+        Data.read(args.data),
+        args.out,
+        args.block,
+        args.weights,
+        args.netgen,
+        args.flips,
+        common.engine(args),
+    )
+    shape = " x ".join(map(str, made["maps"]))
+    print(f"{args.out}: maps of {made['block']}, {shape} an image")
+    return 0

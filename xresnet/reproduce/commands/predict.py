@@ -1,0 +1,33 @@
+"""`xresnet predict`: the best classes of images, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from xresnet.basics.numbers import COUNT
+from xresnet.reproduce.commands import common
+from xresnet.reproduce.evaluate import net_of
+from xresnet.reproduce.predict import imagenet, images_of, predict
+from xresnet.reproduce.start import is_imagenet
+
+
+def add(commands: common.Commands) -> None:
+    p = commands.add_parser(
+        "predict",
+        help="the best classes of images, as JSON",
+        description="The best classes of each task, with probabilities, for images or folders. "
+        "With imagenet in place of SNAPSHOT: those of the published ResNet-50, fetched if need be.",
+        epilog=common.PICTURE_EXAMPLES,
+    )
+    p.set_defaults(run=run)
+    common.add_images(p)
+    p.add_argument("--top", type=COUNT, default=5, metavar="K", help="classes a task: 5")
+
+
+def run(args: argparse.Namespace) -> int:
+    net = None if is_imagenet(args.snapshot) else net_of(args.snapshot)
+    images, engine = images_of(args.images), common.engine(args)
+    found = predict(net, images, args.top, engine) if net else imagenet(images, args.top, engine)
+    print(json.dumps(found, indent=2))
+    return common.all_read(found, images)

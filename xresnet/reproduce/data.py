@@ -1,0 +1,121 @@
+"""What the harness needs to know of a data folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data_prep.classes import MISSING, Classes
+from data_prep.folder import DataFolder
+from data_prep.reorder import reorder
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import sha256
+
+_making = threading.Lock()  # several runs of a grid want the same data at once
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data folder with finished LMDBs: its classes, counts, and a key of its content.
+
+    `order`: where the training images are to stand in another order, the seed of that order
+    and the data that they are taken from; `prepare` then makes the folder.
+    """
+
+    folder: DataFolder
+    names: Classes
+    train: int
+    test: int
+    size: int
+    key: str
+    features: dict[str, Any] | None = None  # the manifest's, of maps cached by `features`
+    order: tuple[int, Data] | None = None
+
+    @classmethod
+    def read(cls, root: Path) -> Data:
+        """Look into the folder; one in another order is what it was made from, so ordered.
+
+        Raises:
+            UserError: no finished LMDBs there.
+        """
+        folder = DataFolder(os.path.realpath(root))  # resolve() is no OSError on a looping link
+        made = folder.read_manifest().get("lmdb")
+        if not made:
+            raise UserError(f"{root} has no finished LMDBs: run `python -m data_prep lmdb` first")
+        if order := folder.read_manifest().get("order"):
+            return cls.read(Path(order["of"])).reordered(order["seed"], folder.root)
+        names = Classes.read(folder.classes)
+        train, test = (made[part]["written"] for part in ("train", "test"))
+        lists = [sha256(folder.list(part)) for part in ("train", "test")]
+        sizes = json.dumps([names.counts, train, test, made["size"]])
+        features = folder.read_manifest().get("features")
+        others = [] if names.by_anp else [json.dumps(names.facts)]
+        cached = [json.dumps(features["key"])] if features else []
+        key = hashlib.sha256("".join([*lists, sizes, *others, *cached]).encode()).hexdigest()
+        return cls(folder, names, train, test, made["size"], key, features)
+
+    def reordered(self, seed: int, root: Path) -> Data:
+        """The same data, its training images in the order of `seed`, to be made in `root`."""
+        key = hashlib.sha256(f"{self.key} in order {seed}".encode()).hexdigest()
+        folder = DataFolder(os.path.realpath(root))
+        return replace(self, folder=folder, key=key, order=(seed, self))
+
+    def prepare(self) -> None:
+        """Make what is not there yet.
+
+        Raises:
+            UserError: no room, or the folder holds something else.
+        """
+        if self.order:
+            seed, source = self.order
+            with _making:
+                reorder(source.folder, self.folder, seed)
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Task -> number of classes."""
+        return self.names.counts
+
+    def argv(self, folder: str | None = None, whole: bool = False) -> list[str]:
+        """netgen's arguments for nets on this data, in `folder` if it is called otherwise.
+
+        On cached maps the nets begin behind their block; with `whole` they hold the trunk.
+        """
+        return [
+            *("--tasks", ",".join(f"{task}:{n}" for task, n in self.classes.items())),
+            *("--input-size", str(self.size)),
+            *("--data", folder or str(self.folder.root)),
+            *("--train-images", str(self.train)),
+            *("--test-images", str(self.test)),
+            *(("--ignore-label", str(MISSING)) if self.names.has_missing else ()),
+            *(("--from-block", self.features["block"]) if self.features and not whole else ()),
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """For results: where, how many, which."""
+        return {
+            "folder": str(self.folder.root),
+            "classes": self.classes,
+            "train": self.train,
+            "test": self.test,
+            "size": self.size,
+            "key": self.key,
+        }
+
+
+def hold_vso(data: Data, what: str) -> None:
+    """Hold data to be of VSO's three tasks, where `what` is about nothing else.
+
+    Raises:
+        UserError: they are of other tasks.
+    """
+    if not data.names.by_anp:
+        raise UserError(
+            f"{data.folder.root}: its tasks are {', '.join(data.names.tasks)}; {what}, of VSO's "
+            "adj, anp and noun (train, grid and eval take any)"
+        )

@@ -1,0 +1,309 @@
+"""A cached trunk: the maps of a block, computed once over a data folder.
+
+Where the shared trunk does not learn, each image's maps at its end never
+change. This writes them, as records of floats, into a data folder like any other; netgen
+makes the net that begins there (`--from-block`), and `Data.argv` says so
+by itself, so that `train`, `grid` and `eval` take the folder as it is. Then only the
+blocks behind it are computed and learned.
+
+BatchNorms of the trunk use their running statistics, as in TEST: frozen, not batch by batch.
+
+**Flips.** Maps of a mirrored image are not the mirrored maps, for strides and paddings
+begin on one side. So the training list holds each image twice, as it is and mirrored
+(its path with a folder `mirrored`): the first half of the list has each image
+one way, by a hash of its path, the second half the other way. An epoch is then
+two passes over the images, and each is seen as often mirrored as not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.folder import PARTS, DataFolder
+from data_prep.lists import Entry, write_list
+from data_prep.lmdb_writer import CRCS, JOB, KINDS, Writer, made_from
+from data_prep.records import key
+from netgen import command as netgen
+from netgen.catalog import find
+from netgen.measure import measure
+from netgen.resnet import cached_maps
+from netgen.weights import plan, source
+from netgen.weights.source import Source
+from xresnet.basics import bars
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import sha256, unnamed, write, write_json
+from xresnet.caffeproto import NetParameter, caffemodel, databases, text
+from xresnet.caffeproto.datum import label_datum, maps_datum
+from xresnet.reproduce.data import Data, hold_vso
+from xresnet.reproduce.engine import CAFFE, Engine
+from xresnet.reproduce.evaluate import keys, labels, records
+from xresnet.reproduce.forward import Transform
+from xresnet.reproduce.start import IMAGENET, Start
+
+NET = ("resnet50", "--task", "anp")  # any net: up to where the tasks part all are the same
+MIRRORED = "mirrored"  # the folder in a mirrored image's path
+CHUNK = 64 << 20  # bytes of maps computed, and written, at a time
+
+
+@dataclass(frozen=True)
+class Image:
+    """A record to write: its source record's place, its path, and whether it is mirrored."""
+
+    at: int
+    path: str
+    mirrored: bool
+
+
+def features(
+    data: Data,
+    out: Path,
+    block: str,
+    weights: Path,
+    argv: Sequence[str] = (),
+    flips: bool = True,
+    engine: Engine = CAFFE,
+) -> dict[str, Any]:
+    """Make `out` a data folder of the maps of `block`; returns the manifest's entry `features`.
+
+    Args:
+        block: as res4f; the maps are those behind its ReLU.
+        weights: what `python -m netgen.weights init --from` takes, or `imagenet`.
+        argv: netgen's arguments of the trunk, as ["--width", "16"].
+        flips: write each training image mirrored, too.
+
+    A call that was stopped goes on where it was.
+
+    Raises:
+        UserError: no such block, weights that lack a layer of the trunk, `out` holds
+            other data, or the engine fails.
+    """
+    hold_vso(data, "features caches a trunk for VSO's study")
+    if data.features:
+        raise UserError(f"{data.folder.root} holds cached maps: begin with a folder of images")
+    folder = DataFolder(Path(out).resolve())
+    if folder.root == data.folder.root:
+        raise UserError(f"{out}: give the maps a folder of their own")
+    if weights == IMAGENET:
+        loaded = Start().source([*NET, *argv, *data.argv("DATA")])
+    else:
+        loaded = source.load(str(weights))
+    trunk = _Trunk.make(data, block, loaded, argv, engine)
+    named = {"block": block, "maps": list(trunk.shape), "flips": flips, "of": data.key}
+    parts = [json.dumps(named), text.dump(trunk.net), str(trunk.transform.mean.tolist())]
+    named["key"] = hashlib.sha256("\0".join([*parts, trunk.weights_key]).encode()).hexdigest()
+    with folder.lock():
+        there = folder.read_manifest()
+        if there and there.get("features", {}).get("key") != named["key"]:
+            raise UserError(f"{out} holds other data: choose another folder, or take it away")
+        if "lmdb" in there:
+            return there["features"]
+        named |= {"net": [*NET, *argv], "weights": weights.name}
+        named |= {"computed_by": engine.name, "version": engine.version()}
+        write_json(folder.manifest, {"format": 1, "features": named})
+        made = data.folder.read_manifest()
+        made.pop("order", None)
+        data.names.write(folder.classes)
+        made["lmdb"] = {"images": str(data.folder.root), "size": data.size, "encoded": False}
+        with trunk.on_disk():
+            for part in PARTS:
+                turned = flips and part == "train"
+                report = _write_part(data, folder, part, trunk, turned, named["key"])
+                made["lmdb"][part] = report
+                facts = {"images": report["written"], "sha256": sha256(folder.list(part))}
+                made["split"]["lists"][part] = facts
+        write_json(folder.manifest, {**made, "features": named})
+    return named
+
+
+@dataclass
+class _Trunk:
+    """The net from an image to the block's maps, its weights, and what goes before it."""
+
+    block: str
+    net: Any  # NetParameter
+    layers: list[caffemodel.Layer]
+    weights_key: str
+    transform: Transform
+    shape: tuple[int, int, int]
+    engine: Engine
+    batch: int
+    files: tuple[Path, Path] | None = None  # of net and weights, while they are on the disk
+
+    @classmethod
+    def make(
+        cls, data: Data, block: str, loaded: Source, argv: Sequence[str], engine: Engine
+    ) -> _Trunk:
+        words = [*NET, *argv, *data.argv()]
+        args = netgen.parser().parse_args(words)
+        entry = find(args.net)
+        options = netgen.options_of(args, entry)
+        shape = cached_maps(replace(options, from_block=block))
+        net = text.loads(netgen.generate([*words, "--deploy"]), NetParameter)
+        last = max(i for i, layer in enumerate(net.layer) if block in layer.top)
+        del net.layer[last + 1 :]
+        _, found, report = plan.initial(entry, options, {None: loaded})
+        wanted = [layer.name for layer in measure(net, {}) if layer.blobs]
+        fresh = [name for name in wanted if name in report.fresh]
+        if fresh:
+            raise UserError(f"{loaded.path} has no {fresh[0]!r}: not the weights of this trunk")
+        layers = [layer for layer in found if layer.name in wanted]
+        digest = hashlib.sha256()
+        for layer in layers:
+            for blob in layer.blobs:
+                digest.update(np.ascontiguousarray(blob, np.float32).tobytes())
+        with unnamed(netgen.generate(words)) as whole:
+            transform = Transform.of(whole)
+        return cls(
+            *(block, net, layers, digest.hexdigest(), transform, shape, engine),
+            batch=options.batch,
+        )
+
+    @contextlib.contextmanager
+    def on_disk(self) -> Iterator[None]:
+        """Have net and weights where the engine reads them."""
+        learned = caffemodel.dumps(self.net.name, self.layers)
+        with unnamed(text.dump(self.net)) as net, unnamed(learned) as weights:
+            self.files = net, weights
+            yield
+
+    def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Images, 3 x H x W uint8, to their maps, N x C x H x W float32."""
+        batches = (
+            np.stack([self.transform(image) for image in images[i : i + self.batch]])
+            for i in range(0, len(images), self.batch)
+        )
+        rows = self.engine.scores(*self.files, batches, [self.block])
+        if not np.isfinite(rows).all():
+            raise UserError(f"maps of {self.block} that are no numbers: not this trunk's weights?")
+        return rows.reshape(-1, *self.shape)
+
+
+def _write_part(
+    data: Data, folder: DataFolder, part: str, trunk: _Trunk, flips: bool, made: str
+) -> dict[str, Any]:
+    """Both databases and the list of a part; returns what the manifest says of them."""
+    there = [made_from(folder.lmdb(part, kind)) for kind in KINDS]
+    if all(described and described["job"].get("made") == made for described in there):
+        return there[0]["report"]
+    root = data.folder.root
+    paths = [name.partition("_")[2] for name in keys(root, part)]
+    truth = labels(root, part)["anp"].tolist()
+    images = _listed(paths, flips)
+    write_list(folder.list(part), [Entry(image.path, truth[image.at]) for image in images])
+    aside = folder.partial / part
+    aside.mkdir(parents=True, exist_ok=True)
+    crcs = _there(aside / CRCS)
+    places = {kind: aside / kind for kind in KINDS}
+    with Writer(_made(places["image"])) as maps_, Writer(_made(places["label"])) as labels_:
+        # A stop may come between two commits: go on behind what all three hold.
+        begin = min(writer.count for writer in (maps_, labels_))
+        begin = min(begin, len(crcs))
+        for writer in (maps_, labels_):
+            writer.cut(begin)
+        del crcs[begin:]
+        bar: Any = bars.bar(
+            what=f"{trunk.block} {part}", total=len(images), initial=begin, unit="img"
+        )
+        for first, pixels in _chunks(root, part, images, begin, trunk.shape):
+            found = trunk(pixels)
+            for line, (image, values) in enumerate(zip(images[first:], found), start=first):
+                label = truth[image.at]
+                record = maps_datum(values, label)
+                name = key(line, image.path)
+                maps_.put(name, record)
+                labels_.put(name, label_datum(data.names.combinations[label]))
+                crcs.append(zlib.crc32(record))
+            write(aside / CRCS, crcs.tobytes())
+            for writer in (maps_, labels_):
+                writer.commit()
+            bar.update(len(found))
+        bar.close()
+        for writer in (maps_, labels_):
+            writer.commit(last=True)
+    histogram = np.bincount([truth[image.at] for image in images], minlength=len(data.names.anp))
+    report = {
+        "listed": len(images),
+        "written": len(images),
+        "dropped": [],
+        "damaged": [],
+        "histogram": histogram.tolist(),
+        "mean_values": [],
+        "records": hashlib.sha256(crcs.tobytes()).hexdigest(),
+    }
+    job = {"list": sha256(folder.list(part)), "maps": list(trunk.shape), "block": trunk.block}
+    job["made"] = made
+    for place in places.values():
+        write_json(place / JOB, {"job": job, "report": report})
+    (aside / CRCS).replace(places["image"] / CRCS)
+    for kind in KINDS:
+        shutil.rmtree(folder.lmdb(part, kind), ignore_errors=True)
+        places[kind].rename(folder.lmdb(part, kind))
+    shutil.rmtree(aside)
+    return report
+
+
+def _listed(paths: Sequence[str], flips: bool) -> list[Image]:
+    """The records of a part, in order; with flips each image once as it is and once mirrored."""
+    if not flips:
+        return [Image(i, path, False) for i, path in enumerate(paths)]
+    first = [hashlib.sha256(path.encode()).digest()[0] % 2 == 1 for path in paths]
+    return [
+        Image(i, _mirrored(path) if turned else path, turned)
+        for half in (False, True)
+        for i, path in enumerate(paths)
+        for turned in [first[i] != half]
+    ]
+
+
+def _mirrored(path: str) -> str:
+    anp, _, rest = path.partition("/")
+    return f"{anp}/{MIRRORED}/{rest}"
+
+
+def _chunks(
+    root: Path, part: str, images: Sequence[Image], begin: int, shape: tuple[int, ...]
+) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """(place of the first, pixels) of the images from `begin` on, some at a time."""
+    most = max(1, CHUNK // (4 * int(np.prod(shape))))
+    at, chunk = begin, []
+    while at + len(chunk) < len(images):
+        # The images' sources stand in the database's order, once or, with flips, twice.
+        start = images[at + len(chunk)].at
+        for place, pixels in enumerate(records(root, part)):
+            if place < start:
+                continue
+            image = images[at + len(chunk)]
+            chunk.append(pixels[:, :, ::-1] if image.mirrored else pixels)
+            if len(chunk) == most:
+                yield at, chunk
+                at, chunk = at + len(chunk), []
+    if chunk:
+        yield at, chunk
+
+
+def _there(path: Path) -> array:
+    numbers = array("I")
+    held = path.read_bytes() if path.exists() else b""
+    numbers.frombytes(held[: len(held) // 4 * 4])
+    return numbers
+
+
+def _made(place: Path) -> Path:
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        databases.release(databases.hold(place))
+    except UserError:  # none there, or a kill left it unreadable
+        shutil.rmtree(place)
+        place.mkdir()
+    return place

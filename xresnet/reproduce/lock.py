@@ -1,0 +1,108 @@
+"""A run's folder is one driver's at a time.
+
+The lock is the kernel's (flock) on RUN/.lock. Caffe holds it with its driver, so an orphan of
+a killed driver keeps others out until it has written its snapshot. The file names both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from xresnet.basics import bars
+from xresnet.basics.cli import UserError
+from xresnet.reproduce.caffe import LAST_WORK, PATIENCE
+from xresnet.reproduce.process import Standstill, is_alive
+
+UNSEEN = 5  # seconds for a holder of which there is no trace, such as a child of a dead Caffe
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A held lock; who inherits `descriptor` holds it too."""
+
+    descriptor: int
+
+    def name(self, caffe: int | None = None) -> None:
+        """Write who holds it: this process, and its Caffe by process id."""
+        words = f"{os.getpid()} {caffe or ''}\n".encode()
+        os.pwrite(self.descriptor, words, 0)
+        os.ftruncate(self.descriptor, len(words))
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[Lock]:
+    """Hold a run's folder, which is made where there is none.
+
+    Raises:
+        UserError: another driver is at work here, an orphaned Caffe does not end, or the
+            folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
+    try:
+        _wait(descriptor, folder)
+        lock = Lock(descriptor)
+        try:
+            lock.name()
+        except OSError as error:
+            raise UserError(f"cannot write {folder}/.lock: {error.strerror}") from error
+        yield lock
+    finally:
+        os.close(descriptor)
+
+
+def _wait(descriptor: int, folder: Path) -> None:
+    """Until the lock is ours: an orphaned Caffe was interrupted when its driver died."""
+    begun = time.monotonic()
+    orphan: Standstill | None = None
+    while not _try_lock(descriptor):
+        driver, caffe = _holders(descriptor)
+        if driver and is_alive(driver):
+            raise UserError(
+                f"{folder}: another run (process {driver}) is training here; wait for "
+                "it, or stop it with Ctrl-C"
+            )
+        waited = time.monotonic() - begun
+        if caffe and is_alive(caffe):
+            if orphan is None:
+                orphan = Standstill(caffe)
+                bars.say(f"{folder}: waiting for the snapshot of Caffe (process {caffe})")
+                with contextlib.suppress(OSError):
+                    os.kill(caffe, signal.SIGCONT)  # a stopped one has not heard of it
+            if orphan.seconds() > LAST_WORK or waited > PATIENCE:
+                raise UserError(
+                    f"{folder}: Caffe (process {caffe}), left behind by a run that is gone, does "
+                    f"not end: kill -9 {caffe}, then type the same command again"
+                )
+        elif waited > UNSEEN:
+            raise UserError(
+                f"{folder}: held by a process that cannot be seen from here (in another "
+                "container?): stop it, then type the same command again"
+            )
+        time.sleep(0.2)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _holders(descriptor: int) -> tuple[int, int]:
+    """The process ids of driver and Caffe; 0 for one that is not named."""
+    words = os.pread(descriptor, 40, 0).decode(errors="replace").split()
+    numbers = [int(word) if word.isdecimal() else 0 for word in words]
+    driver, caffe, *_ = [*numbers, 0, 0]
+    return driver, caffe

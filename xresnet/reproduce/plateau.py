@@ -1,0 +1,198 @@
+"""When the learning rate falls and when training ends.
+
+"A starting fixed learning rate of 0.001 ... decreased by a factor of ten
+whenever the loss plateaued until convergence" (section 5.2). `Plateau` is
+that, made explicit; `Stages` is a plan fixed beforehand, for rehearsals.
+docs/REPRODUCTION.md argues the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
+from typing import Any, Union
+
+from xresnet.basics.cli import UserError
+from xresnet.basics.numbers import COUNT, FRACTION, NATURAL, RATE, Number
+
+# What the rule's numbers may be.
+RANGES = {
+    "lr": RATE,
+    "window": COUNT,
+    "patience": COUNT,
+    "min_gain": Number("a relative gain", float, 0, 1, open_high=True),
+    "factor": FRACTION,
+    "drops": NATURAL,
+    "max_epochs": COUNT,
+}
+
+
+ACTIONS = ("start", "keep", "drop", "stop")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided at `iteration`, and the numbers it rests on.
+
+    `action`: start, keep (go on as before), drop (go on at `lr`, lower), stop.
+    `lr` is the rate from here on.
+    """
+
+    action: str
+    iteration: int
+    lr: float
+    why: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise UserError(f"a decision is one of {', '.join(ACTIONS)}, not {self.action!r}")
+        NATURAL.check(self.iteration, "a decision's iteration")
+        RATE.check(self.lr, "a decision's rate")
+        if not isinstance(self.why, str) or not isinstance(self.numbers, dict):
+            raise UserError("a decision has a reason in words, and its numbers by name")
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The losses of one epoch: its end, its training loss's mean, the test loss at its end."""
+
+    iteration: int
+    train: float | None = None
+    test: float | None = None
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Lower the rate when an epoch's loss has not fallen for some epochs.
+
+    The loss (`on`: train, the mean over the epoch; or test, at its end) is
+    smoothed over `window` epochs. An epoch is a gain if it brings the
+    smoothed loss below (1 - `min_gain`) times the stage's best so far. `patience` epochs in
+    a row without a gain are a plateau: the rate falls to `factor` of itself.
+    Converged is: a whole stage at a lowered rate brought its best no lower
+    than (1 - `min_gain`) times the best before it, or the rate has fallen
+    `drops` times and there is another plateau. `max_epochs` ends it anyhow.
+    """
+
+    lr: float = 0.001
+    on: str = "train"
+    window: int = 1
+    patience: int = 2
+    min_gain: float = 0.01
+    factor: float = 0.1
+    drops: int = 3
+    max_epochs: int = 60
+
+    def __post_init__(self) -> None:
+        if self.on not in ("train", "test"):
+            raise UserError(f"a plateau is seen on the train or the test loss, not on {self.on!r}")
+        for name, number in RANGES.items():
+            number.check(getattr(self, name), f"the plateau rule's {name}")
+
+    def end(self, stage: int, epoch: int) -> int:
+        """The iteration at which Caffe is to end by itself."""
+        return self.max_epochs * epoch
+
+    def first(self) -> Decision:
+        return Decision("start", 0, self.lr, "the starting rate", asdict(self))
+
+    def decide(self, epochs: Sequence[Epoch], taken: Sequence[Decision]) -> Decision:
+        """At the end of the last of `epochs`, after the decisions `taken`."""
+        now = epochs[-1].iteration
+        turns = [d for d in taken if d.action in ("start", "drop")]
+        begun, lr = turns[-1].iteration, taken[-1].lr
+        stage = self._smooth([e for e in epochs if e.iteration > begun])
+        before = [
+            loss
+            for start, end in zip(turns, turns[1:])
+            for loss in self._smooth(
+                [e for e in epochs if start.iteration < e.iteration <= end.iteration]
+            )
+        ]
+        best, waited = self._waited(stage)
+        numbers = {
+            "on": self.on,
+            "epochs_in_stage": len(stage),
+            "smoothed": _last(stage),
+            "best_in_stage": best,
+            "best_before": min(before, default=None),
+            "epochs_without_gain": waited,
+            "patience": self.patience,
+            "min_gain": self.min_gain,
+        }
+
+        def decision(action: str, why: str, lr: float = lr) -> Decision:
+            return Decision(action, now, lr, why, numbers)
+
+        if len(epochs) >= self.max_epochs:
+            return decision("stop", f"{self.max_epochs} epochs, the most allowed")
+        if waited < self.patience:
+            return decision("keep", "the loss still falls" if not waited else "waiting for a gain")
+        if before and best > (1 - self.min_gain) * min(before):
+            return decision("stop", "converged: the lowered rate brought no gain")
+        if sum(d.action == "drop" for d in taken) >= self.drops:
+            return decision("stop", f"converged: a plateau after {self.drops} drops")
+        return decision("drop", "a plateau", float(f"{lr * self.factor:.6g}"))
+
+    def _smooth(self, epochs: Sequence[Epoch]) -> list[float]:
+        losses = [loss for e in epochs if (loss := getattr(e, self.on)) is not None]
+        w = self.window
+        return [sum(losses[i : i + w]) / w for i in range(len(losses) - w + 1)]
+
+    def _waited(self, losses: Sequence[float]) -> tuple[float | None, int]:
+        """The lowest loss, and how many epochs brought no gain since the last that did."""
+        reference, waited = None, 0
+        for loss in losses:
+            if reference is None or loss < (1 - self.min_gain) * reference:
+                reference, waited = loss, 0
+            else:
+                waited += 1
+        return min(losses, default=None), waited
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A learning rate and the iteration at which it ends."""
+
+    lr: float
+    until: int
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Rates and their ends, fixed beforehand."""
+
+    stages: tuple[Stage, ...]
+
+    @classmethod
+    def of_epochs(cls, legs: Sequence[tuple[float, int]], epoch: int) -> Stages:
+        """Each rate for its number of epochs, of `epoch` iterations each."""
+        ends = accumulate(epochs * epoch for _, epochs in legs)
+        return cls(tuple(Stage(lr, end) for (lr, _), end in zip(legs, ends)))
+
+    def end(self, stage: int, epoch: int) -> int:
+        return self.stages[stage].until
+
+    def first(self) -> Decision:
+        return Decision("start", 0, self.stages[0].lr, "the plan", asdict(self))
+
+    def decide(self, epochs: Sequence[Epoch], taken: Sequence[Decision]) -> Decision:
+        now = epochs[-1].iteration
+        at = sum(stage.until <= now for stage in self.stages)
+        if at == len(self.stages):
+            return Decision("stop", now, taken[-1].lr, "the plan's end")
+        lr = self.stages[at].lr
+        begun = sum(d.action == "drop" for d in taken)
+        return Decision("drop" if at > begun else "keep", now, lr, "the plan")
+
+
+Schedule = Union[Plateau, Stages]
+
+
+def _last(values: Sequence[float]) -> float | None:
+    return values[-1] if values else None

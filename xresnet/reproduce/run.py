@@ -1,0 +1,138 @@
+"""One network, trained and tested by real Caffe in a folder of its own.
+
+Beside what reproduce.training and reproduce.evaluate write there:
+
+RUN/test.log      Caffe's words in `caffe test`
+    result.json   what came out; a run that has it is done
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netgen.command import generate
+from xresnet.basics import bars
+from xresnet.basics.files import read_json, sha256, write_json
+from xresnet.reproduce import stop
+from xresnet.reproduce.caffe import Caffe
+from xresnet.reproduce.evaluate import KS, Net, evaluate, on_training, test_command
+from xresnet.reproduce.snapshots import delete_except
+from xresnet.reproduce.training import Training
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training, and the test of what it made; with `both`, on the training images, too."""
+
+    training: Training
+    both: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.training.name
+
+    @property
+    def folder(self) -> Path:
+        return self.training.folder
+
+    def result(self) -> dict[str, Any]:
+        """Train and test, or take what an earlier call has left of it.
+
+        Raises:
+            UserError: Caffe failed, or the loss is no number.
+            KeyboardInterrupt: stopped, with a snapshot from which the next call goes on.
+        """
+        if done := self.finished():
+            return done
+        engine = self.training.engine
+        weights = self.training.run().weights
+        net = Net(self.name, self.folder / "net.prototxt", self.folder / "deploy.prototxt", weights)
+        tested = evaluate(net, self.folder, engine)
+        test = test_command(net, tested["images"], engine)
+        # A tail's trunk is part of the net, too.
+        whole = [*self.training.argv, *self.training.data.argv(whole=True)]
+        counted = json.loads(generate([*whole, "--params", "--json"]))
+        commands = [*self.training.commands(), test]
+        made = {
+            "key": self._key(),
+            "plan": self.plan,
+            "name": self.name,
+            "params": counted["total"],
+            "outputs": tested["outputs"],
+            "tasks": {
+                task: {f"top{k}": values[f"top{k}"] for k in KS}
+                for task, values in tested["tasks"].items()
+            },
+            **({"train": on_training(net, engine)} if self.both else {}),
+            "iterations": int(weights.stem.rpartition("_")[2]),
+            "trained_by": self.training.engines(),
+            "tested_by": engine.name,
+            "version": engine.version(),
+            "commands": [shlex.join([*engine.typed, *command]) for command in commands],
+            "sha256": {path.name: sha256(path) for path in [*self._files(), weights]},
+        }
+        write_json(self.folder / "result.json", made)
+        return made
+
+    def trim(self) -> None:
+        """Delete all snapshots but the last, whose result is there."""
+        for last in self.training.snapshots()[-1:]:
+            delete_except(self.folder, [last.iteration])
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result of an earlier call; None where this very run is not done."""
+        done = read_json(self.folder / "result.json")
+        return done if done and self.is_mine(done) else None
+
+    def is_mine(self, result: dict[str, Any]) -> bool:
+        """Whether a result, from wherever, is this very run's, by this very engine."""
+        return result["key"] == self._key()
+
+    @property
+    def plan(self) -> str:
+        """Changes with what is trained and how long, not with the engine and its version."""
+        parts = [self.training.key, repr(self.training.schedule)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def _files(self) -> list[Path]:
+        solvers = sorted(self.folder.glob("solver_*.prototxt"))
+        return [self.folder / "net.prototxt", self.folder / "deploy.prototxt", *solvers]
+
+    def _key(self) -> str:
+        """Changes with whatever could change the result."""
+        parts = [self.plan, self.training.engine.version()]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def run_all(
+    runs: dict[Hashable, Run],
+    jobs: int,
+    done: Callable[[Hashable, dict[str, Any]], object] = lambda name, result: None,
+) -> dict[Hashable, dict[str, Any]]:
+    """The results of all runs, `jobs` at a time; the first error ends those not yet begun.
+
+    `done` hears of each as it comes.
+    """
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = {pool.submit(run.result): name for name, run in runs.items()}
+            try:
+                for future in as_completed(futures):
+                    done(futures[future], future.result())
+            except BaseException as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                if isinstance(error, KeyboardInterrupt):
+                    Caffe.interrupt_all()
+                elif any(future.running() for future in futures):
+                    bars.say(f"{error} (no other net is begun; those at work end first)")
+                raise
+    finally:
+        stop.clear()
+    return dict(zip(runs, (future.result() for future in futures)))

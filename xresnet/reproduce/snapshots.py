@@ -1,0 +1,227 @@
+"""Caffe's snapshots in a run's folder: which are whole, which to keep.
+
+A snapshot is two files, `snapshot_iter_N.caffemodel` (written first) and
+`snapshot_iter_N.solverstate`; torchcaffe adds `snapshot_iter_N.torchcaffe`, which
+it can do without. Both are protobuf messages without a checksum;
+a full disk, a kill or a power cut leaves a half of one, which Caffe would
+load without a word or die on. So whole means: its fields end where the file
+ends, and the field that Caffe writes last is there. Only tags and lengths are
+read, some kilobytes of 170 MB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from xresnet.basics import cli
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import replacing, sync_folder
+
+PREFIX = "snapshot"
+_STATE = re.compile(r"(.*)_iter_(\d+)\.solverstate")
+# The first group is the dot of a file that a killed torchcaffe had not finished writing aside.
+_FILE = re.compile(rf"(\.)?{PREFIX}_iter_(\d+)\.(?:solverstate|caffemodel|torchcaffe)(?(1)\..*)")
+_NET_LAYER, _LAYER_NAME = 100, 1  # field numbers of NetParameter, LayerParameter,
+# SolverState: `iter` comes first, the path of the weights next, `current_step` last.
+_STATE_ITER, _STATE_NET, _STATE_STEP = 1, 2, 4
+
+
+@dataclass(frozen=True, order=True)
+class Snapshot:
+    """The weights and the solver's state after `iteration` updates."""
+
+    iteration: int
+    state: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.state.with_suffix(".caffemodel")
+
+    def is_whole(self, last_layer: str | None = None) -> bool:
+        """Whether both files are complete; `last_layer` is the last one of the training net."""
+        return is_whole_state(self.state) and is_whole_weights(self.weights, last_layer)
+
+    def sync(self) -> None:
+        """Have the disk hold it, so that a power cut cannot take it."""
+        for path in (self.weights, self.state):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(self.state.parent)
+
+    def settle(self) -> None:
+        """Have the state name the weights beside it.
+
+        Caffe writes their absolute path into the state, and reads what lies there: a copied
+        run would go on with the original's weights, and a moved one, or one that a container
+        has under another path, not at all.
+
+        Raises:
+            UserError: the state cannot be written.
+        """
+        wanted = os.fsencode(self.state.parent.resolve() / self.weights.name)
+        try:
+            with self.state.open("rb") as file:
+                (_, _, _, at), *rest = _fields(file)
+                end = at
+                for number, begin, start, stop in rest:
+                    if number == _STATE_NET:
+                        at, end = begin, stop
+                        file.seek(start)
+                        if file.read(stop - start) == wanted:
+                            return
+                with replacing(self.state) as made:
+                    file.seek(0)
+                    made.write(file.read(at))
+                    made.write(bytes([_STATE_NET << 3 | 2]) + _as_varint(len(wanted)) + wanted)
+                    file.seek(end)
+                    shutil.copyfileobj(file, made)
+        except OSError as error:
+            raise UserError(f"cannot write {self.state}: {error.strerror}") from error
+
+    def delete(self) -> None:
+        # The state first: weights alone are no snapshot.
+        for path in (self.state, self.weights, self.state.with_suffix(".torchcaffe")):
+            path.unlink(missing_ok=True)
+
+
+def snapshots(folder: Path, last_layer: str | None = None, prefix: str = PREFIX) -> list[Snapshot]:
+    """The whole snapshots of a folder, oldest first."""
+    found = []
+    for path in folder.glob(f"{glob.escape(prefix)}_iter_*.solverstate"):
+        name = _STATE.fullmatch(path.name)
+        if name and name[1] == prefix:
+            snapshot = Snapshot(int(name[2]), path)
+            if snapshot.is_whole(last_layer):
+                found.append(snapshot)
+    return sorted(found)
+
+
+def iterations(folder: Path) -> set[int]:
+    """Of which iterations there are files, whole or half."""
+    names = [_FILE.fullmatch(path.name) for path in folder.glob(f"{PREFIX}_iter_*")]
+    return {int(name[2]) for name in names if name}
+
+
+def delete_except(folder: Path, keep: Iterable[int], before: float = math.inf) -> None:
+    """Delete every snapshot before iteration `before`, whole or half, but those in `keep`."""
+    kept = set(keep)
+    for path in folder.iterdir():
+        name = _FILE.fullmatch(path.name)
+        if name and int(name[2]) < before and (name[1] or int(name[2]) not in kept):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+def is_whole_state(path: Path) -> bool:
+    """Whether a .solverstate has its first and its last field and nothing cut off."""
+    numbers = _field_numbers(path)
+    return bool(numbers) and numbers[0] == _STATE_ITER and numbers[-1] == _STATE_STEP
+
+
+def is_whole_weights(path: Path, last_layer: str | None = None) -> bool:
+    """Whether a .caffemodel has layers, the last of them `last_layer`, and nothing cut off."""
+    try:
+        with path.open("rb") as file:
+            layers = [start for number, _, start, _ in _fields(file) if number == _NET_LAYER]
+            if not layers:
+                return False
+            if last_layer is None:
+                return True
+            file.seek(layers[-1])
+            return _name(file) == last_layer
+    except (OSError, ValueError):
+        return False
+
+
+def _field_numbers(path: Path) -> list[int]:
+    try:
+        with path.open("rb") as file:
+            return [number for number, *_ in _fields(file)]
+    except (OSError, ValueError):
+        return []
+
+
+def _name(file: BinaryIO) -> str:
+    """The name of the LayerParameter that begins here: its first field."""
+    if _varint(file) != _LAYER_NAME << 3 | 2:
+        return ""
+    return file.read(_varint(file)).decode(errors="replace")
+
+
+def _fields(file: BinaryIO) -> Iterator[tuple[int, int, int, int]]:
+    """(number, its beginning, its content's, its end) of each field of the file's message.
+
+    Raises:
+        ValueError: the file ends within a field, or is no message.
+    """
+    size = os.fstat(file.fileno()).st_size
+    at = 0
+    while at < size:
+        file.seek(at)
+        tag = _varint(file)
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            start = file.tell()
+            _varint(file)
+            length = file.tell() - start
+        elif wire == 2:
+            length = _varint(file)
+            start = file.tell()
+        else:
+            length, start = {1: 8, 5: 4}.get(wire, 0), file.tell()
+        if number == 0 or wire not in (0, 1, 2, 5) or start + length > size:
+            raise ValueError(f"cut short or damaged at byte {at}")
+        yield number, at, start, start + length
+        at = start + length
+
+
+def _varint(file: BinaryIO) -> int:
+    value = shift = 0
+    while True:
+        byte = file.read(1)
+        if not byte or shift > 63:
+            raise ValueError("cut short within a number")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+        shift += 7
+
+
+def _as_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the last whole .solverstate of a solver's snapshot_prefix, ready to go on from.
+
+    For docker/entrypoint.sh: nothing is printed where there is none. Python's library is all
+    that this needs.
+    """
+    p = cli.Parser(prog="snapshots", description="The last whole snapshot, ready to go on from.")
+    p.add_argument("prefix", type=Path, help="the solver's snapshot_prefix")
+    prefix = p.parse_args(argv).prefix
+    found = snapshots(prefix.parent, prefix=prefix.name)
+    if found:
+        found[-1].settle()
+        print(found[-1].state)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main, "snapshots")

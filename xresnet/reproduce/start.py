@@ -1,0 +1,224 @@
+"""Where nets start: `--weights imagenet`, ImageNet's weights made into those of any net here.
+
+FOLDER/NET-DIGEST.caffemodel   what `netgen.weights init` makes of the published weights
+       NET-DIGEST.json         of which package or file, how, and what became of each layer
+
+ResNets' come from package registries (`netgen.weights.fetch`). Of the other baselines' no
+registry is known to carry a file: a user who has one puts it into the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from netgen import command as netgen
+from netgen import resnet
+from netgen.catalog import Entry, find
+from netgen.options import Family, Options
+from netgen.weights import fetch, plan, source
+from netgen.weights.plan import BRANCH_INITS
+from netgen.weights.source import Source
+from xresnet.basics import cache
+from xresnet.basics.bars import say
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import digest, read_json, sha256, write_json
+from xresnet.caffeproto import caffemodel
+
+IMAGENET = Path("imagenet")  # the word that stands for a file
+MADE = 1  # raise it where `plan` makes other weights of the same files than before
+BLOCKS = resnet.DEPTHS[50]
+PACKAGE_OF_WIDTHS = {(64, 64): "resnet50", (32, 64): "resnet50_thin"}  # res2's and conv1's
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A published .caffemodel that a user must bring; its SHA-1 is the one published with it."""
+
+    file: str
+    sha1: str
+
+
+BVLC_CAFFENET = Brought(
+    "bvlc_reference_caffenet.caffemodel", "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"
+)
+BROUGHT = {
+    "caffenet": BVLC_CAFFENET,
+    "cross_stitch_caffenet": BVLC_CAFFENET,
+    "inception_v1": Brought(
+        "bvlc_googlenet.caffemodel", "405fc5acd08a3bb12de8ee5e23a96bec22f08204"
+    ),
+    "vggnet16": Brought(
+        "VGG_ILSVRC_16_layers.caffemodel", "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """How initial weights are made of ImageNet's; None is the default of `netgen.weights`."""
+
+    branch_init: str | None = None
+    bn_epsilon: float | None = None
+
+    def weights(self, files: Sequence[Path], argv: list[str], folder: Path) -> tuple[Path, ...]:
+        """`files`, and in place of `imagenet` the one made in `folder` for the net of `argv`.
+
+        Raises:
+            UserError: there are no such weights for that net, or they cannot be had; or
+                `imagenet` is not among the files, but a choice of how to make it.
+        """
+        self._refuse_idle(any(map(is_imagenet, files)))
+        return tuple(self.made(argv, folder) if is_imagenet(path) else path for path in files)
+
+    def hold(self, nets: Iterable[list[str]]) -> None:
+        """Refuse nets whose ImageNet weights cannot be had; those of registries are fetched.
+
+        Raises:
+            UserError: there are none for a net, or they cannot be had; with all files that a
+                user must bring. Or no nets, but a choice of how to make their weights.
+        """
+        nets = list(nets)
+        self._refuse_idle(bool(nets))
+        origins = []
+        for argv in nets:
+            entry, options = _net(argv)
+            origins.append((entry.name, _origin(entry, options)))
+        _refuse_missing(name for name, _ in origins if name in BROUGHT)
+        for name, origin in dict(origins).items():
+            if name in BROUGHT:
+                _brought(name)
+            else:
+                fetch.fetch(_package(origin))
+
+    def _refuse_idle(self, wanted: bool) -> None:
+        if self != Start() and not wanted:
+            raise UserError("--branch-init and --bn-epsilon go with --weights imagenet")
+
+    def made(self, argv: list[str], folder: Path) -> Path:
+        """The weights that the net of netgen's `argv` starts from; made where they are not yet."""
+        entry, options = _net(argv)
+        origin = _origin(entry, options)
+        how = {
+            "net": argv,
+            "branch_init": self.branch_init or BRANCH_INITS[0],
+            "bn_epsilon": self.bn_epsilon,
+            **origin,
+        }
+        identity = json.dumps([MADE, how], sort_keys=True).encode()
+        name = f"{entry.files(options)}-{hashlib.sha256(identity).hexdigest()[:12]}"
+        path, record = folder / f"{name}.caffemodel", folder / f"{name}.json"
+        before = read_json(record)
+        if before and path.is_file() and before.get("sha256") == sha256(path):
+            return path
+        title, layers, report = self._initial(entry, options, origin)
+        caffemodel.save(path, title, layers)
+        write_json(record, {**how, "sha256": sha256(path), "layers": asdict(report)})
+        return path
+
+    def source(self, argv: list[str]) -> Source:
+        """Those weights without a file, as if read from one."""
+        entry, options = _net(argv)
+        _, layers, _ = self._initial(entry, options, _origin(entry, options))
+        return Source(str(IMAGENET), "Caffe", {x.name: x for x in layers if x.blobs})
+
+    def _initial(
+        self, entry: Entry, options: Options, origin: dict[str, str]
+    ) -> tuple[str, list[caffemodel.Layer], plan.Report]:
+        found = _load(entry, origin, self.bn_epsilon)
+        how = self.branch_init or BRANCH_INITS[0]
+        title, layers, report = plan.initial(entry, options, {None: found}, how)
+        for advice in report.advice:
+            say(f"note: {advice}")
+        return title, layers, report
+
+
+def _net(argv: list[str]) -> tuple[Entry, Options]:
+    args = netgen.parser().parse_args(argv)
+    entry = find(args.net)
+    return entry, netgen.options_of(args, entry)
+
+
+def is_imagenet(path: Path) -> bool:
+    """Whether a path is the word that stands for ImageNet's weights.
+
+    Raises:
+        UserError: it could be that, or a file or folder here.
+    """
+    if path != IMAGENET:
+        return False
+    if path.exists():
+        raise UserError(
+            f"{path} stands for ImageNet's weights, but something here is called so, too: rename "
+            f"it, or give its whole path, {path.absolute()}"
+        )
+    return True
+
+
+def record_of(weights: Path) -> dict[str, Any] | None:
+    """How a file of initial weights was made, where it was made here: without its layers."""
+    found = read_json(weights.with_suffix(".json"))
+    if not isinstance(found, dict) or "branch_init" not in found:
+        return None
+    return {name: value for name, value in found.items() if name != "layers"}
+
+
+def _origin(entry: Entry, options: Options) -> dict[str, str]:
+    """Which published weights are the net's.
+
+    Raises:
+        UserError: none are.
+    """
+    if entry.name in BROUGHT:
+        brought = BROUGHT[entry.name]
+        return {"file": brought.file, "file_sha1": brought.sha1}
+    widths = (options.width, options.stem_width or options.width)
+    if Family.TRUNK not in entry.takes or widths not in PACKAGE_OF_WIDTHS:
+        raise UserError(
+            f"--weights imagenet: there are none for {entry.name} of these widths; ImageNet's "
+            "ResNet-50s are as published, and of --width 32 --stem-width 64"
+        )
+    if (options.blocks or resnet.DEPTHS.get(options.depth)) != BLOCKS:
+        raise UserError("--weights imagenet: there are those of ResNet-50s only, of its blocks")
+    package = fetch.PACKAGES[PACKAGE_OF_WIDTHS[widths]]
+    return {"package": package.spec, "package_sha256": package.sha256}
+
+
+def _load(entry: Entry, origin: dict[str, str], epsilon: float | None) -> Source:
+    if entry.name not in BROUGHT:
+        package = _package(origin)
+        found = fetch.load(package, fetch.fetch(package), epsilon)
+    else:
+        found = source.load(str(_brought(entry.name)))
+    fetch.hold_epsilon(epsilon, [found])
+    return found
+
+
+def _package(origin: dict[str, str]) -> fetch.Package:
+    return next(p for p in fetch.PACKAGES.values() if p.spec == origin["package"])
+
+
+def _refuse_missing(nets: Iterable[str]) -> None:
+    """Name all files at once that a user must bring for `nets` and has not."""
+    place = cache.folder("weights")
+    nets = [net for net in dict.fromkeys(nets) if not (place / BROUGHT[net].file).is_file()]
+    if nets:
+        wanted = dict.fromkeys(f"{BROUGHT[net].file} (SHA-1 {BROUGHT[net].sha1})" for net in nets)
+        raise UserError(
+            "--weights imagenet: no package registry is known to carry those of "
+            f"{', '.join(nets)}: put {', '.join(wanted)} into {place}, or leave such nets out"
+        )
+
+
+def _brought(net: str) -> Path:
+    """The file in the cache that a user has brought for `net`."""
+    _refuse_missing([net])
+    wanted = BROUGHT[net]
+    path = cache.folder("weights") / wanted.file
+    if (found := digest(path, "sha1")) != wanted.sha1:
+        raise UserError(f"{path} is another file: its SHA-1 is {found}, not {wanted.sha1}")
+    return path
