@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from data_prep.__main__ import main as data_prep
 from netgen.command import generate
 from tests.caffe_nets import pycaffe
 from xresnet.basics.cli import UserError
+from xresnet.reproduce.deepsentibank import DeepSentiBank
 from xresnet.reproduce.plateau import Plateau
 from xresnet.reproduce.table2 import Setting, table2
 
@@ -32,7 +34,7 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def deepsentibank(caffe_tools, data, tmp_path_factory) -> tuple[Path, Path]:
+def deepsentibank(caffe_tools, data, tmp_path_factory) -> DeepSentiBank:
     """A DeepSentiBank for small images with random weights, and a class list that has our ANPs."""
     folder = tmp_path_factory.mktemp("deepsentibank")
     deploy, weights = folder / "deploy.prototxt", folder / "dsb.caffemodel"
@@ -42,7 +44,7 @@ def deepsentibank(caffe_tools, data, tmp_path_factory) -> tuple[Path, Path]:
     anps = (data / "classes" / "anp.txt").read_text().split()
     outputs = [*anps, *(f"other_{i}" for i in range(2089 - len(anps)))]
     (folder / "classes.json").write_text(json.dumps(outputs))
-    return weights, folder / "classes.json"
+    return DeepSentiBank(weights, folder / "classes.json")
 
 
 @pytest.mark.caffe
@@ -52,7 +54,7 @@ def test_published_baselines_are_trained_and_tabulated(
 ):
     """The ANP's net of each row: those of the other tasks differ in their classes alone."""
     monkeypatch.setattr("xresnet.reproduce.table2._tasks", lambda net: ["anp"])
-    monkeypatch.setattr("xresnet.reproduce.evaluate.DEEPSENTIBANK_INPUT", (SIDE, SIDE))
+    monkeypatch.setattr("xresnet.reproduce.deepsentibank.INPUT", (SIDE, SIDE))
     setting = Setting(
         name="small",
         what="a test",
@@ -83,5 +85,5 @@ def test_published_baselines_are_trained_and_tabulated(
     with pytest.raises(UserError, match="give its files"):
         table2(data, tmp_path, setting, ("deepsentibank",))
     with pytest.raises(UserError, match="none is not there"):
-        files = (tmp_path / "none", deepsentibank[1])
-        table2(data, tmp_path, setting, ("deepsentibank",), deepsentibank=files)
+        gone = replace(deepsentibank, weights=tmp_path / "none")
+        table2(data, tmp_path, setting, ("deepsentibank",), deepsentibank=gone)

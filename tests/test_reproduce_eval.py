@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import lmdb
 import numpy as np
@@ -20,12 +21,12 @@ from xresnet.basics.cli import UserError
 from xresnet.caffeproto import Datum
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
+from xresnet.reproduce.deepsentibank import DeepSentiBank
 from xresnet.reproduce.evaluate import (
     Evaluation,
     Net,
     compare,
     confusion,
-    deepsentibank,
     evaluate,
     labels,
     net_of,
@@ -33,6 +34,7 @@ from xresnet.reproduce.evaluate import (
     records,
 )
 from xresnet.reproduce.forward import scores
+from xresnet.reproduce.run import Run
 from xresnet.reproduce.stats import bootstrap, mcnemar, paired_bootstrap
 
 
@@ -273,13 +275,29 @@ def test_deepsentibank_is_scored_on_our_anps_among_its_outputs(drawn, tmp_path, 
                 row[places[ours[label]]] = 1
         return {"fc8-t": values}
 
-    monkeypatch.setattr("xresnet.reproduce.evaluate.scores", made_up)
+    monkeypatch.setattr("xresnet.reproduce.deepsentibank.scores", made_up)
+    published = DeepSentiBank(tmp_path / "weights.caffemodel", tmp_path / "classes.json")
     with pytest.raises(UserError, match="wants images of 224 x 224 or more"):
-        deepsentibank(tmp_path / "w.caffemodel", tmp_path / "classes.json", data, tmp_path / "out")
-    monkeypatch.setattr("xresnet.reproduce.evaluate.DEEPSENTIBANK_INPUT", (32, 227))
-    monkeypatch.setattr("xresnet.reproduce.evaluate.generate", lambda argv: '{"total": 1}')
-    found = deepsentibank(
-        tmp_path / "weights.caffemodel", tmp_path / "classes.json", data, tmp_path / "out"
-    )
+        published.evaluate(data, tmp_path / "out")
+    monkeypatch.setattr("xresnet.reproduce.deepsentibank.INPUT", (32, 227))
+    monkeypatch.setattr("xresnet.reproduce.deepsentibank.generate", lambda argv: '{"total": 1}')
+    found = published.evaluate(data, tmp_path / "out")
     assert found["missing"] == [ours[0]]
     assert found["tasks"]["anp"]["top1"]["correct"] == int((truth != 0).sum())
+    # Among all 2,089 the ANP that is none of ours is always first.
+    found = replace(published, among="all").evaluate(data, tmp_path / "all")
+    assert found["tasks"]["anp"]["top1"]["correct"] == 0
+    assert found["tasks"]["anp"]["top5"]["correct"] == int((truth != 0).sum())
+
+
+@pytest.mark.caffe
+def test_a_finished_run_needs_no_solvers_state(run, tmp_path):
+    """A model to hand on: net, classes, weights and what came out."""
+    Run(run).result()
+    model = tmp_path / "model"
+    shutil.copytree(run.folder, model, ignore=shutil.ignore_patterns("*.solverstate"))
+    weights = net_of(model).weights
+    assert weights == model / net_of(run.folder).weights.name
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"caffemodel: damaged, or of another run"):
+        net_of(model)

@@ -14,7 +14,6 @@ with no more than k scores as high as its own, itself counted.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zipfile
@@ -29,16 +28,13 @@ import numpy as np
 from data_prep.classes import MISSING, Classes
 from data_prep.folder import DataFolder
 from data_prep.ontology import Anp
-from netgen.command import generate
-from netgen.deepsentibank import index_map, read_outputs
 from xresnet.basics import shapes
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import replacing, sha256, write_json
+from xresnet.basics.files import read_json, replacing, sha256, write_json
 from xresnet.caffeproto.databases import items
 from xresnet.caffeproto.datum import parse_datum
 from xresnet.realcaffe import train_log
 from xresnet.reproduce.caffe import Caffe
-from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.forward import Transform, image_layer, scores
 from xresnet.reproduce.kept import Kept
@@ -63,7 +59,6 @@ RESULT = {  # the shape of an evaluation's JSON
         "pairs": [{"truth": str, "guess": str, "images": int, "of": int}],
     },
 }
-DEEPSENTIBANK_INPUT = (224, 227)  # from and to where its fc6 has the published shape
 
 
 @dataclass(frozen=True)
@@ -263,51 +258,6 @@ def on_training(net: Net, engine: Engine = CAFFE) -> dict[str, dict[str, float]]
     }
 
 
-def deepsentibank(
-    weights: Path, classes: Path, data: Data, folder: Path, engine: Engine = CAFFE
-) -> dict[str, Any]:
-    """Evaluate DeepSentiBank on our ANPs: of its 2,089 scores only theirs count (section 5.2).
-
-    Its answers are those of the 553 (or however many there are) that it has; an ANP
-    without an output counts as never right. There is no train/test net of it,
-    so this rests on the scores alone.
-
-    Raises:
-        UserError: images too small for it, or the engine fails.
-    """
-    least, most = DEEPSENTIBANK_INPUT
-    if data.size < least:
-        raise UserError(
-            f"DeepSentiBank wants images of {least} x {least} or more, {data.folder.root} has "
-            f"{data.size} x {data.size}: python -m data_prep lmdb --size {least}"
-        )
-    size = min(data.size, most)
-    deploy = folder / "deploy.prototxt"
-    folder.mkdir(parents=True, exist_ok=True)
-    net = ["deepsentibank", "--input-size", str(size)]
-    deploy.write_text(generate([*net, "--deploy"]))
-    mean = np.array([104.0, 117.0, 123.0], np.float32).reshape(3, 1, 1)
-    transform = Transform(mean, size if data.size > size else 0)
-    pixels = (transform(image) for image in records(data.folder.root))
-    (all_scores,) = scores(deploy, weights, pixels, 24, engine).values()
-    places = index_map(data.names.anp, read_outputs(classes))
-    kept = np.full((len(all_scores), len(data.names.anp)), -np.inf, np.float32)
-    for ours, theirs in enumerate(places["indices"]):
-        if theirs is not None:
-            kept[:, ours] = all_scores[:, theirs]
-    truth = labels(data.folder.root)
-    result = summary({"anp": kept}, truth, data.names)
-    result |= {
-        "name": "deepsentibank",
-        "params": json.loads(generate([*net, "--params", "--json"]))["total"],
-        "missing": places["missing"],
-        "weights": {"file": weights.name, "sha256": sha256(weights)},
-        "agrees": f"{engine.scorer}'s scores alone: there is no test net",
-    }
-    Evaluation.of(folder, weights).write(result, {"anp": kept}, truth)
-    return result
-
-
 def caffe_test(net: Net, log: Path, images: int, engine: Engine = CAFFE) -> train_log.TestResult:
     """Caffe's own test of every image once.
 
@@ -408,7 +358,8 @@ def summary(
         ]
     result: dict[str, Any] = {"images": images, "tasks": tasks}
     if names.by_anp and "anp" in found:
-        result["confusion"] = confusion(found["anp"].argmax(axis=1), truth["anp"], names)
+        own = found["anp"][:, : len(names.anp)]  # DeepSentiBank may have more
+        result["confusion"] = confusion(own.argmax(axis=1), truth["anp"], names)
     return result
 
 
@@ -532,7 +483,7 @@ def net_of(place: Path, snapshot: str | None = None) -> Net:
         if not is_whole_weights(place):
             raise UserError(f"{place}: not there, or not a whole .caffemodel")
         return Net(folder.name, model, deploy, place)
-    found = {s.iteration: s for s in snapshots(folder)}
+    found = {s.iteration: s.weights for s in snapshots(folder)} or _kept_alone(folder)
     if not found:
         raise UserError(f"{folder}: no whole snapshot there yet")
     if snapshot in (None, "last"):
@@ -544,4 +495,21 @@ def net_of(place: Path, snapshot: str | None = None) -> Net:
     else:
         there = ", ".join(map(str, sorted(found)))
         raise UserError(f"{folder}: no snapshot {snapshot!r}; there are {there}, last and best")
-    return Net(folder.name, model, deploy, found[at].weights)
+    return Net(folder.name, model, deploy, found[at])
+
+
+def _kept_alone(folder: Path) -> dict[int, Path]:
+    """Iteration -> the weights of a finished run that keeps no solver's state: a model to use.
+
+    Raises:
+        UserError: they are not those that its result is of.
+    """
+    result = read_json(folder / "result.json") or {}
+    found = {}
+    for name, digest in result.get("sha256", {}).items():
+        path = folder / name
+        if path.suffix == ".caffemodel" and path.is_file():
+            if sha256(path) != digest:
+                raise UserError(f"{path}: damaged, or of another run than {folder}/result.json")
+            found[int(path.stem.rpartition("_")[2])] = path
+    return found

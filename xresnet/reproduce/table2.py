@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import platform
 import subprocess
@@ -19,9 +18,9 @@ from netgen.paper import paper
 from xresnet import realcaffe
 from xresnet.basics import cores
 from xresnet.basics.cli import UserError, near_miss
-from xresnet.basics.files import read_json, sha256, write, write_json
-from xresnet.reproduce import evaluate
+from xresnet.basics.files import read_json, write, write_json
 from xresnet.reproduce.data import Data, hold_vso
+from xresnet.reproduce.deepsentibank import DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine
 from xresnet.reproduce.plateau import Plateau, Schedule, Stage, Stages
 from xresnet.reproduce.run import Run, run_all
@@ -86,7 +85,7 @@ def table2(
     engine: Engine = CAFFE,
     weights: Path | None = None,
     start: Start | None = None,
-    deepsentibank: tuple[Path, Path] | None = None,
+    deepsentibank: DeepSentiBank | None = None,
 ) -> dict[str, Any]:
     """Train, test and tabulate `rows`; writes table2.md, .csv, .json and .tex into `out`.
 
@@ -94,8 +93,7 @@ def table2(
     are cores unless said otherwise, for small nets use one core better than
     one net uses many; on a GPU one. `weights` is a folder of initial .caffemodels named by
     net (`xs_resnet50.caffemodel`), or `imagenet`, from which `start` makes them.
-    `deepsentibank` are its .caffemodel and
-    its class list.
+    `deepsentibank` says with which files its row is made.
 
     Raises:
         UserError: unknown rows, no LMDBs in `data`, or a Caffe that fails.
@@ -126,7 +124,7 @@ def table2(
     results = run_all(runs, jobs)
     if deepsentibank:
         folder = out / "runs" / DEEPSENTIBANK
-        results[DEEPSENTIBANK, "anp"] = _deepsentibank(*deepsentibank, found, folder, engine)
+        results[DEEPSENTIBANK, "anp"] = deepsentibank.result(found, folder, engine)
     table = {
         "table": _rows(found.classes, results),
         "setting": {"name": setting.name, "what": setting.what, "net": list(setting.net)},
@@ -149,7 +147,7 @@ def check(
     rows: tuple[str, ...] | None = None,
     weights: Path | None = None,
     start: Start | None = None,
-    deepsentibank: tuple[Path, Path] | None = None,
+    deepsentibank: DeepSentiBank | None = None,
 ) -> None:
     """Refuse what `table2` would, before there is any data; ImageNet's weights are fetched.
 
@@ -169,7 +167,7 @@ def _refuse(
     out: Path,
     setting: Setting,
     rows: tuple[str, ...],
-    deepsentibank: tuple[Path, Path] | None,
+    deepsentibank: DeepSentiBank | None,
 ) -> None:
     known = (DEEPSENTIBANK, *ROWS)
     for row in rows:
@@ -182,7 +180,7 @@ def _refuse(
             "DeepSentiBank is not trained: give its files, --deepsentibank WEIGHTS CLASSES"
         )
     _refuse_another_table(out, setting)
-    for path in deepsentibank or ():
+    for path in (deepsentibank.weights, deepsentibank.classes) if deepsentibank else ():
         if not path.is_file():
             raise UserError(f"--deepsentibank: {path} is not there")
 
@@ -306,20 +304,6 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _deepsentibank(
-    weights: Path, classes: Path, data: Data, folder: Path, engine: Engine
-) -> dict[str, Any]:
-    """DeepSentiBank's evaluation, or what an earlier call has left of it."""
-    files = [sha256(path) for path in (weights, classes)]
-    key = hashlib.sha256("\0".join([*files, data.key, engine.version()]).encode()).hexdigest()
-    done = read_json(folder / "result.json")
-    if done and done["key"] == key:
-        return done
-    made = {"key": key, **evaluate.deepsentibank(weights, classes, data, folder, engine)}
-    write_json(folder / "result.json", made)
-    return made
 
 
 def _initial(folder: Path | None, net: str) -> tuple[Path, ...]:

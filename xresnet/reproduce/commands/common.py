@@ -10,6 +10,7 @@ from typing import Any
 from netgen.weights.plan import BRANCH_INITS
 from xresnet.basics.cli import UserError
 from xresnet.basics.numbers import POSITIVE, THREADS
+from xresnet.reproduce.deepsentibank import AMONG, DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine, Torch
 from xresnet.reproduce.start import Start
 
@@ -110,3 +111,26 @@ def names(text: str) -> tuple[str, ...]:
 
 def paths(text: str) -> tuple[Path, ...]:
     return tuple(map(Path, names(text)))
+
+
+def add_among(p: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    p.add_argument(
+        "--among",
+        choices=AMONG,
+        help="rank an ANP among DeepSentiBank's outputs for our ANPs, or all 2,089: ours",
+    )
+
+
+def deepsentibank(
+    args: argparse.Namespace, weights: Path | None, classes: Path | None
+) -> DeepSentiBank | None:
+    """What its options say; None where they are not given.
+
+    Raises:
+        UserError: --among without DeepSentiBank's files.
+    """
+    if weights and classes:
+        return DeepSentiBank(weights, classes, args.among or "ours")
+    if args.among:
+        raise UserError("--among goes with --deepsentibank")
+    return None

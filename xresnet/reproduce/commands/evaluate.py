@@ -9,7 +9,7 @@ from pathlib import Path
 from xresnet.basics.cli import UserError, printable
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.data import Data
-from xresnet.reproduce.evaluate import Evaluation, as_text, compare, deepsentibank, evaluate, net_of
+from xresnet.reproduce.evaluate import Evaluation, as_text, compare, evaluate, net_of
 from xresnet.reproduce.kept import Kept
 
 EXAMPLES = """\
@@ -43,6 +43,7 @@ def add(commands: common.Commands) -> None:
     d = p.add_argument_group("DeepSentiBank (RUN is then the folder for its results)")
     d.add_argument("--deepsentibank", type=Path, metavar="FILE", help="its .caffemodel")
     d.add_argument("--classes", type=Path, metavar="FILE", help="its published class list (JSON)")
+    common.add_among(d)
     d.add_argument("--data", type=Path, metavar="DIR", help="data_prep's folder")
 
 
@@ -52,17 +53,20 @@ def run(args: argparse.Namespace) -> int:
     if args.deepsentibank:
         if not args.classes or not args.data:
             raise UserError("--deepsentibank needs --classes and --data")
+        published = common.deepsentibank(args, args.deepsentibank, args.classes)
         data = Data.read(args.data)
         folder, weights, root = args.folder, args.deepsentibank, data.folder.root
     else:
-        if args.classes or args.data:
-            raise UserError("--classes and --data go with --deepsentibank; a run has its own")
+        if args.classes or args.data or args.among:
+            raise UserError(
+                "--classes, --among and --data go with --deepsentibank; a run has its own"
+            )
         net = net_of(args.folder, args.snapshot)
         folder, weights, root = net.folder, net.weights, Kept.read(net.folder).tested_on()
     if other:
         other.hold_images(root)
     if args.deepsentibank:
-        result = deepsentibank(weights, args.classes, data, folder, engine)
+        result = published.evaluate(data, folder, engine)
     else:
         result = evaluate(net, folder, engine)
     if other:

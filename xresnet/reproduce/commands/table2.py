@@ -69,6 +69,7 @@ def add(commands: common.Commands) -> None:
         metavar=("WEIGHTS", "CLASSES"),
         help="its .caffemodel and its class list, for its row",
     )
+    common.add_among(p)
     p.add_argument("--json", action="store_true", help="print the table as JSON")
     p.add_argument(
         "--check",
@@ -79,8 +80,9 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     setting, engine, start = _setting(args), common.engine(args), common.start(args)
+    deepsentibank = common.deepsentibank(args, *args.deepsentibank or (None, None))
     if args.check:
-        check(args.out, setting, args.rows, args.weights, start, args.deepsentibank)
+        check(args.out, setting, args.rows, args.weights, start, deepsentibank)
         return 0
     table = table2(
         args.data,
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         engine,
         args.weights,
         start,
-        args.deepsentibank,
+        deepsentibank,
     )
     if args.json:
         print(json.dumps(table, indent=2))

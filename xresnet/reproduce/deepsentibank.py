@@ -1,0 +1,103 @@
+"""DeepSentiBank's row of Table 2: evaluated as published, not trained (section 5.2)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netgen.command import generate
+from netgen.deepsentibank import index_map, read_outputs
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import read_json, sha256, write_json
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.engine import CAFFE, Engine
+from xresnet.reproduce.evaluate import Evaluation, labels, records, summary
+from xresnet.reproduce.forward import Transform, scores
+
+INPUT = (224, 227)  # pixels, from and to where its fc6 has the published shape
+MEAN = (104.0, 117.0, 123.0)  # BGR
+AMONG = ("ours", "all")
+
+
+@dataclass(frozen=True)
+class DeepSentiBank:
+    """Its .caffemodel, its published class list, and among which outputs an image is ranked.
+
+    `ours`: those of the data's own ANPs, "the subset of 553 ANP concepts" (section 5.2);
+    `all`: all 2,089, so that an ANP that the data do not have can be its answer.
+    """
+
+    weights: Path
+    classes: Path
+    among: str = "ours"
+
+    def result(self, data: Data, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
+        """`evaluate`, or what an earlier call has left of it in `folder`.
+
+        Raises:
+            UserError: as `evaluate`'s.
+        """
+        parts = [sha256(self.weights), sha256(self.classes), data.key, engine.version()]
+        if self.among != "ours":
+            parts.append(self.among)
+        key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        done = read_json(folder / "result.json")
+        if done and done["key"] == key:
+            return done
+        made = {"key": key, **self.evaluate(data, folder, engine)}
+        write_json(folder / "result.json", made)
+        return made
+
+    def evaluate(self, data: Data, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
+        """Rank each test image's ANP among the net's outputs, and write what came out.
+
+        An ANP without an output counts as never right. There is no train/test net, so the
+        figures rest on the scores alone.
+
+        Raises:
+            UserError: images too small for it, a wrong class list, or the engine fails.
+        """
+        least, most = INPUT
+        if data.size < least:
+            raise UserError(
+                f"DeepSentiBank wants images of {least} x {least} or more, {data.folder.root} has "
+                f"{data.size} x {data.size}: python -m data_prep lmdb --size {least}"
+            )
+        outputs = index_map(data.names.anp, read_outputs(self.classes))
+        size = min(data.size, most)
+        net = ["deepsentibank", "--input-size", str(size)]
+        folder.mkdir(parents=True, exist_ok=True)
+        deploy = folder / "deploy.prototxt"
+        deploy.write_text(generate([*net, "--deploy"]))
+        mean = np.array(MEAN, np.float32).reshape(3, 1, 1)
+        transform = Transform(mean, size if data.size > size else 0)
+        pixels = (transform(image) for image in records(data.folder.root))
+        (found,) = scores(deploy, self.weights, pixels, 24, engine).values()
+        values = {"anp": self._ours_first(found, outputs["indices"])}
+        truth = labels(data.folder.root)
+        result = summary(values, truth, data.names) | {
+            "name": "deepsentibank",
+            "params": json.loads(generate([*net, "--params", "--json"]))["total"],
+            "missing": outputs["missing"],
+            "among": self.among,
+            "weights": {"file": self.weights.name, "sha256": sha256(self.weights)},
+            "agrees": f"{engine.scorer}'s scores alone: there is no test net",
+        }
+        Evaluation.of(folder, self.weights).write(result, values, truth)
+        return result
+
+    def _ours_first(self, found: np.ndarray, places: list[int | None]) -> np.ndarray:
+        """N x 2,089 scores as N x K: the data's K ANPs, then the other outputs if they count."""
+        own = np.full((len(found), len(places)), -np.inf, np.float32)
+        for label, place in enumerate(places):
+            if place is not None:
+                own[:, label] = found[:, place]
+        if self.among == "ours":
+            return own
+        known = [place for place in places if place is not None]
+        return np.hstack([own, np.delete(found, known, axis=1)])
