@@ -7,8 +7,7 @@ import json
 from collections.abc import Callable
 from fractions import Fraction
 
-from data_prep import filter as criteria
-from data_prep import labels, stages
+from data_prep import criteria, labels, stages
 from data_prep.sample import PER_ANP
 from xresnet.basics.cli import Parser, printable, run
 from xresnet.basics.numbers import (

@@ -23,10 +23,9 @@ from typing import IO, NamedTuple
 
 from data_prep.decode import MOST_BYTES
 from data_prep.folder import LOCK, DataFolder
-from data_prep.images import inside
 from xresnet.basics import bars
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import PathLike, replacing
+from xresnet.basics.files import PathLike, inside, replacing
 
 # Images hardly compress. What grows more than so many times is made to fill disks.
 MOST_GROWTH = 100
@@ -261,7 +260,7 @@ def _write(path: Path, member: _Member, root: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     real = os.path.realpath(path.parent)
-    if real != root and not inside(real, root):
+    if not inside(real, root):
         raise UserError(f"{path.parent} is a link out of {root}; nothing is written through it")
     if path.is_symlink():
         raise UserError(f"{path} is a link; nothing is written through it")

@@ -103,7 +103,7 @@ class Classes:
         folder = Path(folder)
         try:
             if not (folder / _TASKS).is_file():
-                return cls.vso(*(_read_list(_find(folder, task)) for task in VSO))
+                return cls.vso(*(read_names(_find(folder, task), words=True) for task in VSO))
             told = shapes.read(folder / _TASKS, _SHAPE)
             lists = tuple(read_names(folder / f"{task}.txt") for task in told["tasks"])
             return cls(tuple(told["tasks"]), lists, tuple(map(tuple, told["combinations"])))
@@ -190,19 +190,6 @@ def _fact(count: int, text: str) -> dict[str, Any]:
     return {"count": count, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def read_names(path: PathLike) -> tuple[str, ...]:
-    """The class names of a list, whatever they are made of: blanks, too.
-
-    Raises:
-        UserError: it cannot be read, or a line is blank.
-    """
-    lines = read_text(path).lstrip("\ufeff").rstrip("\r\n").split("\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise UserError(f"{path}:{number}: expected a class name, found {line!r}")
-    return tuple(line.strip() for line in lines)
-
-
 def _find(folder: Path, task: str) -> Path:
     exact = folder / f"{task}.txt"
     if exact.is_file():
@@ -214,17 +201,21 @@ def _find(folder: Path, task: str) -> Path:
     return found[0]
 
 
-def _read_list(path: Path) -> tuple[str, ...]:
-    return parse_names(read_text(path), str(path))
+def read_names(path: PathLike, words: bool = False) -> tuple[str, ...]:
+    """The class names of a list, one a line; `words`: names without blanks, as VSO's are.
+
+    Raises:
+        UserError: it cannot be read, or a line is blank or no such name.
+    """
+    return parse_names(read_text(path), str(path), words)
 
 
-def parse_names(text: str, path: str) -> tuple[str, ...]:
-    """The class names in a label file's text; `path` names it in errors."""
-    lines = text.lstrip("\ufeff").splitlines()
-    while lines and not lines[-1].strip():
-        lines.pop()
+def parse_names(text: str, path: str, words: bool = False) -> tuple[str, ...]:
+    """`read_names` of a file's text; `path` names it in errors."""
+    text = text.lstrip("\ufeff").rstrip()
+    lines = text.split("\n") if text else []
     for number, line in enumerate(lines, 1):
         # A blank line inside would shift every label behind it.
-        if not line.strip() or len(line.split()) != 1:
+        if not line.strip() or (words and len(line.split()) != 1):
             raise UserError(f"{path}:{number}: expected one class name, found {line!r}")
     return tuple(line.strip() for line in lines)

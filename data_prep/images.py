@@ -10,7 +10,7 @@ from pathlib import Path
 from data_prep.folder import check_name
 from data_prep.ontology import is_name
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import PathLike
+from xresnet.basics.files import PathLike, inside
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -135,11 +135,6 @@ def _wrong_link(entry: os.DirEntry[str], root: str) -> str:
     if not inside(entry.path, root):
         return LEAVES
     return "" if os.path.exists(entry.path) else _NOTHING  # gone, or a link in a circle
-
-
-def inside(path: str, root: str) -> bool:
-    """Whether `path`, its links followed, lies under `root`, which is a real path."""
-    return os.path.realpath(path).startswith(f"{root}{os.sep}" if root != os.sep else root)
 
 
 def _fits_a_list(name: str) -> bool:

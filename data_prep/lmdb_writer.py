@@ -30,7 +30,6 @@ import lmdb
 
 from data_prep.classes import Classes
 from data_prep.folder import PARTS, DataFolder
-from data_prep.images import inside
 from data_prep.lists import Entry, read_part
 from data_prep.parallel import default_threads
 from data_prep.progress import Progress, Report
@@ -38,7 +37,7 @@ from data_prep.records import Record, records
 from data_prep.write_behind import WriteBehind
 from xresnet.basics import bars
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import read_text, sync_folder, write, write_json
+from xresnet.basics.files import inside, read_text, sync_folder, write, write_json
 from xresnet.basics.numbers import PIXELS, THREADS
 
 KINDS = ("image", "label")

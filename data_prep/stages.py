@@ -10,8 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from data_prep import duplicates, graph, ontology, sample, table
-from data_prep import filter as criteria
+from data_prep import criteria, duplicates, graph, ontology, sample, table
 from data_prep import images as files
 from data_prep.classes import Classes
 from data_prep.folder import PARTS, DataFolder, check_name

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from data_prep import ontology
 from data_prep.classes import Classes, parse_names
-from data_prep.filter import parse_excluded
+from data_prep.criteria import parse_excluded
 from data_prep.lists import parse_list
 from data_prep.urls import parse_urls
 from xresnet.basics.cli import UserError
@@ -54,7 +54,7 @@ def fuzz_labels(data: bytes) -> None:
     with contextlib.suppress(UserError):
         parse_excluded(parts[0], "file")
     try:
-        lists = [parse_names(part, "file") for part in [*parts, "", ""][:3]]
+        lists = [parse_names(part, "file", words=True) for part in [*parts, "", ""][:3]]
         classes = Classes.vso(*lists)
     except UserError:
         return

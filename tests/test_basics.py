@@ -257,3 +257,14 @@ def test_a_file_without_a_name_is_read_by_whoever_is_started(tmp_path, monkeypat
             assert subprocess.run(["cat", path], capture_output=True).stdout == b"weights"
         assert path.read_text() == "weights"
     assert not path.exists()
+
+
+def test_what_lies_in_a_folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "in" / "out").symlink_to(tmp_path / "inner")
+    root = os.path.realpath(tmp_path / "in")
+    assert files.inside(root, root) and files.inside(f"{root}/not/there", root)
+    assert not files.inside(tmp_path / "inner", root), "its name only begins so"
+    assert not files.inside(tmp_path / "in" / "out" / "file", root)
+    assert files.inside(tmp_path, "/")

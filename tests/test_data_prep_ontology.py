@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import filter as criteria
-from data_prep import images, ontology, spreadsheet
+from data_prep import criteria, images, ontology, spreadsheet
 from data_prep.__main__ import main
 from data_prep.classes import Classes
 from xresnet.basics.cli import UserError

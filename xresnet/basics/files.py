@@ -161,6 +161,12 @@ def read_json(path: PathLike) -> Any:
         return None
 
 
+def inside(path: PathLike, root: PathLike) -> bool:
+    """Whether `path`, its links followed, is `root` or lies under it; `root` is a real path."""
+    real = os.path.realpath(path)
+    return real == root or real.startswith(os.path.join(root, ""))
+
+
 def sha256(path: PathLike) -> str:
     """The file's SHA-256 in hex."""
     return digest(path, "sha256")

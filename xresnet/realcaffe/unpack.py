@@ -16,6 +16,7 @@ from typing import Callable
 
 from xresnet.basics import cores
 from xresnet.basics.cli import UserError
+from xresnet.basics.files import inside
 
 THREADS = max(2, cores.usable())  # lzma and file writing let go of Python's global lock
 
@@ -100,9 +101,7 @@ def _extract(
 
 
 def _inside(root: Path, path: Path, name: str) -> None:
-    real = os.path.realpath(path)
-    top = os.path.realpath(root)
-    if real != top and not real.startswith(top + os.sep):
+    if not inside(path, os.path.realpath(root)):
         raise UserError(f"{name} leads outside of the prefix: this is not Debian's package")
 
 
