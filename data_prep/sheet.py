@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import cv2
 import numpy as np
 
 from data_prep.classes import MISSING, Classes
 from data_prep.folder import DataFolder
 from data_prep.records import key
+from xresnet.basics import bars
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import PathLike, write
 from xresnet.caffeproto.databases import reading
@@ -17,20 +16,29 @@ from xresnet.caffeproto.datum import parse_datum
 
 TILE, LINE = 160, 15  # pixels: an image's side, a line of text
 COLUMNS, ROWS = 8, 5
+_LETTERS, _SMALLEST = 10, 8  # pixels
 
 
 def write_sheet(folder: DataFolder, part: str, classes: Classes, path: PathLike) -> int:
     """Write a JPEG of 40 records, evenly spread over a part; returns how many they are.
 
     Image and labels are read from the databases by key, so a person sees
-    whether what Caffe will read belongs together.
+    whether what Caffe will read belongs together. Characters that no font of this machine
+    has are shown as code points, and a line on stderr says so.
+
+    Raises:
+        UserError: the databases cannot be read or hold maps, or `path` cannot be written.
     """
     records = _spread(folder, part, COLUMNS * ROWS)
-    tiles = [_tile(image, label, classes) for image, label in records]
-    blank = np.full_like(tiles[0], 255)
-    tiles += [blank] * (-len(tiles) % COLUMNS)
-    rows = [np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
-    encoded = cv2.imencode(".jpg", np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+    height = TILE + len(classes.tasks) * LINE + 4
+    sheet = np.full((-(-len(records) // COLUMNS) * height, COLUMNS * TILE, 3), 255, np.uint8)
+    labels = []
+    for i, (image, label) in enumerate(records):
+        y, x = i // COLUMNS * height, i % COLUMNS * TILE
+        sheet[y + 2 : y + TILE - 2, x + 2 : x + TILE - 2] = _picture(image)
+        for line, text in enumerate(_lines(label, classes)):
+            labels.append((x + 3, y + TILE + LINE * line + 11, text))
+    encoded = cv2.imencode(".jpg", _with_texts(sheet, labels), [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
     write(path, encoded.tobytes())
     return len(records)
 
@@ -49,27 +57,59 @@ def _spread(folder: DataFolder, part: str, most: int) -> list[tuple[bytes, bytes
     return list(found.values())
 
 
-def _tile(image: bytes, label: bytes, classes: Classes) -> np.ndarray:
+def _picture(image: bytes) -> np.ndarray:
     datum = parse_datum(image)
     if datum.floats.size:
         raise UserError("the records are maps, not images: leave out --sheet")
     pixels = datum.array().transpose(1, 2, 0)
-    picture = cv2.resize(np.ascontiguousarray(pixels), (TILE - 4, TILE - 4))
-    tile = np.full((TILE + len(classes.tasks) * LINE + 4, TILE, 3), 255, np.uint8)
-    tile[2 : TILE - 2, 2 : TILE - 2] = picture
-    values = parse_datum(label).float_data
-    for line, (task, value) in enumerate(zip(classes.tasks, map(int, values))):
-        name = "-" if value == MISSING else f"{value} {classes[task][value]}"
-        text = _drawable(f"{task} {name}")
-        font, scale, place = cv2.FONT_HERSHEY_SIMPLEX, 0.38, (3, TILE + LINE * line + 11)
-        width = cv2.getTextSize(text, font, scale, 1)[0][0]
-        scale *= min(1, (TILE - 6) / width)  # long names in small letters, not cut off
-        cv2.putText(tile, text, place, font, scale, (0, 0, 0), 1, cv2.LINE_AA)
-    return tile
+    return cv2.resize(np.ascontiguousarray(pixels), (TILE - 4, TILE - 4))
 
 
-def _drawable(text: str) -> str:
-    """`text` in ASCII, which is all that OpenCV's letters have: accents off, others as `?`."""
-    plain = unicodedata.normalize("NFKD", text)
-    shown = "".join(c for c in plain if not unicodedata.combining(c))
-    return shown.encode("ascii", "replace").decode()
+def _lines(label: bytes, classes: Classes) -> list[str]:
+    """A line a task: its number and its class."""
+    values = map(int, parse_datum(label).float_data)
+    return [
+        f"{task} {'-' if value == MISSING else f'{value} {classes[task][value]}'}"
+        for task, value in zip(classes.tasks, values)
+    ]
+
+
+def _with_texts(pixels: np.ndarray, texts: list[tuple[int, int, str]]) -> np.ndarray:
+    """`pixels` (H, W, 3) with each text at its x, y (where its line stands), no wider than a tile.
+
+    A long text has smaller letters; where they would be too small, its end is left off, with
+    three dots.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second
+    from matplotlib.figure import Figure
+
+    from xresnet.basics.fonts import fonts_for
+
+    fonts = fonts_for(text for *_, text in texts)
+    if fonts.note:
+        bars.say(fonts.note)
+    height, width = pixels.shape[:2]
+    figure = Figure((width / 72, height / 72), dpi=72)  # a point is a pixel
+    canvas = FigureCanvasAgg(figure)
+    figure.figimage(pixels)
+    for x, y, text in texts:
+        shown = fonts.shown(text)
+        drawn = figure.text(
+            x / width,
+            1 - y / height,
+            shown,
+            size=_LETTERS,
+            family=list(fonts.families),
+            parse_math=False,
+        )
+
+        def wide() -> float:
+            return drawn.get_window_extent(canvas.get_renderer()).width  # noqa: B023
+
+        if wide() > TILE - 6:
+            drawn.set_size(max(_SMALLEST, _LETTERS * (TILE - 6) / wide()))
+        while wide() > TILE - 6:
+            shown = shown[: min(len(shown) - 1, int(len(shown) * (TILE - 6) / wide()))]
+            drawn.set_text(f"{shown}...")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]

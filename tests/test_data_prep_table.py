@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import cv2
@@ -134,6 +135,37 @@ def test_records_have_a_value_a_task_and_pass_verify(pictures, tmp_path, capsys)
         records.put(cursor.key(), datum.SerializeToString())
     with pytest.raises(UserError, match="the classes have"):
         main(["verify", *out])
+
+
+def test_any_label_stands_on_the_sheet(pictures, tmp_path, capsys):
+    """Emoji, directions of writing, formulas, more than fits; a box nowhere (a warning, then)."""
+    odd = [
+        "鳥",
+        "سلام عليكم",
+        "👩‍👧 x",
+        "$x^2$ \\frac",
+        "<b>\"a\", 'b'</b> &amp;",
+        "=1+1",
+        "long " * 40,
+    ]
+    values = [{"path": row["path"], "a": odd[i % 7], "0": "\u0378", "_": "b  c"}
+              for i, row in enumerate(rows())]  # fmt: skip
+    folder = make(
+        write_csv(tmp_path / "t.csv", values), pictures, tmp_path / "d", "--tasks", "a,0,_"
+    )
+    out = ["--out", str(folder.root)]
+    assert main(["lmdb", "--images", str(pictures), "--size", "16", *out]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["verify", *out, "--sheet", str(tmp_path / "sheet.jpg")]) == 0
+    said = capsys.readouterr().err
+    assert "U+0378" in said and said.count("no font of this machine") == 1
+    assert Classes.read(folder.classes)["a"] == tuple(sorted(" ".join(x.split()) for x in odd))
+    sheet = cv2.imread(str(tmp_path / "sheet.jpg"))
+    tiles = sheet.reshape(4, -1, 8, 160, 3)
+    shown = len(folder.list("train").read_text(encoding="utf-8").splitlines())
+    assert (tiles[:, 160:, :, :150] < 128).any(axis=(1, 3, 4)).sum() == shown
+    assert (tiles[:, 162:, :, 157:] > 200).all(), "none runs into the next image's"
 
 
 def test_each_class_gives_its_share_to_training(pictures, tmp_path):

@@ -13,8 +13,10 @@ import numpy as np
 
 from data_prep.decode import decode
 from netgen.paper import paper
+from xresnet.basics import bars
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import write
+from xresnet.basics.fonts import fonts_for
 from xresnet.reproduce.history import History
 from xresnet.reproduce.plateau import Decision
 from xresnet.reproduce.weights import cross_weights
@@ -214,6 +216,9 @@ def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
     tasks = [name for name in predictions[0] if name != "image"]
     heads = {"adj": "Adjectives", "anp": "Adj-Noun Pairs", "noun": "Nouns"}
     n = len(predictions)
+    fonts = fonts_for(entry["class"] for found in predictions for t in tasks for entry in found[t])
+    if fonts.note:
+        bars.say(fonts.note)
     figure, axes = plt.subplots(
         n,
         1 + len(tasks),
@@ -225,8 +230,13 @@ def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
         pixels, _ = decode(prediction["image"])
         row[0].imshow(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
         for axis, task in zip(row[1:], tasks):
-            words = [entry["class"].replace("_", " ") for entry in prediction[task]]
-            axis.text(0, 0.95, "\n".join(words), va="top", transform=axis.transAxes)
+            words = fonts.shown("\n".join(entry["class"] for entry in prediction[task]))
+            axis.text(
+                *(0, 0.95, words.replace("_", " ")),
+                va="top",
+                family=list(fonts.families),
+                transform=axis.transAxes,
+            )
         for axis in row:
             axis.axis("off")
     for axis, task in zip(axes[0][1:], tasks):
