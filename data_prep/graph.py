@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
-from math import ceil, log10
 from typing import Any
 
 from data_prep.ontology import Anp
@@ -69,25 +68,36 @@ def describe(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def picture(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> str:
-    """An SVG: both degree distributions, and the ANPs by falling count (the long tail)."""
+def picture(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> bytes:
+    """An SVG: both degree distributions, and the ANPs by falling count (the long tail).
+
+    A curve a panel, both axes logarithmic, as long tails are read.
+    """
+    import matplotlib  # takes half a second
+    from matplotlib.figure import Figure
+
     tail, what = [anp.hits or 0 for anp in anps], "search hits"
     if images is not None:
         tail, what = [images.get(anp.name, 0) for anp in anps], "images on disk"
-    adjectives = Counter(anp.adjective for anp in anps)
-    nouns = Counter(anp.noun for anp in anps)
+    adjectives = Counter(anp.adjective for anp in anps).values()
+    nouns = Counter(anp.noun for anp in anps).values()
     panels = [
-        _panel(0, "adjectives by degree", "adjectives, rank", "nouns", adjectives.values()),
-        _panel(1, "nouns by degree", "nouns, rank", "adjectives", nouns.values()),
+        ("adjectives by degree", "adjectives, rank", "nouns", adjectives),
+        ("nouns by degree", "nouns, rank", "adjectives", nouns),
     ]
     if any(tail):
-        panels.append(_panel(2, f"ANPs by {what}", "ANPs, rank", what, tail))
-    width = _WIDTH * len(panels)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT}" '
-        f'font-family="sans-serif" font-size="12">\n'
-        f'<rect width="{width}" height="{_HEIGHT}" fill="white"/>\n' + "".join(panels) + "</svg>\n"
-    )
+        panels.append((f"ANPs by {what}", "ANPs, rank", what, tail))
+    # Text as text, and the same picture is the same file.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "xresnet"}):
+        figure = Figure((4 * len(panels), 3), layout="constrained")
+        for axis, (title, across, up, values) in zip(figure.subplots(1, len(panels)), panels):
+            ordered = sorted((value for value in values if value > 0), reverse=True)
+            axis.loglog(range(1, len(ordered) + 1), ordered)
+            axis.set(title=title, xlabel=across, ylabel=up)
+            axis.grid(alpha=0.25)
+        out = io.BytesIO()
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
 
 
 def _components(anps: Sequence[Anp]) -> int:
@@ -115,47 +125,3 @@ def _spread(values: Any) -> dict[str, float]:
         "total": total,
         "top_tenth": sum(ordered[: max(1, len(ordered) // 10)]) / total if total else 0.0,
     }
-
-
-# --- drawing: one curve a panel, both axes logarithmic, as long tails are read ------------------
-
-_WIDTH, _HEIGHT = 360, 280  # a panel
-_LEFT, _TOP, _RIGHT, _BOTTOM = 62, 34, 14, 44  # its margins
-
-
-def _panel(index: int, title: str, across: str, up: str, values: Any) -> str:
-    ordered = sorted((value for value in values if value > 0), reverse=True)
-    x_end, y_end = (max(1, ceil(log10(max(2, n)))) for n in (len(ordered), ordered[0]))
-    left, top = index * _WIDTH + _LEFT, _TOP
-    width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-
-    def x(rank: float) -> float:
-        return round(left + width * log10(rank) / x_end, 1)
-
-    def y(value: float) -> float:
-        return round(top + height * (1 - log10(value) / y_end), 1)
-
-    out = [f'<text x="{left}" y="20" font-weight="bold">{escape(title)}</text>']
-    for power in range(x_end + 1):
-        out.append(f'<path d="M{x(10**power)} {top}V{top + height}" stroke="#ddd"/>')
-        label = f'<text x="{x(10**power)}" y="{top + height + 16}" text-anchor="middle">'
-        out.append(f"{label}{10**power:,}</text>")
-    for power in range(y_end + 1):
-        out.append(f'<path d="M{left} {y(10**power)}H{left + width}" stroke="#ddd"/>')
-        label = f'<text x="{left - 6}" y="{y(10**power) + 4}" text-anchor="end">'
-        out.append(f"{label}{10**power:,}</text>")
-    points = " ".join(
-        f"{x(rank)},{y(value)}"
-        for rank, value in enumerate(ordered, 1)
-        # A thousand points draw the same curve as three thousand; the steps are at the left.
-        if rank < 300 or rank % 5 == 0 or rank == len(ordered)
-    )
-    out.append(f'<polyline points="{points}" fill="none" stroke="#1f5fa8" stroke-width="1.6"/>')
-    middle = left + width / 2
-    out.append(f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(across)}</text>')
-    turn = f"rotate(-90 {index * _WIDTH + 13} {top + height / 2})"
-    out.append(
-        f'<text x="{index * _WIDTH + 13}" y="{top + height / 2}" text-anchor="middle" '
-        f'transform="{turn}">{escape(up)}</text>'
-    )
-    return "\n".join(out) + "\n"

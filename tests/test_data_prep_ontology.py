@@ -354,8 +354,11 @@ def test_ontology_command(tmp_path, capsys):
     assert (found["without_images"], found["outside_ontology"]) == (2, ["lone_wolf"])
     rows = list(csv.DictReader((tmp_path / "out" / "anps.csv").open()))
     assert [row["images"] for row in rows] == ["0", "1", "0"]
-    picture = ElementTree.parse(tmp_path / "out" / "anps.svg").getroot()
-    assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 3
+    text = (tmp_path / "out" / "anps.svg").read_text()
+    picture = ElementTree.fromstring(text)
+    assert [g.get("id") for g in picture.iter("{http://www.w3.org/2000/svg}g")].count("axes_3") == 1
+    assert all(f">{title}</text>" in text for title in ("adjectives by degree", "nouns by degree"))
+    assert ">ANPs by images on disk</text>" in text
 
 
 def test_filter_that_leaves_nothing_says_where(tmp_path):
