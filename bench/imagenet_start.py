@@ -3,9 +3,10 @@
     python -m bench.imagenet_start --work work/start
 
 At full size, in real Caffe, in the TEST phase, on scikit-image's photographs: how far res5c of
-X0, XI and XS is from the published net's, relative, and what the published classifier makes
-of it: the probability that it gives to its first answer, and its answer then. XS's cross weights
-start at random, so several seeds. docs/REPRODUCTION.md has the figures.
+each arm of the study is from the published net's, relative, how many times as large the pooled
+features are (root mean square), and what the published classifier makes of them: the
+probability that it gives to its first answer, and its answer then. Cross weights
+start at random, so several seeds. docs/REPRODUCTION.md and docs/RESULTS.md have the figures.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ from xresnet.reproduce.forward import softmax
 PHOTOGRAPHS = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png", "motorcycle_left.png")
 MEAN = np.array([103.939, 116.779, 123.68], np.float32)
 SEEDS = (1, 2, 3, 4, 5)
+ARMS = {
+    "X0": ["x0_resnet50"],
+    "XI": ["xi_resnet50"],
+    "XI, mean": ["xi_resnet50", "--shortcut-factor", "mean"],
+    "XS": ["xs_resnet50"],
+    "self": ["xself_resnet50"],
+}
 
 # Run by pycaffe: blobs of a net, whose weights without a source start from this seed.
 FORWARD = """
@@ -59,29 +67,31 @@ def main() -> None:
     def answers(blob: np.ndarray) -> np.ndarray:
         return softmax(blob.mean((2, 3)) @ kernel.T + bias)
 
-    before = forward(args.work, "resnet50_imagenet", published, 1, "res5c", "prob_imagenet")
+    before = forward(args.work, ["resnet50_imagenet"], published, 1, "res5c", "prob_imagenet")
     prob = before["prob_imagenet"]
     agree = np.abs(answers(before["res5c"]) - prob).max()
     assert agree < 1e-4, f"NumPy's classifier differs from Caffe's by {agree}"
     first = prob.argmax(1)
     print("published: " + ", ".join(f"{names[c]} {p[c]:.3f}" for c, p in zip(first, prob)))
     tasks = ("adj", "anp", "noun")
-    for net in ("x0_resnet50", "xi_resnet50", "xs_resnet50"):
-        start = args.work / f"{net}.caffemodel"
-        quietly("init", net, "--from", str(published), "--out", str(start))
-        for seed in SEEDS if net == "xs_resnet50" else SEEDS[:1]:
+    size = np.sqrt((before["res5c"].mean((2, 3)) ** 2).mean())
+    for arm, net in ARMS.items():
+        start = args.work / "start.caffemodel"
+        quietly("init", net[0], "--from", str(published), "--out", str(start))
+        for seed in SEEDS if arm in ("XS", "self") else SEEDS[:1]:
             after = forward(args.work, net, start, seed, *(f"res5c_{task}" for task in tasks))
             for task, blob in zip(tasks, after.values()):
                 moved = np.linalg.norm(blob - before["res5c"]) / np.linalg.norm(before["res5c"])
                 most = np.abs(blob - before["res5c"]).max() / np.abs(before["res5c"]).max()
+                grown = np.sqrt((blob.mean((2, 3)) ** 2).mean()) / size
                 now = answers(blob)
                 told = ", ".join(
                     f"{p[c]:.3f}" + ("" if p.argmax() == c else f" (now {names[p.argmax()]})")
                     for c, p in zip(first, now)
                 )
                 print(
-                    f"{net.split('_')[0]} seed {seed} {task:4}: moved {moved:.2g}, "
-                    f"at most {most:.2g} of the largest; {told}",
+                    f"{arm} seed {seed} {task:4}: moved {moved:.2g}, at most {most:.2g} of the "
+                    f"largest, pooled {grown:.2f} times as large; {told}",
                     flush=True,
                 )
 
@@ -92,10 +102,12 @@ def photograph(name: str) -> np.ndarray:
     return (cv2.resize(pixels, (224, 224)) - MEAN).transpose(2, 0, 1)
 
 
-def forward(work: Path, net: str, start: Path, seed: int, *blobs: str) -> dict[str, np.ndarray]:
+def forward(
+    work: Path, net: list[str], start: Path, seed: int, *blobs: str
+) -> dict[str, np.ndarray]:
     """Blobs of a deploy net in real Caffe."""
-    model, out = work / f"{net}.prototxt", work / f"{net}.npz"
-    model.write_text(generate([net, "--deploy"]))
+    model, out = work / "net.prototxt", work / "blobs.npz"
+    model.write_text(generate([*net, "--deploy"]))
     command = [realcaffe.find("pycaffe"), "-c", FORWARD, model, start, seed]
     command += [work / "images.npy", out, *blobs]
     subprocess.run(list(map(str, command)), check=True, stderr=subprocess.DEVNULL)
