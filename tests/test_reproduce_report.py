@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
+from tests.browser import seen
 from tests.test_reproduce import TINY
 from xresnet.basics.cli import UserError
+from xresnet.realcaffe.train_log import TestPass, TrainStep
+from xresnet.reproduce import figures, pages
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
+from xresnet.reproduce.evaluate import Evaluation
 from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.history import History
+from xresnet.reproduce.report import Section
 from xresnet.reproduce.table2 import table2
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 ROWS = [
     {"name": "XS", "net": ["xs_resnet50"], "seeds": [1, 2]},
     {"name": "ResNet noun", "net": ["resnet50", "--task", "noun"]},
@@ -67,7 +66,7 @@ def test_the_report_needs_nothing_beside_it(results):
     links = Links()
     links.feed(page)
     assert links.asked and all(re.match(r"#|data:image/", place) for place in links.asked)
-    assert "@import" not in page and "url(" not in page
+    assert "@import" not in page and not re.search(r"url\((?!#)", page)
     assert not {"script", "link", "iframe"} & set(links.tags)
 
 
@@ -83,26 +82,88 @@ def test_the_report_tells_all(results):
         assert f"{row['top1']:.2f}" in page and f"{row['paper_top5']:.2f}" in page
     for heading in ("Table 2", "What the net sees", "Figure 5", "Training", "Data", "--seed 1"):
         assert heading in page
-    assert page.count("<figure class=card>") == 12
+    assert page.count('<figure class="card ') == 12
+    assert "%</span>" in page, "probabilities"
+    assert page.count('class="chart"') == 3 + 2 + 1 + 1, "glance, trainings, Figure 5, sizes"
     assert table["versions"]["commit"] in page
 
 
 @pytest.mark.caffe
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_report_in_a_browser(results, tmp_path, width):
-    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if not browser:
-        pytest.skip("SKIPPED FOR LACK OF A BROWSER: no chromium on PATH (apt-get install chromium)")
-    picture = tmp_path / "page.png"
-    command = [browser, *FLAGS, f"--user-data-dir={tmp_path}/profile", f"--screenshot={picture}"]
-    command += [f"--window-size={width},3000", (results / "report.html").as_uri()]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert picture.exists(), ran.stderr[-2000:]
-    pixels = cv2.imread(str(picture))
-    assert pixels.shape[:2] == (3000, width)
-    assert (pixels < 100).any(axis=2).mean() > 0.005, "text was drawn"
+def test_the_report_in_a_browser(results, tmp_path, width, scheme):
+    wide, pixels = seen(results / "report.html", tmp_path, width, scheme)
+    assert wide == width, "nothing scrolls the page sideways"
+    background = pixels[0, 0].astype(int)
+    assert (background < 60).all() if scheme == "dark" else (background == 255).all()
+    text = abs(pixels.astype(int) - background).max(axis=2) > 120
+    assert text.mean() > 0.005, "text was drawn"
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100, "pictures were drawn"
-    assert (pixels[:, -3:] == 255).all(), "nothing sticks out at the right"
+    assert (pixels[:, -3:] == background).all(), "nothing sticks out at the right"
+
+
+@pytest.mark.caffe
+def test_a_report_of_one_run_is_whole(results, tmp_path):
+    run = next((results / "runs").glob("xs_*"))
+    assert main(["report", str(run), "--out", str(tmp_path / "one.html")]) == 0
+    page = (tmp_path / "one.html").read_text()
+    result = Evaluation.find(run).result()
+    for values in result["tasks"].values():
+        assert f"<td>{values['top1']['percent']:.2f}</td>" in page
+    made = json.loads((run / "result.json").read_text())
+    for name, digest in made["sha256"].items():
+        assert f'{name}</th><td class="word"><code>{digest}' in page
+    for command in made["commands"]:
+        assert html.escape(command) in page, "as the logs have it"
+    assert Evaluation.find(run).path.name in page, "where programs find the numbers"
+
+
+def test_names_are_text_on_every_page():
+    name = "<script>alert('\"&')</script>\x1b[2J\u202e"
+    chart = pages.chart(figures.dots([figures.Dot(name, 50), figures.Dot("Hund 犬", 51)]), name)
+    values = {"charts": {name: chart}, "seeds": True}
+    section = Section(name, "glance", values)
+    facts = {"train": 1, "test": 1, "classes": {name: 2}}
+    page = pages.page(
+        "report.html",
+        **{"name": name, "what": name, "facts": facts, "vso": False, "by": name},
+        **{"sections": [section], "source": name, "files": [name]},
+    )
+    links = Links()
+    links.feed(page)
+    assert "script" not in links.tags and page.count("&lt;script&gt;") >= 8
+    assert "\x1b" not in page and "\u202e" not in page and "Hund 犬" in page
+
+
+def test_one_outlier_does_not_set_the_scale():
+    dots = [figures.Dot(str(i), value) for i, value in enumerate((2.0, 53.0, 54.0, 55.0))]
+    figure = figures.dots(dots)
+    low, high = figure.axes[0].get_xlim()
+    assert low > 50 and high < 60
+    assert "2.0" in figures.render(figure).decode()
+
+    steps = {i: TrainStep(i, 0.1, 1.0, {"loss_a": 1 - i / 1000}) for i in range(240)}
+    calm = History(dict(steps))
+    assert figures.loss_top(calm) == pytest.approx(1.05, rel=1e-2)
+    for i in range(100, 104):
+        steps[i] = TrainStep(i, 0.1, 1.0, {"loss_a": 9000.0})
+    wild = History(steps)
+    assert figures.loss_top(wild) < 1.2
+    figure = figures.small_curves(wild, [], 100, ["a"])
+    assert figure.axes[0].get_ylim()[1] < 1.2 and "↑ 9e+03" in figures.render(figure).decode()
+    diverged = History({i: TrainStep(i, 0.1, 1.0, {"loss_a": 80.0}) for i in range(99)})
+    assert figures.shared_top([calm, calm, diverged]) < 3
+    lost = History({1: TrainStep(1, 0.1, float("nan"), {"loss_a": float("nan")})})
+    assert figures.loss_top(lost) is None and figures.render(figures.small_curves(lost, [], 9, []))
+
+
+def test_a_test_is_told_of_where_there_is_one():
+    steps = {i: TrainStep(i, 0.1, 1.0, {"loss_a": 1.0}) for i in (1, 2)}
+    assert "dashed" not in figures.render(figures.curves("r", History(steps), [], 1)).decode()
+    tests = {2: TestPass(2, 0, {"loss_a": 1.0, "top1_a": 0.5})}
+    assert (
+        "dashed: test" in figures.render(figures.curves("r", History(steps, tests), [], 1)).decode()
+    )
 
 
 def test_a_report_about_nothing_says_what_to_run(tmp_path):

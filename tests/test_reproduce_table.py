@@ -11,6 +11,7 @@ import pytest
 from data_prep.__main__ import main as data_prep
 from data_prep.classes import MISSING, Classes
 from tests.test_data_prep_table import TASKS, pictures, rows, write_csv  # noqa: F401
+from xresnet.basics.files import sha256
 from xresnet.caffeproto import NetParameter, text
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
@@ -76,6 +77,8 @@ def test_a_table_comes_to_predictions(engine, data, pictures, tmp_path, capsys):
     assert main(["report", str(run), "--out", str(tmp_path / "report.html")]) == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "classes: 3 kind, 2 maker, 2 size" in page
+    assert "caffe train -solver" in page or "torchcaffe train -solver" in page
+    assert sha256(run / "net.prototxt") in page, "one run has its commands and hashes, too"
     assert "dög &amp; &lt;b&gt;cow" in page and "<b>cow" not in page
 
 

@@ -1,7 +1,8 @@
 """Exact evaluation: every test image once, by `caffe test` and from the scores themselves.
 
 RUN/eval_SNAPSHOT.json   what came out, of the weights SNAPSHOT.caffemodel
-    eval_SNAPSHOT.npz    each image's rank of the truth and five best classes, a task
+    eval_SNAPSHOT.npz    each image's rank of the truth, and its five best classes with their
+                         probabilities, a task
 
 (Older runs have one eval.json and eval.npz, of the snapshot that is named in it.)
 
@@ -36,7 +37,7 @@ from xresnet.caffeproto.datum import parse_datum
 from xresnet.realcaffe import train_log
 from xresnet.reproduce.caffe import Caffe
 from xresnet.reproduce.engine import CAFFE, Engine
-from xresnet.reproduce.forward import Transform, image_layer, scores
+from xresnet.reproduce.forward import Transform, image_layer, scores, softmax
 from xresnet.reproduce.kept import Kept
 from xresnet.reproduce.snapshots import is_whole_weights, snapshots
 from xresnet.reproduce.stats import bootstrap, mcnemar, paired_bootstrap
@@ -146,6 +147,9 @@ class Evaluation:
     def arrays(self) -> dict[str, np.ndarray]:
         """rank_TASK (N), best_TASK (N x 5) and truth_TASK (N), each an image of the test set.
 
+        prob_TASK (N x 5, float32) are the probabilities of the classes in best_TASK;
+        evaluations of before they were kept have none.
+
         Raises:
             UserError: the file is damaged.
         """
@@ -154,7 +158,10 @@ class Evaluation:
             with np.load(path) as file:
                 arrays = {name: file[name] for name in file.files}
             images = {len(array) for array in arrays.values()}
-            if len(images) != 1 or not all(a.dtype == np.int16 for a in arrays.values()):
+            kinds = {"prob": np.float32}
+            if len(images) != 1 or not all(
+                array.dtype == kinds.get(name[:4], np.int16) for name, array in arrays.items()
+            ):
                 raise ValueError("not as `eval` writes it")
         except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: damaged ({error}): evaluate the run again") from error
@@ -180,6 +187,7 @@ class Evaluation:
             best = np.argsort(-values, axis=1, kind="stable")[:, :5]
             arrays[f"rank_{task}"] = ranks(values, truth[task]).astype(np.int16)
             arrays[f"best_{task}"] = best.astype(np.int16)
+            arrays[f"prob_{task}"] = np.take_along_axis(softmax(values), best, 1).astype(np.float32)
             arrays[f"truth_{task}"] = truth[task].astype(np.int16)
         with replacing(self.path.with_suffix(".npz")) as file:
             np.savez_compressed(file, **arrays)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 from data_prep.decode import decode
 from netgen.paper import paper
 from xresnet.basics import bars
-from xresnet.basics.cli import UserError
+from xresnet.basics.cli import UserError, printable
 from xresnet.basics.files import write
 from xresnet.basics.fonts import fonts_for
 from xresnet.reproduce.history import History
@@ -24,6 +26,7 @@ from xresnet.reproduce.weights import cross_weights
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 plt.rcParams.update(
     {
@@ -41,6 +44,8 @@ plt.rcParams.update(
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # for every eye
 MOST_IMAGES = 200  # of a Figure 6: beyond some 320 it is higher than matplotlib can draw
 STYLES = ("-", "--", ":", "-.")  # where there are more curves than colours
+PANEL = 3.3  # inches: the width of one of many small charts
+GROUPS = 60  # points of a smoothed curve
 NEAR = 0.05  # a cross weight within this of zero or one is near it
 FORMATS = {".svg", ".png", ".pdf"}
 
@@ -64,12 +69,20 @@ def hold_suffix(suffix: str) -> None:
         raise UserError(f"a picture is {', '.join(sorted(FORMATS))}, not {suffix or 'nameless'}")
 
 
-def render(figure: Figure, suffix: str = ".svg") -> bytes:
-    """The picture's bytes."""
+def render(figure: Figure, suffix: str = ".svg", whole: bool = False) -> bytes:
+    """The picture's bytes, cut to what is drawn; `whole` keeps the figure's own size."""
     hold_suffix(suffix)
     target = io.BytesIO()
     metadata = {"Date": None} if suffix == ".svg" else None
-    figure.savefig(target, format=suffix[1:], dpi=150, bbox_inches="tight", metadata=metadata)
+    box = None if whole else "tight"
+    texts = figure.findobj(Text)
+    fonts = fonts_for(text.get_text() for text in texts)
+    for text in texts if fonts != fonts_for([]) else ():
+        text.set_family(list(fonts.families))
+    with warnings.catch_warnings():
+        if suffix == ".svg":  # whose text is drawn by who shows it, with fonts of their own
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        figure.savefig(target, format=suffix[1:], dpi=150, bbox_inches=box, metadata=metadata)
     plt.close(figure)
     return target.getvalue()
 
@@ -85,16 +98,30 @@ def figure5(weights: Path, by_channel: bool = False) -> Figure:
     blocks = cross_weights(weights)
     figure, axes = _side_by_side(len(blocks))
     for axis, (block, curves) in zip(axes, blocks.items()):
-        for i, (pair, values) in enumerate(sorted(curves.items())):
-            shown = values if by_channel else np.sort(values)
-            axis.plot(shown, **_line(i), linewidth=1.2, label=_pair(pair))
-        axis.axhline(0, color="black", linewidth=0.6)
-        axis.set(title=block, xlabel="channel" if by_channel else "channel, sorted by weight")
-        axis.margins(x=0)
+        _cross(axis, block, curves, by_channel)
     axes[0].set_ylabel("cross-residual weight")
-    axes[0].legend(fontsize=8, title="Source-Target", title_fontsize=8)
+    _legend_outside(axes[-1])
     figure.tight_layout()
     return figure
+
+
+def figure5_panels(weights: Path) -> dict[str, Figure]:
+    """Figure 5 as a small chart a layer, all on one scale, without a legend (`pairs` has it)."""
+    blocks = cross_weights(weights)
+    values = np.concatenate([v for curves in blocks.values() for v in curves.values()])
+    margin = 0.05 * (np.ptp(values) or 1)
+    found = {}
+    for block, curves in blocks.items():
+        found[block], (axis,) = _panel()
+        _cross(axis, block, curves)
+        axis.set_ylim(min(values.min(), 0) - margin, values.max() + margin)
+    return found
+
+
+def pairs(weights: Path) -> dict[str, dict[str, Any]]:
+    """The legend of Figure 5: Source-Target -> colour and line style, as matplotlib has them."""
+    names = sorted(next(iter(cross_weights(weights).values())))
+    return {_pair(pair): _line(i) for i, pair in enumerate(names)}
 
 
 def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
@@ -103,23 +130,138 @@ def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
     Raises:
         UserError: fewer than two snapshots.
     """
+    found = _moved(snapshots)
+    figure, axes = _side_by_side(len(found))
+    for axis, (block, moved) in zip(axes, found.items()):
+        _change(axis, block, moved)
+    axes[0].set_ylabel("mean weight")
+    _legend_outside(axes[-1])
+    figure.tight_layout()
+    return figure
+
+
+def figure5_change_panels(snapshots: Sequence[tuple[int, Path]]) -> dict[str, Figure]:
+    """`figure5_change` as a small chart a layer, without a legend.
+
+    Raises:
+        UserError: fewer than two snapshots.
+    """
+    panels = {}
+    for block, moved in _moved(snapshots).items():
+        panels[block], (axis,) = _panel()
+        _change(axis, block, moved)
+    return panels
+
+
+def _moved(
+    snapshots: Sequence[tuple[int, Path]],
+) -> dict[str, dict[tuple[str, str], list[tuple[int, float]]]]:
+    """Block -> Source-Target -> (iteration, mean weight)."""
     if len(snapshots) < 2:
         raise UserError("a change needs two snapshots; `train --keep N` keeps more of them")
-    found = [(iteration, cross_weights(path)) for iteration, path in snapshots]
-    blocks = list(found[0][1])
-    iterations = [iteration for iteration, _ in found]
-    figure, axes = _side_by_side(len(blocks))
-    for axis, block in zip(axes, blocks):
-        for i, pair in enumerate(sorted(found[0][1][block])):
-            values = np.array([weights[block][pair] for _, weights in found])
-            axis.plot(
-                iterations, values.mean(axis=1), marker="o", ms=3, **_line(i), label=_pair(pair)
+    read = [(iteration, cross_weights(path)) for iteration, path in snapshots]
+    return {
+        block: {
+            pair: [(iteration, float(weights[block][pair].mean())) for iteration, weights in read]
+            for pair in curves
+        }
+        for block, curves in read[0][1].items()
+    }
+
+
+def _cross(
+    axis: Any,
+    block: str,
+    curves: Mapping[tuple[str, str], np.ndarray],
+    by_channel: bool = False,
+) -> None:
+    """One layer's cross weights."""
+    for i, (pair, values) in enumerate(sorted(curves.items())):
+        shown = values if by_channel else np.sort(values)
+        axis.plot(shown, **_line(i), linewidth=1.2, label=_pair(pair))
+    axis.axhline(0, color="black", linewidth=0.6)
+    axis.set(title=block, xlabel="channel" if by_channel else "channel, sorted by weight")
+    axis.margins(x=0)
+
+
+def _change(
+    axis: Any, block: str, moved: Mapping[tuple[str, str], Sequence[tuple[int, float]]]
+) -> None:
+    """One layer's mean cross weights over the iterations."""
+    for i, (pair, means) in enumerate(sorted(moved.items())):
+        axis.plot(*zip(*means), marker="o", ms=3, **_line(i), label=_pair(pair))
+    axis.axhline(0, color="black", linewidth=0.6)
+    axis.set(title=block, xlabel="iteration")
+
+
+def _legend_outside(axis: Any) -> None:
+    """A legend to the right of the last plot, over none of its curves."""
+    axis.legend(
+        fontsize=8,
+        title="Source-Target",
+        title_fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1),
+    )
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A net's accuracy in per cent: with an interval, or with the values of its seeds."""
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None = None
+    seeds: tuple[float, ...] = ()
+
+
+def dots(found: Sequence[Dot]) -> Figure:
+    """Nets one below the other, a dot each; one far from all others does not set the scale."""
+    values = np.array([dot.value for dot in found])
+    away = abs(values - np.median(values))
+    usual = away <= max(8 * float(np.median(away)), 8)
+    low, high = (
+        extreme(
+            [
+                v
+                for dot, near in zip(found, usual)
+                if near
+                for v in (dot.value, *(dot.interval or ()), *dot.seeds)
+            ]
+        )
+        for extreme in (min, max)
+    )
+    margin = 0.08 * (high - low) or 1
+    figure, (axis,) = _panel(height=0.45 + 0.22 * len(found))
+    for y, (dot, near) in enumerate(zip(found, usual)):
+        if not near:
+            left = dot.value < low
+            words = f"◂ {dot.value:.1f}" if left else f"{dot.value:.1f} ▸"
+            axis.annotate(
+                words,
+                (0.01 if left else 0.99, y),
+                xycoords=("axes fraction", "data"),
+                ha="left" if left else "right",
+                va="center",
+                fontsize=8,
             )
-        axis.axhline(0, color="black", linewidth=0.6)
-        axis.set(title=block, xlabel="iteration")
-    axes[0].set_ylabel("mean weight")
-    axes[0].legend(fontsize=8)
-    figure.tight_layout()
+            continue
+        if dot.interval:
+            axis.plot(dot.interval, [y, y], color="black", linewidth=1)
+        axis.plot(dot.seeds, [y] * len(dot.seeds), "o", color=COLOURS[0], ms=3.5, alpha=0.5)
+        axis.plot(dot.value, y, "d" if dot.seeds else "o", color="black", ms=4.5)
+    axis.set_yticks(range(len(found)), [printable(dot.name) for dot in found])
+    axis.set(xlabel="top-1, %", xlim=(low - margin, high + margin), ylim=(len(found) - 0.5, -0.5))
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
+def sizes(counts: Sequence[int], what: str) -> Figure:
+    """Images of each class, the largest first."""
+    figure, (axis,) = _panel(width=2 * PANEL)
+    axis.bar(range(len(counts)), sorted(counts, reverse=True), color=COLOURS[0])
+    axis.set(xlabel=what, ylabel="images")
+    axis.margins(x=0.01)
     return figure
 
 
@@ -247,63 +389,207 @@ def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
 
 def curves(name: str, history: History, decisions: Sequence[Decision], epoch: int) -> Figure:
     """Losses, test accuracies and the rate's drops over a training's iterations."""
-    tops = sorted({k for test in history.tests.values() for k in test.outputs if k[:4] == "top1"})
-    figure, axes = plt.subplots(1, 1 + bool(tops), figsize=(4.5 * (1 + bool(tops)), 2.9))
-    axes = np.atleast_1d(axes)
-    steps = [history.steps[i] for i in sorted(history.steps)]
-    x = np.array([step.iteration / epoch for step in steps])
-    tasks = sorted({key for step in steps for key in step.outputs if key.startswith("loss")})
-    colours = {key: COLOURS[i % len(COLOURS)] for i, key in enumerate(tasks)}
-    for key, colour in colours.items():
-        values = np.array([step.outputs.get(key, np.nan) for step in steps])
-        axes[0].plot(x, values, color=colour, linewidth=0.5, alpha=0.25)
-        axes[0].plot(*_smooth(x, values), color=colour, linewidth=1.3, label=_title(key[5:]))
-        tests = [
-            (i / epoch, t.outputs[key])
-            for i, t in sorted(history.tests.items())
-            if key in t.outputs
-        ]
-        if tests:
-            axes[0].plot(*zip(*tests), "o--", color=colour, ms=2.5, linewidth=0.8)
-    axes[0].set(title=f"{name}: loss", xlabel="epoch", ylabel="loss (dashed: test)")
-    axes[0].set_ylim(bottom=0)
+    tasks, tests = loss_tasks([history]), bool(_tops(history))
+    figure, axes = plt.subplots(1, 1 + tests, figsize=(4.5 * (1 + tests), 2.9), squeeze=False)
+    _losses(axes[0][0], history, epoch, tasks, raw=True)
+    axes[0][0].set(title=f"{name}: loss", xlabel=_unit(epoch))
     if tasks:
-        axes[0].legend(fontsize=8)
-    for key in tops:
-        colour = colours.get(f"loss{key[4:]}")
-        tests = [
-            (i / epoch, 100 * t.outputs[key])
-            for i, t in sorted(history.tests.items())
-            if key in t.outputs
-        ]
-        axes[1].plot(*zip(*tests), "o-", color=colour, ms=2.5, linewidth=1.2, label=_title(key[5:]))
-    if tops:
-        axes[1].set(title="top-1 on the test images", xlabel="epoch", ylabel="%")
-        axes[1].legend(fontsize=8)
-    for axis in axes:
-        for decision in decisions:
-            if decision.action == "drop":
-                axis.axvline(
-                    decision.iteration / epoch, color="black", linewidth=0.7, linestyle=":"
-                )
-                axis.annotate(
-                    f"lr {decision.lr:g}",
-                    (decision.iteration / epoch, 1),
-                    xycoords=("data", "axes fraction"),
-                    fontsize=7,
-                    rotation=90,
-                    va="top",
-                    ha="right",
-                )
+        axes[0][0].legend(fontsize=8)
+    if tests:
+        _accuracies(axes[0][1], history, epoch, tasks)
+        axes[0][1].set(title="top-1 on the test images", xlabel=_unit(epoch), ylabel="%")
+        axes[0][1].legend(fontsize=8)
+    for axis in axes[0]:
+        _drops(axis, decisions, epoch)
     figure.tight_layout()
     return figure
 
 
+def small_curves(
+    history: History,
+    decisions: Sequence[Decision],
+    epoch: int | None,
+    tasks: Sequence[str],
+    top: float | None = None,
+) -> Figure:
+    """A training's curves as one of many: no legend; task i of `tasks` has colour i.
+
+    `epoch` None counts iterations; `top` is the loss at which the chart ends.
+    """
+    tests = bool(_tops(history))
+    figure, axes = _panel(rows=1 + tests, height=1.55 * (1 + tests))
+    _losses(axes[0], history, epoch, tasks, top)
+    if tests:
+        _accuracies(axes[1], history, epoch, tasks)
+        axes[1].set_ylabel("top-1, %")
+    axes[-1].set_xlabel(_unit(epoch))
+    for axis in axes:
+        _drops(axis, decisions, epoch, named=axis is axes[0])
+    axes[0].set_ylabel("loss")  # what is dashed the page tells
+    return figure
+
+
+def loss_tasks(histories: Iterable[History]) -> list[str]:
+    """The tasks with a loss in any of the trainings; "" where a net has but one, `loss`."""
+    keys = {key for h in histories for step in h.steps.values() for key in step.outputs}
+    return sorted({_task(key) for key in keys if key.startswith("loss")})
+
+
+def has_test_losses(history: History) -> bool:
+    """Whether the test passes told losses too, which are drawn dashed."""
+    return any(key.startswith("loss") for test in history.tests.values() for key in test.outputs)
+
+
+def loss_top(history: History) -> float | None:
+    """Where a chart of the losses ends, such that one outlier does not flatten the rest.
+
+    The highest loss; or, where that is more than twice what 95% of any task's are below, a
+    little above those. None where no loss is a number.
+    """
+    found = [
+        y for loss in _loss_curves(history, None).values() for _, y in (loss.smoothed, loss.tested)
+    ]
+    found = [y[np.isfinite(y)] for y in found]
+    if not any(map(len, found)):
+        return None
+    most = max(float(y.max()) for y in found if len(y))
+    usual = max(float(np.quantile(y, 0.95)) for y in found if len(y))
+    return 1.05 * most if most <= 2 * usual else 1.1 * usual
+
+
+def shared_top(histories: Iterable[History]) -> float | None:
+    """One end of scale for many trainings: the highest of theirs, but not twice the usual."""
+    tops = [top for history in histories if (top := loss_top(history)) is not None]
+    return min(max(tops), 2 * float(np.median(tops))) if tops else None
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """A task's losses as (x, losses): each displayed one, their means, those of the tests."""
+
+    raw: tuple[np.ndarray, np.ndarray]
+    smoothed: tuple[np.ndarray, np.ndarray]
+    tested: tuple[np.ndarray, np.ndarray]
+
+
+def _loss_curves(history: History, epoch: int | None) -> dict[str, _Loss]:
+    """The losses by task; of a net that names none, their sum as the task ""."""
+    steps = [history.steps[i] for i in sorted(history.steps)]
+    x = np.array([step.iteration / (epoch or 1) for step in steps])
+    keys = {f"loss_{task}" if task else "loss": task for task in loss_tasks([history])}
+    found = {}
+    for key, task in (keys or {None: ""}).items():
+        losses = [step.outputs.get(key, np.nan) if key else step.loss for step in steps]
+        raw = (x, np.array(losses))
+        found[task] = _Loss(raw, _smooth(*raw), _tested(history, key, epoch))
+    return found
+
+
+def _losses(
+    axis: Any,
+    history: History,
+    epoch: int | None,
+    tasks: Sequence[str],
+    top: float | None = None,
+    raw: bool = False,
+) -> None:
+    """Loss curves, those of the tests dashed; `raw` shows each displayed loss behind them."""
+    highest = (0.0, -np.inf)
+    for task, loss in _loss_curves(history, epoch).items():
+        colour = _colour(task, tasks)
+        if raw:
+            axis.plot(*loss.raw, color=colour, linewidth=0.5, alpha=0.25)
+        axis.plot(*loss.smoothed, color=colour, linewidth=1.3, label=_title(task))
+        axis.plot(*loss.tested, "o--", color=colour, ms=2, linewidth=0.8)
+        for x, y in (loss.smoothed, loss.tested):
+            if np.isfinite(y).any():
+                highest = max(highest, (x[np.nanargmax(y)], np.nanmax(y)), key=lambda p: p[1])
+    axis.set_ylabel("loss (dashed: test)" if has_test_losses(history) else "loss")
+    end = top if top is not None else loss_top(history)
+    axis.set_ylim(0, end or None)
+    if end and highest[1] > end:
+        axis.annotate(
+            f" ↑ {highest[1]:.3g}",
+            (highest[0], 1),
+            xycoords=("data", "axes fraction"),
+            fontsize=7,
+            va="top",
+        )
+
+
+def _accuracies(axis: Any, history: History, epoch: int | None, tasks: Sequence[str]) -> None:
+    """Top-1 accuracies of the test passes."""
+    for key in _tops(history):
+        x, values = _tested(history, key, epoch)
+        colour, label = _colour(_task(key), tasks), _title(_task(key))
+        axis.plot(x, 100 * values, "o-", color=colour, ms=2, linewidth=1.2, label=label)
+
+
+def _drops(axis: Any, decisions: Sequence[Decision], epoch: int | None, named: bool = True) -> None:
+    """A dotted line where the rate fell, with the new one if `named`."""
+    for decision in decisions:
+        if decision.action != "drop":
+            continue
+        x = decision.iteration / (epoch or 1)
+        axis.axvline(x, color="black", linewidth=0.7, linestyle=":")
+        if named:
+            axis.annotate(
+                f"lr {decision.lr:g}",
+                (x, 1),
+                xycoords=("data", "axes fraction"),
+                fontsize=7,
+                rotation=90,
+                va="top",
+                ha="right",
+            )
+
+
+def _tops(history: History) -> list[str]:
+    """The test outputs that are drawn as accuracies: `top1_TASK`, or a net's `accuracy`."""
+    keys = {key for test in history.tests.values() for key in test.outputs}
+    return sorted(key for key in keys if key.startswith(("top1", "accuracy")))
+
+
+def _task(output: str) -> str:
+    """The task in an output's name: `loss_adj`, `top1_adj`; "" where it names none."""
+    return output.partition("_")[2]
+
+
+def _tested(history: History, key: str | None, epoch: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """An output of the test passes: where, and its values."""
+    found = [
+        (i / (epoch or 1), test.outputs[key])
+        for i, test in sorted(history.tests.items())
+        if key in test.outputs
+    ]
+    x, values = zip(*found) if found else ((), ())
+    return np.array(x), np.array(values)
+
+
 def _smooth(x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of groups of points, so that at most some sixty are left."""
-    width = max(1, len(values) // 60)
+    """Means of groups of points, so that at most some `GROUPS` are left."""
+    width = max(1, len(values) // GROUPS)
     n = len(values) // width * width
     return x[:n].reshape(-1, width).mean(axis=1), values[:n].reshape(-1, width).mean(axis=1)
+
+
+def _unit(epoch: int | None) -> str:
+    return "epoch" if epoch else "iteration"
+
+
+def _colour(task: str, tasks: Sequence[str]) -> str:
+    """A task's colour: that of its place among all tasks."""
+    return COLOURS[list(tasks).index(task) % len(COLOURS)] if task in tasks else "black"
+
+
+def _panel(
+    rows: int = 1, width: float = PANEL, height: float = 2.1
+) -> tuple[Figure, tuple[Any, ...]]:
+    """A small chart of `rows` plots, one below the other; inches."""
+    figure, axes = plt.subplots(
+        rows, 1, figsize=(width, height), sharex=True, squeeze=False, layout="constrained"
+    )
+    return figure, tuple(axes[:, 0])
 
 
 def _side_by_side(plots: int) -> tuple[Figure, list[Any]]:
@@ -324,4 +610,4 @@ def _pair(pair: tuple[str, str]) -> str:
 
 
 def _title(task: str) -> str:
-    return paper()["tasks"].get(task, task)
+    return printable(paper()["tasks"].get(task, task)) or "all"

@@ -1,0 +1,99 @@
+"""Pages of HTML from templates/, in one style, with nothing from elsewhere.
+
+Whatever a template shows is escaped, and characters that no reader can see are spelled out:
+names of runs, classes and files are anybody's.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from netgen.paper import paper
+from xresnet.basics.cli import printable
+from xresnet.reproduce import figures
+
+SHOWN = 96  # pixels at least of a picture's side
+
+
+def page(template: str, **values: Any) -> str:
+    """The text of a template with these values."""
+    return _ENVIRONMENT.get_template(template).render(values)
+
+
+def chart(figure: figures.Figure, label: str) -> Markup:
+    """A figure as part of a page: its text and lines take the page's colour, light or dark."""
+    svg = figures.render(figure, whole=True).decode()
+    svg = svg[svg.index("<svg") :]
+    own = hashlib.sha256(svg.encode()).hexdigest()[:8]  # no two figures share an identifier
+    for pattern, new in (
+        (r"<metadata>.*?</metadata>", ""),
+        (r"<style.*?</style>", ""),
+        (r' id="(?:figure|axes|patch|line2d|text|matplotlib|xtick|ytick|legend)[.\w]*"', ""),
+        (r' id="', f' id="{own}'),
+        (r' xlink:href="#', f' href="#{own}'),
+        (r"url\(#", f"url(#{own}"),
+        (r"(stroke|fill): #000000", r"\1: currentColor"),
+        (r"fill: #ffffff(?=[;\"])", "fill: none"),
+    ):
+        svg = re.sub(pattern, new, svg, flags=re.DOTALL)
+    box = re.search(r'viewBox="[^"]*"', svg)[0]
+    begin = Markup('<svg class="chart" role="img" aria-label="{}" ').format(printable(label))
+    return begin + Markup(f"{box}>{svg[svg.index('>') + 1 :]}")
+
+
+def photo(pixels: np.ndarray) -> str:
+    """A 3 x H x W image as a data address; small ones as they are, large ones made small."""
+    image = pixels.transpose(1, 2, 0)
+    if image.shape[0] > 2 * SHOWN:
+        image = cv2.resize(image, (2 * SHOWN, 2 * SHOWN), interpolation=cv2.INTER_AREA)
+    kind = "png" if image.shape[0] <= SHOWN else "jpeg"
+    _, data = cv2.imencode(f".{kind}", image)
+    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def legend(tasks: list[str]) -> list[dict[str, Any]]:
+    """Name and look of each task's curves in `figures.small_curves`."""
+    colours = (figures.COLOURS[i % len(figures.COLOURS)] for i in range(len(tasks)))
+    return [{"name": task_title(t), "color": c, "linestyle": "-"} for t, c in zip(tasks, colours)]
+
+
+def task_title(task: str) -> str:
+    """A task as the paper writes it."""
+    return paper()["tasks"].get(task, task) or "all"
+
+
+def _number(value: float | None, digits: int = 2, sign: str = "") -> str:
+    """`1,234.50`; a dash where there is none."""
+    return "–" if value is None else f"{value:{sign},.{digits}f}"
+
+
+def _shown(value: object) -> object:
+    return value if isinstance(value, Markup) else printable(value)
+
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    finalize=_shown,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {
+    "task": task_title,
+    "words": lambda name: name.replace("_", " "),
+    "number": _number,
+    "count": lambda value: f"{value:,}",
+    "share": lambda value: f"{value:.0%}",
+    "p_value": lambda value: "< 0.0001" if value < 1e-4 else f"{value:.4f}",
+    "sentence": lambda text: f"{text[:1].upper()}{text[1:].rstrip('.')}.",
+}
