@@ -17,6 +17,7 @@ from pathlib import Path
 from xresnet.basics.cli import Parser
 from xresnet.basics.numbers import COUNT
 from xresnet.reproduce.data import Data
+from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import RealCaffe
 from xresnet.reproduce.plateau import Plateau
 from xresnet.reproduce.training import Training
@@ -40,7 +41,7 @@ def main() -> None:
             engine=RealCaffe(threads=1),
         )
         start = time.perf_counter()
-        iterations = training.run().iteration
+        iterations = train(training).iteration
         wall = time.perf_counter() - start
     own = time.process_time()  # since this process began: imports and all
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

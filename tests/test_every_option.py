@@ -37,6 +37,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.test_reproduce_train import training
 from xresnet.basics import cli, numbers
+from xresnet.reproduce.driver import train
 
 NUMBERS = ("0", "-1", "nan", "1000000000")
 VALUES = (*NUMBERS, "", "none/such")
@@ -334,7 +335,7 @@ def places(caffe_tools, drawn, tmp_path_factory) -> dict[str, Path]:
     # of this process could open again.
     data = shutil.copytree(drawn, folder / "data")
     made = training(data, folder / "run", max_epochs=1)
-    made.run()
+    train(made)
     images = drawn.parent / "vso"
     (folder / "urls.txt").write_text("happy_dog http://127.0.0.1:9/a.jpg\n")
     (folder / "outputs.json").write_text(json.dumps([f"a_{i}" for i in range(2089)]))

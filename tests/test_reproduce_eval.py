@@ -22,6 +22,7 @@ from xresnet.caffeproto import Datum
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.deepsentibank import DeepSentiBank
+from xresnet.reproduce.driver import train
 from xresnet.reproduce.evaluate import (
     Evaluation,
     Net,
@@ -42,7 +43,7 @@ from xresnet.reproduce.stats import bootstrap, mcnemar, paired_bootstrap
 def run(caffe_tools, drawn, tmp_path_factory):
     """A run of two epochs."""
     made = training(drawn, tmp_path_factory.mktemp("eval"), max_epochs=2)
-    made.run()
+    train(made)
     return made
 
 

@@ -22,6 +22,7 @@ from xresnet.reproduce import features as module
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.caffe import Caffe
 from xresnet.reproduce.data import Data
+from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import CAFFE, RealCaffe
 from xresnet.reproduce.evaluate import keys, labels, records
 from xresnet.reproduce.features import features
@@ -41,7 +42,7 @@ def trained(drawn, caffe_tools, tmp_path_factory) -> Path:
     net = ["xs_resnet50", *SMALL, "--bn-fraction", "0.9"]
     folder = tmp_path_factory.mktemp("trained")
     run = Training("xs", net, Data.read(drawn), folder, plan, ["--seed", "1"], engine=ONE)
-    return run.run().weights
+    return train(run).weights
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +255,6 @@ def test_what_does_not_fit_is_told(drawn, trained, cached, tmp_path):
     wide = ["xs_resnet50", "--width", "8", *SMALL[2:]]
     plan = Stages((Stage(0.1, 1),))
     with pytest.raises(UserError, match="holds maps of 64 x 2 x 2, the net wants 128 x 2 x 2"):
-        Training("xs", wide, Data.read(cached), tmp_path, plan, [], engine=CAFFE).run()
+        train(Training("xs", wide, Data.read(cached), tmp_path, plan, [], engine=CAFFE))
     with pytest.raises(UserError, match="--from-block is the driver's own business"):
         main(["train", "xs_resnet50", "--from-block", BLOCK, "--data", str(drawn), "--out", "x"])

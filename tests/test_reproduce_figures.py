@@ -22,6 +22,7 @@ from xresnet.basics.cli import UserError
 from xresnet.realcaffe.train_log import TrainStep
 from xresnet.reproduce import figures, watch
 from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.driver import train
 from xresnet.reproduce.evaluate import Evaluation, net_of, records
 from xresnet.reproduce.forward import Transform
 from xresnet.reproduce.history import History
@@ -33,7 +34,7 @@ def run(caffe_tools, drawn, tmp_path_factory):
     """A run of three epochs, all its snapshots kept."""
     folder = tmp_path_factory.mktemp("figures") / "xs"
     made = training(drawn, folder, max_epochs=3, patience=9)
-    made.run()
+    train(made)
     return made
 
 
@@ -128,7 +129,7 @@ def test_a_run_keeps_the_names_that_its_net_learned(caffe_tools, drawn, photo, t
     data = tmp_path / "data"
     shutil.copytree(drawn, data)
     made = training(data, tmp_path / "run", max_epochs=1)
-    made.run()
+    train(made)
     predicting = ["predict", str(made.folder), str(photo)]
 
     def classes() -> list[str]:
@@ -176,7 +177,7 @@ def test_a_mean_image_is_kept_and_held(caffe_tools, drawn, photo, tmp_path):
     shutil.copy(drawn / "mean.binaryproto", mean)
     made = training(drawn, tmp_path / "run", max_epochs=1)
     made = replace(made, argv=[*made.argv, "--mean-file", str(mean)])
-    made.run()
+    train(made)
     assert main(["eval", str(made.folder)]) == 0
     scale = Transform.of(made.folder / "net.prototxt").mean
     assert scale.shape == (3, 32, 32)
@@ -184,7 +185,7 @@ def test_a_mean_image_is_kept_and_held(caffe_tools, drawn, photo, tmp_path):
     with pytest.raises(UserError, match="has changed since"):
         main(["eval", str(made.folder)])
     with pytest.raises(UserError, match="is not the mean image with which"):
-        made.run()
+        train(made)
     mean.unlink()
     assert main(["predict", str(made.folder), str(photo)]) == 0
     assert np.array_equal(Transform.of(made.folder / "net.prototxt").mean, scale)

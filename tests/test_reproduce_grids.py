@@ -22,8 +22,8 @@ from xresnet.basics.files import write
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.plateau import Stage, Stages
 from xresnet.reproduce.start import Start
-from xresnet.reproduce.training import _part
 
 GRIDS = sorted(Path(reproduce.__file__).parent.glob("grids/*.json"))
 
@@ -214,7 +214,8 @@ def test_a_wrong_grid_file_is_told(change, message, tmp_path):
 
 
 def test_a_long_epoch_of_a_fixed_plan_has_snapshots_within():
-    found = [_part(epoch) for epoch in (511, 2000, 12_800, 12_803, 2003)]
+    plan = Stages((Stage(0.1, 20_000),))
+    found = [plan.intervals(epoch, None)[0] for epoch in (511, 2000, 12_800, 12_803, 2003)]
     assert found == [511, 2000, 1600, 1829, 2003]  # 2003 is a prime
 
 

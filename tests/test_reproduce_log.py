@@ -14,8 +14,9 @@ import pytest
 
 from tests.test_reproduce_train import training
 from xresnet.reproduce.caffe import Caffe
+from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import RealCaffe
-from xresnet.reproduce.training import read_decisions, read_history
+from xresnet.reproduce.folder import RunFolder
 
 SOURCE = "XRESNET_CAFFE_SOURCE"
 TOOLS = ("parse_log.py", "extract_seconds.py")
@@ -25,7 +26,7 @@ TOOLS = ("parse_log.py", "extract_seconds.py")
 def folder(caffe_tools, drawn, tmp_path_factory) -> Path:
     """A training of two stages."""
     made = training(drawn, tmp_path_factory.mktemp("trained"), max_epochs=4)
-    made.run()
+    train(made)
     return made.folder
 
 
@@ -59,7 +60,7 @@ def test_caffes_own_parser_makes_the_tables_that_the_log_holds(folder, parse_log
     command = [sys.executable, "-W", "ignore", parse_log, folder / "train.log", tmp_path]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
-    history = read_history(folder)
+    history = RunFolder(folder).history()
     train, test = (table(tmp_path / f"train.log.{part}") for part in ("train", "test"))
     for rows, events in ((train, history.steps), (test, history.tests)):
         assert events and events.keys() <= rows.keys()
@@ -67,7 +68,7 @@ def test_caffes_own_parser_makes_the_tables_that_the_log_holds(folder, parse_log
             for name, value in event.outputs.items():
                 assert float(rows[iteration][name]) == value, (iteration, name)
     # Caffe names the rate after a row's outputs: the tool's rates lag by a row.
-    (drop,) = [d for d in read_decisions(folder) if d.action == "drop"]
+    (drop,) = [d for d in RunFolder(folder).decisions() if d.action == "drop"]
     rates = {i: float(train[i]["LearningRate"]) for i in history.steps}
     second = [i for i in history.steps if i >= drop.iteration]
     assert {rates[i] for i in history.steps if i < drop.iteration} == {0.01}

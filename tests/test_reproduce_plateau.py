@@ -15,7 +15,7 @@ def drive(rule: Plateau, losses) -> list[Decision]:
     taken, epochs = [rule.first()], []
     for i, loss in enumerate(losses, 1):
         epochs.append(Epoch(10 * i, loss, loss))
-        taken.append(rule.decide(epochs, taken))
+        taken.append(rule.decide(10 * i, epochs, taken))
         if taken[-1].action == "stop":
             break
     return taken
@@ -66,8 +66,8 @@ def test_an_epoch_without_a_loss_decides_nothing():
 def test_a_plan_fixed_beforehand():
     plan = Stages((Stage(0.1, 6), Stage(0.01, 9)))
     taken = [plan.first()]
-    taken.append(plan.decide([Epoch(6)], taken))
-    taken.append(plan.decide([Epoch(9)], taken))
+    taken.append(plan.decide(6, [], taken))
+    taken.append(plan.decide(9, [], taken))
     assert [(d.action, d.lr) for d in taken] == [("start", 0.1), ("drop", 0.01), ("stop", 0.01)]
 
 

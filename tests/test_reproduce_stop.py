@@ -16,6 +16,7 @@ import pytest
 from tests.test_reproduce_train import ENDLESS, NET, SOLVER, Driver, training
 from xresnet.basics.cli import UserError
 from xresnet.reproduce import caffe, lock
+from xresnet.reproduce.driver import train
 from xresnet.reproduce.process import Standstill, is_alive, is_stopped
 from xresnet.reproduce.snapshots import snapshots
 
@@ -99,7 +100,7 @@ def test_an_orphan_that_stands_still_is_named_at_once(caffe_tools, drawn, tmp_pa
             monkeypatch.setattr(lock, "LAST_WORK", 1)
             start = time.monotonic()
             with pytest.raises(UserError, match=f"left behind .*kill -9 {orphan}"):
-                training(drawn, tmp_path).run()
+                train(training(drawn, tmp_path))
             assert time.monotonic() - start < 10
             # A stopped one is waked, takes its snapshot and ends.
             monkeypatch.undo()
@@ -147,7 +148,7 @@ def test_a_caffe_that_stands_still_is_told_and_ctrl_c_still_works(
     thread.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run.run()
+        train(run)
     thread.join()
     assert time.monotonic() - start < 60
     (line,) = told
@@ -192,7 +193,7 @@ def test_a_kill_leaves_nothing_in_the_temporary_folder(
         command, _ = grid(drawn, tmp_path)
     else:
         run = training(drawn, tmp_path / "run", max_epochs=1)
-        run.run()
+        train(run)
         weights = run.snapshots()[-1].weights.name
         places = {"RUN": str(tmp_path / "run"), "RUN/WEIGHTS": str(tmp_path / "run" / weights)}
         command = [places.get(word, word) for word in words]

@@ -17,13 +17,15 @@ from xresnet.basics.cli import UserError
 from xresnet.caffeproto import NetParameter, SolverState
 from xresnet.reproduce import lock
 from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import CAFFE, RealCaffe, Torch
+from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.plateau import Stage, Stages
 from xresnet.reproduce.run import Run
 from xresnet.reproduce.snapshots import snapshots
 from xresnet.reproduce.table2 import SMOKE, Setting, table2
 from xresnet.reproduce.tensorboard import Events
-from xresnet.reproduce.training import Training, read_decisions
+from xresnet.reproduce.training import Training
 
 __all__ = ["engine"]  # a fixture
 
@@ -32,7 +34,7 @@ __all__ = ["engine"]  # a fixture
 def first(caffe_tools, drawn, tmp_path_factory) -> Training:
     """A training of one epoch; tests work on copies."""
     made = training(drawn, tmp_path_factory.mktemp("first"), max_epochs=1)
-    made.run()
+    train(made)
     return made
 
 
@@ -67,7 +69,7 @@ def test_a_copied_run_goes_on_with_its_own_weights(engine, first, drawn, copied,
     content.learned_net = str(original / before.weights.name)
     state.write_bytes(content.SerializeToString())
     (original / before.weights.name).write_bytes(b"of another training")
-    assert longer(drawn, copied, engine=engine).run().iteration == 2 * first.epoch
+    assert train(longer(drawn, copied, engine=engine)).iteration == 2 * first.epoch
     assert resumed(copied)[-1] == first.epoch
     # All else in the state is as it was.
     told = SolverState.FromString(state.read_bytes()) if state.exists() else content
@@ -106,35 +108,35 @@ def test_weights_are_known_by_their_content(first, drawn, tmp_path):
     def run(path: Path) -> Training:
         return replace(training(drawn, folder, max_epochs=1), weights=(path,))
 
-    run(weights).run()
+    train(run(weights))
     calls = len(resumed(folder))
     moved = weights.rename(tmp_path / "elsewhere.caffemodel")
     relative = Path(os.path.relpath(moved))
-    run(relative).run()
+    train(run(relative))
     assert len(resumed(folder)) == calls, "the same training: it is done"
     net = NetParameter.FromString(moved.read_bytes())
     next(layer for layer in net.layer if layer.blobs).blobs[0].data[0] += 1
     moved.write_bytes(net.SerializeToString())
     with pytest.raises(UserError, match=r"another training \(--weights .*elsewhere.*: another c"):
-        run(relative).run()
+        train(run(relative))
     with pytest.raises(UserError, match="no such file"):
-        run(tmp_path / "none.caffemodel").run()
+        train(run(tmp_path / "none.caffemodel"))
     with pytest.raises(UserError, match=r"another training \(other --weights\)"):
-        replace(run(moved), weights=()).run()
+        train(replace(run(moved), weights=()))
 
 
 @pytest.mark.caffe
 def test_a_start_that_failed_is_no_training(caffe_tools, drawn, tmp_path):
     for gpu in (RealCaffe("0"), RealCaffe("all")):
         with pytest.raises(UserError) as said:
-            training(drawn, tmp_path, gpu).run()
+            train(training(drawn, tmp_path, gpu))
         assert "Cannot use GPU in CPU-only Caffe: leave out --gpu" in str(said.value)
     other = training(drawn, tmp_path, max_epochs=1)
     other.argv[0] = "x0_resnet50"
-    assert other.run().iteration == other.epoch
+    assert train(other).iteration == other.epoch
     assert "gpu" not in (tmp_path / "train.log").read_text()
     with pytest.raises(UserError, match=r"another training \(another net\)"):
-        training(drawn, tmp_path).run()
+        train(training(drawn, tmp_path))
 
 
 @pytest.mark.parametrize("kind", [RealCaffe, Torch])
@@ -176,7 +178,7 @@ def test_what_is_lost_is_told_and_nothing_begins_anew(first, drawn, copied, file
         (copied / file).write_text(content)
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=said):
-        go_on.run()
+        train(go_on)
     del before[copied / ".lock"]
     assert {path: path.read_bytes() for path in before} == before
 
@@ -186,25 +188,25 @@ def test_snapshots_that_are_gone_are_told(first, drawn, copied):
     for path in copied.glob("snapshot_iter_*"):
         path.unlink()
     with pytest.raises(UserError, match="snapshots are gone"):
-        training(drawn, copied, max_epochs=1).run()
+        train(training(drawn, copied, max_epochs=1))
 
 
 @pytest.mark.caffe
 def test_a_log_that_is_gone_is_told(first, drawn, copied, capfd):
     (copied / "train.log").unlink()
-    assert longer(drawn, copied).run().iteration == 2 * first.epoch
+    assert train(longer(drawn, copied)).iteration == 2 * first.epoch
     assert "train.log is gone: the rule starts from the losses" in capfd.readouterr().err
 
 
 @pytest.mark.caffe
 def test_decisions_that_lost_a_drop_are_told(caffe_tools, drawn, tmp_path):
     run = training(drawn, tmp_path, max_epochs=6)
-    run.run()
+    train(run)
     lines = (tmp_path / "decisions.jsonl").read_text().splitlines(keepends=True)
     assert any('"drop"' in line for line in lines)
     (tmp_path / "decisions.jsonl").write_text(lines[0])
     with pytest.raises(UserError, match="cut short"):
-        run.run()
+        train(run)
 
 
 # ---- decided late ----------------------------------------------------------------------
@@ -214,7 +216,7 @@ def test_decisions_that_lost_a_drop_are_told(caffe_tools, drawn, tmp_path):
 def test_a_drop_that_was_due_before_a_kill_comes_where_it_was_due(caffe_tools, drawn, tmp_path):
     """Caffe had gone on past the epoch's end when all was killed before the decision."""
     run = replace(training(drawn, tmp_path, max_epochs=3, patience=50), keep=99)
-    run.run()
+    train(run)
     path = tmp_path / "decisions.jsonl"
     path.write_text(path.read_text().splitlines(keepends=True)[0])
     last = run.snapshots()[-1]
@@ -222,8 +224,8 @@ def test_a_drop_that_was_due_before_a_kill_comes_where_it_was_due(caffe_tools, d
         name.unlink()
     assert 2 * run.epoch < run.snapshots()[-1].iteration < 3 * run.epoch
     again = replace(training(drawn, tmp_path, max_epochs=4), keep=99)  # of a rule that drops
-    again.run()
-    actions = [(d.action, d.iteration) for d in read_decisions(tmp_path)]
+    train(again)
+    actions = [(d.action, d.iteration) for d in RunFolder(tmp_path).decisions()]
     assert actions[:3] == [("start", 0), ("keep", run.epoch), ("drop", 2 * run.epoch)]
     assert resumed(tmp_path)[:2] == [0, 2 * run.epoch]
 
@@ -283,7 +285,7 @@ def test_a_full_disk_ends_the_event_file_not_the_training(full_disk, capsys):
 def test_a_full_disk_at_the_start_is_one_line(caffe_tools, drawn, full_disk, first):
     _fill(full_disk)
     with pytest.raises(UserError, match=r"cannot write .*/\.lock: No space left"):
-        training(drawn, full_disk).run()
+        train(training(drawn, full_disk))
 
 
 @pytest.mark.caffe
@@ -345,7 +347,7 @@ def test_a_rehearsal_of_another_kind_takes_an_older_ones_place(caffe_tools, draw
         made.argv[0] = "x0_resnet50" if more else "xs_resnet50"
         return Run(made)
 
-    assert rehearsal().training.run().iteration
-    assert rehearsal(lr=0.02).training.run().iteration
+    assert train(rehearsal().training).iteration
+    assert train(rehearsal(lr=0.02).training).iteration
     assert resumed(tmp_path) == [0], "of the second alone"
     assert CAFFE.name == "caffe" and json.loads((tmp_path / "run.json").read_text())["rehearsal"]

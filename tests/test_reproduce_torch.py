@@ -15,19 +15,21 @@ import pytest
 from tests.test_reproduce_train import ENDLESS, Driver, resumed, training
 from xresnet.basics.cli import UserError
 from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import Engine, RealCaffe, Torch
 from xresnet.reproduce.evaluate import Evaluation, evaluate, net_of
+from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.process import is_alive
 from xresnet.reproduce.run import Run
 from xresnet.reproduce.snapshots import snapshots
-from xresnet.reproduce.training import Training, read_engines
+from xresnet.reproduce.training import Training
 
 torch = pytest.importorskip("torch", reason="SKIPPED FOR LACK OF PYTORCH: pip install '.[torch]'")
 
 
 def made_by(engine: Engine, drawn: Path, folder: Path) -> Training:
     made = training(drawn, folder, engine, max_epochs=1)
-    made.run()
+    train(made)
     return made
 
 
@@ -87,13 +89,13 @@ def test_killed_and_stopped_it_goes_on_from_the_last_snapshot_in_either_engine(
     last = snapshots(tmp_path)[-1].iteration
     assert last > resumed(tmp_path)[1], "stopping took a snapshot"
     assert not list(tmp_path.glob(".snapshot_*")), "what the kill left half is gone"
-    assert read_engines(tmp_path) == ["torch"]
+    assert RunFolder(tmp_path).engines() == ["torch"]
     with Driver(drawn, tmp_path, *ENDLESS) as driver:
         driver.wait_for(r"Snapshotting solver state(.*\n)*.*Iteration \d+ \(", 3)
         driver.process.send_signal(signal.SIGINT)
         driver.end(130)
     assert resumed(tmp_path)[2] == last
-    assert read_engines(tmp_path) == ["torch", "caffe"]
+    assert RunFolder(tmp_path).engines() == ["torch", "caffe"]
     # Old snapshots go with all their files.
     kept = {s.iteration for s in snapshots(tmp_path)}
     assert {int(p.stem.rpartition("_")[2]) for p in tmp_path.glob("*.torchcaffe")} <= kept
@@ -126,14 +128,14 @@ def test_the_same_commands_take_the_engine(ours, drawn, tmp_path, capsys):
 
 def test_bf16_is_trained_in_told_and_another_run(drawn, tmp_path):
     plain, ours = (training(drawn, tmp_path, Torch(threads=1, bf16=b)) for b in (False, True))
-    assert "--bf16" in ours._command(tmp_path, None) and "--bf16" not in plain._command(
+    assert "--bf16" in ours.command(tmp_path, None) and "--bf16" not in plain.command(
         tmp_path, None
     )
     assert ours.engine.version().endswith(", trained in bf16")
     result = {"key": Run(plain)._key()}
     assert Run(plain).is_mine(result) and not Run(ours).is_mine(result)
-    ours.run()
-    first = re.search(r"reproduce\.py:1\] .*", ours.log.read_text())[0]
+    train(ours)
+    first = re.search(r"reproduce\.py:1\] .*", ours.files.log.read_text())[0]
     assert "torchcaffe train" in first and "--bf16" in first
     command = ["train", "xs_resnet50", "--data", str(drawn), "--out", str(tmp_path / "no")]
     with pytest.raises(UserError, match="--bf16 goes with --engine torch"):
@@ -146,7 +148,7 @@ def test_what_the_engine_says_last_is_quoted(drawn, tmp_path):
     broken = training(drawn, tmp_path, Torch())
     broken.argv.extend(["--mean-file", str(mean)])
     with pytest.raises(UserError, match=r"torchcaffe train failed: .*damaged.binaryproto"):
-        broken.run()
+        train(broken)
     assert resumed(tmp_path) == [0]
 
 

@@ -16,11 +16,13 @@ import pytest
 
 from xresnet.basics.cli import UserError
 from xresnet.reproduce.data import Data
+from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine
+from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.plateau import Plateau
 from xresnet.reproduce.process import is_alive
 from xresnet.reproduce.snapshots import snapshots
-from xresnet.reproduce.training import Training, read_decisions, read_history
+from xresnet.reproduce.training import Training
 
 NET = ("--width", "4", "--blocks", "1,1,1,2", "--batch", "8", "--bn-fraction", "0.9")
 SOLVER = ("--seed", "1", "--display", "5", "--snapshot", "10")
@@ -102,20 +104,20 @@ class Driver:
 def trained(caffe_tools, drawn, tmp_path_factory) -> Training:
     """A training that came to its end: a stage, a drop, a second stage."""
     made = training(drawn, tmp_path_factory.mktemp("trained"), max_epochs=6)
-    made.run()
+    train(made)
     return made
 
 
 @pytest.mark.caffe
 def test_the_rate_falls_at_epochs_and_training_ends(trained, capfd):
-    taken = read_decisions(trained.folder)
+    taken = RunFolder(trained.folder).decisions()
     assert taken[0].action == "start" and taken[-1].action == "stop"
     (drop,) = [d for d in taken if d.action == "drop"]
     assert drop.lr == 0.001 and drop.iteration % trained.epoch == 0
     assert drop.numbers["epochs_without_gain"] == 1, "the decision keeps its numbers"
     # Caffe's own words: the second call began where the first stage ended, at a tenth.
     assert resumed(trained.folder) == [0, drop.iteration]
-    history = read_history(trained.folder)
+    history = RunFolder(trained.folder).history()
     for iteration, step in history.steps.items():
         assert step.lr == pytest.approx(0.01 if iteration < drop.iteration else 0.001)
     assert set(history.tests) == {d.iteration for d in taken if d.iteration}
@@ -127,15 +129,15 @@ def test_the_rate_falls_at_epochs_and_training_ends(trained, capfd):
     assert f"lr: {0.001:g}" in (trained.folder / "solver.prototxt").read_text()
 
     # Once more: nothing to do.
-    before = trained.log.stat().st_size
-    assert trained.run() == last
-    assert trained.log.stat().st_size == before
+    before = trained.files.log.stat().st_size
+    assert train(trained) == last
+    assert trained.files.log.stat().st_size == before
 
 
 @pytest.mark.caffe
 def test_snapshots_are_pruned_to_the_best_the_last_and_the_stages_ends(trained):
     kept = {s.iteration for s in trained.snapshots()}
-    turns = {d.iteration for d in read_decisions(trained.folder) if d.action != "keep"} - {0}
+    turns = {d.iteration for d in RunFolder(trained.folder).decisions() if d.action != "keep"} - {0}
     assert turns <= kept
     assert len(kept) <= len(turns) + trained.keep + 1
     assert len(list(trained.folder.glob("snapshot_iter_*"))) == 2 * len(kept)
@@ -160,7 +162,7 @@ def test_tensorboard_reads_the_event_file(trained):
         at += 16 + length
     assert events[0].file_version == "brain.Event:2"
     found = {(v.tag, e.step): v.simple_value for e in events for v in e.summary.value}
-    history = read_history(trained.folder)
+    history = RunFolder(trained.folder).history()
     for iteration, step in history.steps.items():
         assert found["train/loss", iteration] == pytest.approx(step.loss)
         assert found["train/lr", iteration] == pytest.approx(step.lr)
@@ -187,7 +189,7 @@ def test_another_net_in_the_same_folder_is_refused(trained, drawn):
     other = training(drawn, trained.folder)
     other.argv[0] = "x0_resnet50"
     with pytest.raises(UserError, match="holds another training"):
-        other.run()
+        train(other)
 
 
 @pytest.mark.caffe
@@ -239,14 +241,14 @@ def test_a_killed_driver_leaves_no_orphan_and_loses_no_more_than_a_snapshot_inte
 @pytest.mark.caffe
 def test_a_loss_that_is_no_number_stops_and_says_what_to_try(engine, drawn, tmp_path):
     good = training(drawn, tmp_path, engine, max_epochs=1)
-    at = good.run().iteration
-    taken = read_decisions(tmp_path)
+    at = train(good).iteration
+    taken = RunFolder(tmp_path).decisions()
     (tmp_path / "decisions.jsonl").write_text(json.dumps(taken[0].as_json()) + "\n")
     with pytest.raises(UserError, match=rf"no number .*{at}.*--lr 1e\+08 .*--weights"):
-        training(drawn, tmp_path, engine, lr=1e9, max_epochs=3).run()
+        train(training(drawn, tmp_path, engine, lr=1e9, max_epochs=3))
     assert snapshots(tmp_path)[-1].iteration == at
     # What the message says works.
-    assert training(drawn, tmp_path, engine, max_epochs=2).run().iteration == 2 * at
+    assert train(training(drawn, tmp_path, engine, max_epochs=2)).iteration == 2 * at
 
 
 @pytest.mark.caffe
@@ -259,12 +261,12 @@ def test_a_full_disk_keeps_the_last_whole_snapshot(engine, drawn, tmp_path):
     try:
         run = training(drawn, disk / "run", engine, lr=0.01, patience=50)
         with pytest.raises(UserError, match=r"could not be written whole|only half|cannot write"):
-            run.run()
+            train(run)
         kept = run.snapshots()
         assert kept, "the last whole one is there"
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
         go_on = training(drawn, disk / "run", engine, lr=0.01, max_epochs=1)
-        assert go_on.run().iteration == go_on.epoch
+        assert train(go_on).iteration == go_on.epoch
         assert resumed(disk / "run")[-1] == kept[-1].iteration
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -277,7 +279,7 @@ def test_a_caffe_that_refuses_is_quoted_and_not_tried_again(caffe_tools, drawn, 
     broken = training(drawn, tmp_path)
     broken.argv.extend(["--mean-file", str(mean)])
     with pytest.raises(UserError, match=r"caffe train failed: .*; see .*train\.log"):
-        broken.run()
+        train(broken)
     assert resumed(tmp_path) == [0]
 
 
@@ -287,4 +289,4 @@ def test_weights_that_are_none_are_refused(drawn, tmp_path):
         **{**vars(training(drawn, tmp_path / "run")), "weights": (tmp_path / "w.caffemodel",)}
     )
     with pytest.raises(UserError, match="not a whole"):
-        run.run()
+        train(run)

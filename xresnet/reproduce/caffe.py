@@ -127,8 +127,7 @@ class Caffe:
         if kind is KeyboardInterrupt:
             self._wait_for_its_end()
         if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+            self.kill()
         self._running.discard(self)
 
     def _wait_for_its_end(self) -> None:
@@ -192,6 +191,11 @@ class Caffe:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.send_signal(signal.SIGCONT)  # a stopped one would not hear it
+
+    def kill(self) -> None:
+        """End it at once, without a snapshot."""
+        self.process.kill()
+        self.process.wait()
 
     def _tell_standstill(self) -> None:
         pid = self.process.pid

@@ -8,7 +8,6 @@ import subprocess
 from netgen.command import generate
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import unnamed
-from xresnet.reproduce.plateau import Plateau
 from xresnet.reproduce.training import Training
 
 ITERATIONS = 5
@@ -26,8 +25,6 @@ def estimate(training: Training) -> float:
     both, forward = _timed(training)
     options, epoch = training.options, training.epoch
     iterations = training.schedule.end(-1, epoch)
-    if isinstance(training.schedule, Plateau):
-        iterations = min(iterations, training.schedule.max_epochs * epoch)
     # A test an epoch, at last one by `test`, one from the scores, and one of the training images.
     batches = options.test_images * (iterations / epoch + 2) + options.train_images
     return iterations * both + batches / options.batch * forward

@@ -37,11 +37,11 @@ from xresnet.caffeproto.datum import parse_datum
 from xresnet.realcaffe import train_log
 from xresnet.reproduce.caffe import Caffe
 from xresnet.reproduce.engine import CAFFE, Engine
+from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.forward import Transform, image_layer, scores, softmax
 from xresnet.reproduce.kept import Kept
 from xresnet.reproduce.snapshots import is_whole_weights, snapshots
 from xresnet.reproduce.stats import bootstrap, mcnemar, paired_bootstrap
-from xresnet.reproduce.training import read_history
 
 KS = (1, 5)
 _RIGHT = {"correct": int, "percent": float, "interval": [float]}
@@ -497,7 +497,7 @@ def net_of(place: Path, snapshot: str | None = None) -> Net:
     if snapshot in (None, "last"):
         at = max(found)
     elif snapshot == "best":
-        at = read_history(folder).best(set(found)) or max(found)
+        at = RunFolder(folder).history().best(set(found)) or max(found)
     elif re.fullmatch(r"[0-9]+", snapshot) and int(snapshot) in found:
         at = int(snapshot)
     else:

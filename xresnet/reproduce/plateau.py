@@ -2,20 +2,23 @@
 
 "A starting fixed learning rate of 0.001 ... decreased by a factor of ten
 whenever the loss plateaued until convergence" (section 5.2). `Plateau` is
-that, made explicit; `Stages` is a plan fixed beforehand, for rehearsals.
+that, made explicit; `Stages` is a plan fixed beforehand, for rehearsals. Both
+are a `Schedule`, which is all that the driver asks.
 docs/REPRODUCTION.md argues the defaults.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
-from typing import Any, Union
+from typing import Any
 
 from xresnet.basics.cli import UserError
 from xresnet.basics.numbers import COUNT, FRACTION, NATURAL, RATE, Number
 
+SNAPSHOT_EVERY = 2000  # iterations at most: what a crash may cost
 # What the rule's numbers may be.
 RANGES = {
     "lr": RATE,
@@ -66,8 +69,54 @@ class Epoch:
     test: float | None = None
 
 
+class Schedule(ABC):
+    """Which rate when, and where a training ends. An `epoch` is its number of iterations.
+
+    The driver ends a stage where `decide` says drop or stop. It asks at the places that
+    `due_after` names, each of which has a snapshot.
+    """
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """What of it tells one training from another; empty where it may change on the way."""
+
+    @abstractmethod
+    def intervals(self, epoch: int, snapshot: int | None) -> tuple[int, int]:
+        """Iterations between snapshots, and of an epoch that they fit.
+
+        Args:
+            epoch: iterations that see each image once.
+            snapshot: the interval that is asked for; None where none is.
+        """
+
+    @abstractmethod
+    def test_interval(self, asked: int | None, epoch: int) -> int | None:
+        """Iterations between Caffe's tests where `asked` are wanted; 0: none, None: an epoch."""
+
+    @abstractmethod
+    def end(self, stage: int, epoch: int) -> int:
+        """The iteration at which Caffe is to end a stage by itself; -1 is the last stage."""
+
+    @abstractmethod
+    def due_after(self, iteration: int, epoch: int) -> int | None:
+        """The first place of a decision behind `iteration`; None behind the last."""
+
+    @abstractmethod
+    def first(self) -> Decision:
+        """The start."""
+
+    @abstractmethod
+    def decide(self, now: int, epochs: Sequence[Epoch], taken: Sequence[Decision]) -> Decision:
+        """What is to be done after iteration `now`, with the `epochs` and decisions before it."""
+
+    @abstractmethod
+    def words(self, decision: Decision, epoch: int) -> str | None:
+        """What whoever watches is told of a decision; None where it is no news."""
+
+
 @dataclass(frozen=True)
-class Plateau:
+class Plateau(Schedule):
     """Lower the rate when an epoch's loss has not fallen for some epochs.
 
     The loss (`on`: train, the mean over the epoch; or test, at its end) is
@@ -94,16 +143,29 @@ class Plateau:
         for name, number in RANGES.items():
             number.check(getattr(self, name), f"the plateau rule's {name}")
 
+    @property
+    def identity(self) -> str:
+        return ""  # a rate or a rule may be changed by hand
+
+    def intervals(self, epoch: int, snapshot: int | None) -> tuple[int, int]:
+        """The epoch is rounded up so that snapshots divide it: one ends each."""
+        parts = -(-epoch // (snapshot or SNAPSHOT_EVERY))
+        interval = -(-epoch // parts)
+        return interval, interval * parts
+
+    def test_interval(self, asked: int | None, epoch: int) -> int | None:
+        return 0 if asked == 0 else epoch
+
     def end(self, stage: int, epoch: int) -> int:
-        """The iteration at which Caffe is to end by itself."""
         return self.max_epochs * epoch
+
+    def due_after(self, iteration: int, epoch: int) -> int | None:
+        return (iteration // epoch + 1) * epoch
 
     def first(self) -> Decision:
         return Decision("start", 0, self.lr, "the starting rate", asdict(self))
 
-    def decide(self, epochs: Sequence[Epoch], taken: Sequence[Decision]) -> Decision:
-        """At the end of the last of `epochs`, after the decisions `taken`."""
-        now = epochs[-1].iteration
+    def decide(self, now: int, epochs: Sequence[Epoch], taken: Sequence[Decision]) -> Decision:
         turns = [d for d in taken if d.action in ("start", "drop")]
         begun, lr = turns[-1].iteration, taken[-1].lr
         stage = self._smooth([e for e in epochs if e.iteration > begun])
@@ -139,6 +201,15 @@ class Plateau:
             return decision("stop", f"converged: a plateau after {self.drops} drops")
         return decision("drop", "a plateau", float(f"{lr * self.factor:.6g}"))
 
+    def words(self, decision: Decision, epoch: int) -> str | None:
+        n = decision.numbers
+        loss = n.get("smoothed")
+        shown = "" if loss is None else f", {n['on']} loss {loss:.4f}"
+        return (
+            f"epoch {decision.iteration // epoch}{shown}: {decision.action}, lr {decision.lr:g} "
+            f"({decision.why})"
+        )
+
     def _smooth(self, epochs: Sequence[Epoch]) -> list[float]:
         losses = [loss for e in epochs if (loss := getattr(e, self.on)) is not None]
         w = self.window
@@ -164,7 +235,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Stages:
+class Stages(Schedule):
     """Rates and their ends, fixed beforehand."""
 
     stages: tuple[Stage, ...]
@@ -175,14 +246,27 @@ class Stages:
         ends = accumulate(epochs * epoch for _, epochs in legs)
         return cls(tuple(Stage(lr, end) for (lr, _), end in zip(legs, ends)))
 
+    @property
+    def identity(self) -> str:
+        return repr(self)
+
+    def intervals(self, epoch: int, snapshot: int | None) -> tuple[int, int]:
+        return snapshot or _part(epoch), epoch
+
+    def test_interval(self, asked: int | None, epoch: int) -> int | None:
+        return asked
+
     def end(self, stage: int, epoch: int) -> int:
         return self.stages[stage].until
+
+    def due_after(self, iteration: int, epoch: int) -> int | None:
+        ends = (stage.until for stage in self.stages)
+        return min((end for end in ends if end > iteration), default=None)
 
     def first(self) -> Decision:
         return Decision("start", 0, self.stages[0].lr, "the plan", asdict(self))
 
-    def decide(self, epochs: Sequence[Epoch], taken: Sequence[Decision]) -> Decision:
-        now = epochs[-1].iteration
+    def decide(self, now: int, epochs: Sequence[Epoch], taken: Sequence[Decision]) -> Decision:
         at = sum(stage.until <= now for stage in self.stages)
         if at == len(self.stages):
             return Decision("stop", now, taken[-1].lr, "the plan's end")
@@ -190,8 +274,16 @@ class Stages:
         begun = sum(d.action == "drop" for d in taken)
         return Decision("drop" if at > begun else "keep", now, lr, "the plan")
 
+    def words(self, decision: Decision, epoch: int) -> str | None:
+        return None
 
-Schedule = Union[Plateau, Stages]
+
+def _part(epoch: int) -> int:
+    """Iterations between snapshots that divide an epoch; the epoch where none of use do."""
+    if epoch <= SNAPSHOT_EVERY:
+        return epoch
+    few = range(SNAPSHOT_EVERY, SNAPSHOT_EVERY // 4, -1)
+    return next((part for part in few if epoch % part == 0), epoch)
 
 
 def _last(values: Sequence[float]) -> float | None:

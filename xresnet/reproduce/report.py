@@ -26,10 +26,10 @@ from xresnet.reproduce import figures, pages
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, ENGINES
 from xresnet.reproduce.evaluate import Evaluation, compare, records
+from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.kept import FACTS, Kept, read_record
 from xresnet.reproduce.snapshots import snapshots
 from xresnet.reproduce.table2 import METRICS, SMOKE, versions
-from xresnet.reproduce.training import read_decisions, read_engines, read_history
 
 EXAMPLES = 12  # images shown with what the net saw in them
 EQUAL = 0.9  # the smallest class's share of the largest from which sizes need no picture
@@ -113,7 +113,7 @@ class Results:
                 f"{out}: neither table2.json nor grid.json; run `python -m xresnet table2` first"
             )
         runs = [out] if alone else [path.parent for path in sorted(out.glob("runs/*/run.json"))]
-        engines = list(dict.fromkeys(name for run in runs for name in read_engines(run)))
+        engines = list(dict.fromkeys(name for run in runs for name in RunFolder(run).engines()))
         for name in engines:
             if name not in ENGINES:
                 known = ", ".join(ENGINES)
@@ -369,14 +369,14 @@ def _figure5(found: Results) -> dict[str, Any] | None:
 
 def _training(runs: list[Path]) -> dict[str, Any] | None:
     """Each run's curves, all of losses on one scale."""
-    histories = {run: read_history(run) for run in runs}
+    histories = {run: RunFolder(run).history() for run in runs}
     histories = {run: history for run, history in histories.items() if history.steps}
     if not histories:
         return None
     tasks, top = figures.loss_tasks(histories.values()), figures.shared_top(histories.values())
     cards = []
     for run, history in histories.items():
-        taken, epoch = read_decisions(run), read_record(run)["epoch"]
+        taken, epoch = RunFolder(run).decisions(), read_record(run)["epoch"]
         drawn = figures.small_curves(history, taken, epoch, tasks, top)
         chart = pages.chart(drawn, f"Curves of {run.name}")
         cards.append({"name": run.resolve().name, "chart": chart, "decisions": taken})

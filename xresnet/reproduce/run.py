@@ -1,6 +1,6 @@
 """One network, trained and tested by real Caffe in a folder of its own.
 
-Beside what reproduce.training and reproduce.evaluate write there:
+Beside what reproduce.driver and reproduce.evaluate write there:
 
 RUN/test.log      Caffe's words in `caffe test`
     result.json   what came out; a run that has it is done
@@ -22,6 +22,7 @@ from xresnet.basics import bars
 from xresnet.basics.files import read_json, sha256, write_json
 from xresnet.reproduce import stop
 from xresnet.reproduce.caffe import Caffe
+from xresnet.reproduce.driver import train
 from xresnet.reproduce.evaluate import KS, Net, evaluate, on_training, test_command
 from xresnet.reproduce.snapshots import delete_except
 from xresnet.reproduce.training import Training
@@ -52,7 +53,7 @@ class Run:
         if done := self.finished():
             return done
         engine = self.training.engine
-        weights = self.training.run().weights
+        weights = train(self.training).weights
         net = Net(self.name, self.folder / "net.prototxt", self.folder / "deploy.prototxt", weights)
         tested = evaluate(net, self.folder, engine)
         test = test_command(net, tested["images"], engine)
@@ -72,7 +73,7 @@ class Run:
             },
             **({"train": on_training(net, engine)} if self.both else {}),
             "iterations": int(weights.stem.rpartition("_")[2]),
-            "trained_by": self.training.engines(),
+            "trained_by": self.training.files.engines(),
             "tested_by": engine.name,
             "version": engine.version(),
             "commands": [shlex.join([*engine.typed, *command]) for command in commands],

@@ -42,6 +42,11 @@ class Snapshot:
     iteration: int
     state: Path
 
+    @classmethod
+    def of(cls, folder: Path, iteration: int) -> Snapshot:
+        """That of `iteration` in a run's folder."""
+        return cls(iteration, folder / f"{PREFIX}_iter_{iteration}.solverstate")
+
     @property
     def weights(self) -> Path:
         return self.state.with_suffix(".caffemodel")

@@ -8,8 +8,8 @@ from pathlib import Path
 from xresnet.basics.cli import UserError, printable
 from xresnet.basics.files import write
 from xresnet.reproduce import figures
+from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.kept import read_record
-from xresnet.reproduce.training import read_decisions, read_history
 
 REFRESH = 30  # seconds
 
@@ -29,10 +29,10 @@ def watch(run: Path, out: Path, every: float | None = None) -> Path:
 
 def curves(run: Path) -> figures.Figure:
     """The run's curves."""
-    history = read_history(run)
+    history = RunFolder(run).history()
     if not history.steps:
         raise UserError(f"{run}: no iteration in its train.log yet")
-    return figures.curves(printable(run.name), history, read_decisions(run), epoch_of(run))
+    return figures.curves(printable(run.name), history, RunFolder(run).decisions(), epoch_of(run))
 
 
 def epoch_of(run: Path) -> int:
@@ -43,7 +43,7 @@ def epoch_of(run: Path) -> int:
 def _page(run: Path, svg: str, every: float) -> str:
     rows = "".join(
         f"<tr><td>{d.iteration:,}<td>{_e(d.action)}<td>{d.lr:g}<td>{_e(d.why)}"
-        for d in reversed(read_decisions(run))
+        for d in reversed(RunFolder(run).decisions())
     )
     return f"""<!doctype html><html lang="en"><meta charset="utf-8">
 <meta http-equiv="refresh" content="{every:g}"><title>{_e(run.name)}</title>

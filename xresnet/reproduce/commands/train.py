@@ -11,8 +11,9 @@ from xresnet.basics.cli import printable
 from xresnet.basics.numbers import COUNT
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.data import Data
-from xresnet.reproduce.plateau import RANGES, Plateau
-from xresnet.reproduce.training import KEPT, SNAPSHOT_EVERY, Training, refuse_ours
+from xresnet.reproduce.driver import train
+from xresnet.reproduce.plateau import RANGES, SNAPSHOT_EVERY, Plateau
+from xresnet.reproduce.training import KEPT, Training, refuse_ours
 
 EXAMPLES = """\
 Everything else goes to netgen: `python -m netgen --help` has the net's and solver's options.
@@ -121,5 +122,5 @@ def run(args: argparse.Namespace) -> int:
         engine=common.engine(args),
         keep=args.keep,
     )
-    print(printable(training.run().weights))
+    print(printable(train(training).weights))
     return 0

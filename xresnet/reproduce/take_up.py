@@ -1,0 +1,117 @@
+"""What a training finds in its folder: nothing, itself to go on from, or another training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import write_json
+from xresnet.reproduce.kept import find_record, keep
+from xresnet.reproduce.plateau import Decision
+from xresnet.reproduce.start import record_of
+from xresnet.reproduce.training import Training
+
+
+def take_up(training: Training) -> None:
+    """Make the folder ready to train in: take up an older run, or begin.
+
+    Raises:
+        UserError: the folder holds another training, or not enough to go on.
+    """
+    files = training.files
+    goes_on = _goes_on(training)
+    engines = files.engines()
+    if not training.is_done():
+        name = training.engine.name
+        engines = [*(engine for engine in engines if engine != name), name]
+    for name, content in training.net_texts().items():
+        files.write(name, content)
+    keep(training.data, training.folder, goes_on)
+    write_json(files.path / "run.json", _record(training, engines))
+    first, taken = training.schedule.first(), files.decisions()
+    if not taken:
+        files.append(first)
+        files.write_solver(0, training.solver_text(0, first.lr))
+    elif [d for d in taken if d.action == "start"][-1].lr != first.lr:
+        # Another --lr than before: by hand, from where it is.
+        found = training.snapshots()
+        at = found[-1].iteration if found else 0
+        files.append(Decision("start", at, first.lr, "by hand: --lr", first.numbers))
+
+
+def _record(training: Training, engines: list[str]) -> dict[str, Any]:
+    """run.json: what this is, and of which data."""
+    return {
+        "key": training.key,
+        "name": training.name,
+        "net": training.argv,
+        "solver": training.solver,
+        "epoch": training.epoch,
+        "batch": training.options.batch,
+        "weights": training.initial,
+        "made": [made for path in training.weights if (made := record_of(path))],
+        "rehearsal": training.fresh,
+        "engines": engines,
+        "data": training.data.facts(),
+    }
+
+
+def _goes_on(training: Training) -> bool:
+    """Whether the folder holds this training, and enough to go on.
+
+    Where nothing was trained there is nothing to lose: the folder is begun anew.
+
+    Raises:
+        UserError: it holds another training, or too little of this one.
+    """
+    files = training.files
+    folder, record = files.path, find_record(files.path)
+    taken, found = files.decisions(), training.snapshots()
+    mine = record is not None and record["key"] == training.key
+    begins = bool(taken) and taken[0].action == "start"
+    trained = found or any(d.iteration for d in taken) or (folder / "result.json").exists()
+    if not trained:
+        if (record is not None and not mine) or (taken and not begins):
+            files.clear()
+        return False
+    rehearsal = training.fresh and record is not None and record.get("rehearsal", False)
+    if rehearsal and not (mine and found):
+        files.clear()
+        return False
+    if record is None:
+        raise UserError(
+            f"{folder}/run.json is gone: without it nobody can tell of which net and data "
+            "its snapshots are: put it back, or choose another --out"
+        )
+    if not mine:
+        raise UserError(
+            f"{folder} holds another training ({_difference(training, record)}): "
+            "choose another --out, or take it away"
+        )
+    if not found:
+        raise UserError(
+            f"{folder}: its snapshots are gone, or none is whole: put one back, or take "
+            "the folder away to begin anew"
+        )
+    drops = sum(decision.action == "drop" for decision in taken)
+    if not begins or files.solver(drops + 1).exists():
+        raise UserError(
+            f"{folder}/decisions.jsonl is gone or cut short: without it nobody can tell "
+            "at which rate to go on: put it back, or choose another --out; by hand: caffe "
+            f"train -solver {folder}/solver.prototxt -snapshot {found[-1].state}"
+        )
+    return True
+
+
+def _difference(training: Training, record: dict[str, Any]) -> str:
+    """In words, by what the recorded training is another than this one."""
+    weights, initial = record.get("weights", {}), training.initial
+    changed = [path for path, digest in initial.items() if weights.get(path, digest) != digest]
+    reasons = {
+        "another net": record["net"] != training.argv,
+        "another solver": record["solver"] != training.solver,
+        "other data": record["data"]["key"] != training.data.key,
+        f"--weights {', '.join(changed)}: another content now": changed,
+        "other --weights": not changed and list(weights.values()) != list(initial.values()),
+    }
+    return "; ".join(words for words, so in reasons.items() if so) or "another schedule"
