@@ -51,14 +51,17 @@ def test_what_is_out_of_range_is_one_line(wrong, capsys):
 def test_the_solvers_options_are_part_of_what_is_trained(drawn, tmp_path, monkeypatch):
     """Another momentum is another training: it must not go on from the first one's snapshots."""
     made: list[Training] = []
-    monkeypatch.setattr(Training, "run", lambda self: made.append(self) or Snapshot(0, tmp_path))
+    monkeypatch.setattr(
+        "xresnet.reproduce.commands.train.train",
+        lambda training: made.append(training) or Snapshot(0, tmp_path),
+    )
     for more in ([], ["--momentum", "0.5"], ["--momentum", "0.6", "--display", "7"]):
         command = ["train", "xs_resnet50", "--data", str(drawn), "--out", str(tmp_path), *more]
         assert main([*command, "--width", "8"]) == 0
         assert made[-1].solver == more
         assert made[-1].argv == ["xs_resnet50", "--width", "8"]
         netgen.generate(made[-1].net_argv)
-    assert "momentum: 0.6" in made[-1].solver_text(0.1, 10)
+    assert "momentum: 0.6" in made[-1].solver_text(0, 0.1)
     assert len({one.key for one in made}) == 3
 
 
@@ -74,7 +77,7 @@ def test_netgens_options_that_the_driver_sets_are_not_the_users(drawn, tmp_path,
     monkeypatch.setattr(netgen, "generate", lambda argv: made.extend(argv) or real(argv))
     one = training(drawn, tmp_path)
     one.net_texts()
-    one.solver_text(0.1, 10)
+    one.solver_text(0, 0.1)
     subparsers = parser()._subparsers._group_actions[0].choices
     own = {o for action in subparsers["train"]._actions for o in action.option_strings}
     users = {*one.argv, *one.solver}

@@ -55,6 +55,25 @@ def until(condition, process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize(
+    ("command", "one"),
+    [
+        *(("train", "google.protobuf"), ("netgen", "google.protobuf")),
+        *(("weights", "google.protobuf"), ("data_prep", "json")),
+    ],
+)
+def test_ctrl_c_while_imports_run_is_one_line(command, one):
+    told = [sys.executable, "-X", "importtime", "-m", "xresnet", command, "--help"]
+    with subprocess.Popen(told, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        for line in process.stderr:  # the times of imports, each as it ends
+            if line.split()[-1] == one.encode():
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read().decode().splitlines()
+    said = [line for line in rest if not line.startswith("import time:")]
+    assert (said, process.returncode) == (["xresnet: interrupted"], 130)
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("words", [table2, grid])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_reproduce_train import ENDLESS, Driver, engine, resumed, training
+from tests.test_reproduce_train import ENDLESS, NET, Driver, engine, resumed, training
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto import NetParameter, SolverState
 from xresnet.reproduce import lock
@@ -300,6 +300,53 @@ def test_a_log_that_cannot_be_written_is_one_line(first, copied):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "error: cannot write" in line and "No space left" in line
+
+
+def test_a_start_that_is_refused_leaves_no_folder(drawn, tmp_path):
+    command = ["train", "xs_resnet50", "--data", str(drawn), "--weights", "none.caffemodel"]
+    with pytest.raises(UserError, match="no such file"):
+        main([*command, "--out", str(tmp_path / "runs" / "xs")])
+    assert list(tmp_path.iterdir()) == []
+    plan = {"name": "a", "net": [*NET], "weights": ["none.caffemodel"]}
+    plan["rows"] = [{"name": "XS", "net": ["xs_resnet50"]}]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    command = ["grid", str(tmp_path / "plan.json"), "--data", str(drawn)]
+    with pytest.raises(UserError, match="no such file"):
+        main([*command, "--out", str(tmp_path / "grid")])
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "xs_resnet50.caffemodel").write_text("no weights")
+    command = ["table2", "--data", str(drawn), "--rows", "xs_resnet50"]
+    with pytest.raises(UserError, match="not a whole"):
+        main([*command, "--out", str(tmp_path / "out"), "--weights", str(tmp_path / "weights")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "weights"]
+
+
+def test_a_lock_goes_with_the_folder_that_it_made(tmp_path):
+    with pytest.raises(UserError), lock.hold(tmp_path / "a" / "b"):
+        raise UserError("no data")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    with lock.hold(tmp_path / "mine"):
+        pass
+    assert list((tmp_path / "mine").iterdir()) == [], "whose folder it is made it"
+    with lock.hold(tmp_path / "run"):
+        (tmp_path / "run" / "run.json").touch()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", ".lock"}
+
+
+def test_a_lock_that_its_holder_took_away_is_made_anew(tmp_path):
+    """Who waits for a lock has it open; two must not hold a run each by another file."""
+    held = "import fcntl, os, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, 2);"
+    held += "print(flush=True); time.sleep(1); os.unlink(sys.argv[1])"
+    path = tmp_path / "run" / ".lock"
+    path.parent.mkdir()
+    command = [sys.executable, "-c", held, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        with lock.hold(path.parent) as mine:
+            assert os.path.samestat(os.stat(path), os.fstat(mine.descriptor))
+            with pytest.raises(UserError, match="another run"), lock.hold(path.parent):
+                pass
 
 
 def test_a_lock_that_cannot_be_made_is_one_line(tmp_path):

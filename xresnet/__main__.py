@@ -18,15 +18,20 @@ MODULES = {
 
 
 def main() -> None:
+    # The commands are imported within: Ctrl-C in their first second is told as at any other time.
+    cli.run(start, "xresnet")
+
+
+def start(argv: list[str] | None = None) -> int:
     """Start a module's own command, or else one of xresnet.reproduce's."""
     module = MODULES.get("".join(sys.argv[1:2]))
     if module:
         del sys.argv[1]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    else:
-        from xresnet.reproduce.__main__ import main
+        return 0
+    from xresnet.reproduce.__main__ import main
 
-        cli.run(main, "xresnet")
+    return main(argv)
 
 
 if __name__ == "__main__":

@@ -38,19 +38,15 @@ class Lock:
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[Lock]:
-    """Hold a run's folder, which is made where there is none.
+    """Hold a run's folder, which is made where there is none, and goes again if it stays empty.
 
     Raises:
         UserError: another driver is at work here, an orphaned Caffe does not end, or the
             folder cannot be written.
     """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    descriptor = _locked(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}") from error
-    try:
-        _wait(descriptor, folder)
         lock = Lock(descriptor)
         try:
             lock.name()
@@ -58,7 +54,30 @@ def hold(folder: Path) -> Iterator[Lock]:
             raise UserError(f"cannot write {folder}/.lock: {error.strerror}") from error
         yield lock
     finally:
+        with contextlib.suppress(OSError):
+            if os.listdir(folder) == [".lock"]:
+                os.unlink(folder / ".lock")
+                for place in made:
+                    place.rmdir()
         os.close(descriptor)
+
+
+def _locked(folder: Path) -> int:
+    """The descriptor of the lock, once it is ours."""
+    path = folder / ".lock"
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UserError(f"cannot write {folder}: {error.strerror}") from error
+        with contextlib.ExitStack() as unless_ours:
+            unless_ours.callback(os.close, descriptor)
+            _wait(descriptor, folder)
+            # Whoever held it may have taken it away: then another file is the lock by now.
+            if path.exists() and os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                unless_ours.pop_all()
+                return descriptor
 
 
 def _wait(descriptor: int, folder: Path) -> None:

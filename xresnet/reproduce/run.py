@@ -119,8 +119,11 @@ def run_all(
 ) -> dict[Hashable, dict[str, Any]]:
     """The results of all runs, `jobs` at a time; the first error ends those not yet begun.
 
-    `done` hears of each as it comes.
+    `done` hears of each as it comes. What can be refused is, before any of them trains.
     """
+    for run in runs.values():
+        if not run.finished():
+            run.training.check()
     try:
         with ThreadPoolExecutor(jobs) as pool:
             futures = {pool.submit(run.result): name for name, run in runs.items()}
