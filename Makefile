@@ -19,6 +19,8 @@ VENV   := .venv
 endif
 RUN    := $(VENV)/bin/python
 DEMO   := work/demo
+# A process a core, each with files of its own, whose fixtures then come once.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test ci test-engine nets results schema setup caffe-cpu caffe-cuda docker-pin clean distclean
 .DELETE_ON_ERROR:
@@ -37,7 +39,7 @@ $(DEMO)/vso/ontology.txt: | setup
 test: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(SIDE_BY_SIDE)
 
 # All tests, PyTorch's fetched first, and a test that is skipped fails unless what it lacks
 # cannot be had by pip (tests/conftest.py): what continuous integration runs.
@@ -45,7 +47,7 @@ ci: setup
 	$(RUN) tests/get_torch.py
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest --strict-skips
+	$(RUN) -m pytest $(SIDE_BY_SIDE) --strict-skips
 
 # With PyTorch, which `make test` does not fetch: from then on it tests the engine too.
 test-engine: setup

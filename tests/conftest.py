@@ -43,9 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With --strict-skips a test that was skipped for no good reason fails the run."""
-    if not session.config.getoption("--strict-skips"):
-        return
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not session.config.getoption("--strict-skips") or not terminal:  # a process of several
+        return
     reasons = {one.longrepr[2] for one in terminal.stats.get("skipped", [])}
     for reason in sorted(reason for reason in reasons if not MAY_LACK.search(reason)):
         terminal.write_line(f"--strict-skips: {reason}", red=True)
