@@ -112,7 +112,9 @@ COPY docker/entrypoint.sh docker/healthcheck.sh docker/licences.sh /usr/local/bi
 # What the entry point asks for the last whole snapshot.
 COPY xresnet/__init__.py /opt/xresnet/xresnet/
 COPY xresnet/basics /opt/xresnet/xresnet/basics
-COPY xresnet/reproduce/__init__.py xresnet/reproduce/snapshots.py /opt/xresnet/xresnet/reproduce/
+COPY xresnet/caffeproto /opt/xresnet/xresnet/caffeproto
+COPY xresnet/reproduce/__init__.py xresnet/reproduce/resume.py xresnet/reproduce/snapshots.py \
+    /opt/xresnet/xresnet/reproduce/
 RUN --network=none ["licences.sh", "/opt/xresnet/LICENCES.txt"]
 # The NVIDIA container toolkit reads the two: any driver that serves the CUDA of this image.
 # glog would copy each log into /tmp.

@@ -57,34 +57,12 @@ run() {
 
 # ---- caffe train: take up what is there --------------------------------------------
 
-# Sets `caffe` to the command with -snapshot in it, where the solver has one.
+# Sets `caffe` to the command, from its solver's last whole snapshot where there is one: what
+# is whole, and where its weights lie now, the project's Python knows.
 resume() {
-    caffe=("$@")
-    local solver="" i
-    for ((i = 0; i < $#; i++)); do
-        case ${caffe[i]} in
-        -solver | --solver) solver=${caffe[i + 1]:-} ;;
-        -solver=* | --solver=*) solver=${caffe[i]#*=} ;;
-        -snapshot* | --snapshot*) return ;;
-        esac
-    done
-    [ "${RESUME:-1}" != 0 ] && [ -r "$solver" ] || return 0
-    local prefix newest
-    prefix=$(sed -nE "s/^[[:space:]]*snapshot_prefix[[:space:]]*:[[:space:]]*[\"']([^\"']*).*/\1/p" "$solver")
-    # Which is whole, and where its weights lie now, the project's Python knows.
-    newest=$(PYTHONPATH=/opt/xresnet${PYTHONPATH:+:$PYTHONPATH} python3 -m xresnet.reproduce.snapshots \
-        "${prefix:?"$solver names no snapshot_prefix"}")
-    [ -n "$newest" ] || return 0
-    say "going on from $newest (RESUME=0 starts anew)"
-    local kept=()
-    for ((i = 0; i < $#; i++)); do
-        case ${caffe[i]} in  # initial weights are in the snapshot; Caffe refuses both
-        -weights | --weights) i=$((i + 1)) ;;
-        -weights=* | --weights=*) ;;
-        *) kept+=("${caffe[i]}") ;;
-        esac
-    done
-    caffe=("${kept[@]}" -snapshot "$newest")
+    local words
+    words=$(PYTHONPATH=/opt/xresnet${PYTHONPATH:+:$PYTHONPATH} python3 -m xresnet.reproduce.resume "$@")
+    eval "caffe=($words)"
 }
 
 # ---- table2: from whatever is in /data ---------------------------------------------
@@ -136,11 +114,9 @@ xresnet-table2) shift && table2 "$@" ;;
 xresnet | data_prep) run python -m "$@" ;;
 netgen) exec python -m "$@" ;;
 caffe)
-    if [ "${2:-}" = train ]; then
-        resume "$@"
-        run "${caffe[@]}"
-    fi
-    run "$@"
+    caffe=("$@")
+    if [ "${2:-}" = train ] && [ "${RESUME:-1}" != 0 ]; then resume "$@"; fi
+    run "${caffe[@]}"
     ;;
 licences) exec cat /opt/xresnet/LICENCES.txt ;;
 *)

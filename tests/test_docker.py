@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -233,6 +234,39 @@ def test_docker_stop_makes_a_snapshot_and_the_next_run_takes_it_up(inside, tmp_p
 
 
 @pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("name", "prefix", "state"),
+    [
+        ("s.prototxt", "", "s_iter_100.solverstate"),
+        ("my.solver.prototxt", "snapshot_prefix: 'there'", "there/my.solver_iter_100.solverstate"),
+        ("s.prototxt", 'type:"Adam" snapshot_prefix: "p" "q"', "pq_iter_100.solverstate"),
+    ],
+)
+def test_snapshots_are_found_where_caffe_puts_them(inside, tmp_path, name, prefix, state) -> None:
+    (tmp_path / "there").mkdir()
+    kept = [line for line in SOLVER.splitlines() if "snapshot" not in line]
+    (tmp_path / name).write_text("\n".join([*kept, prefix]).replace("100000000", "100"))
+    command = ["caffe", "train", f"-solver={name}"]
+    assert inside(*command).wait(60) == 0
+    assert (tmp_path / state).exists()
+    assert f"going on from {state}" in inside(*command).communicate(timeout=60)[1]
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("words", [["-solver", "none.prototxt"], ["-solver"], []])
+def test_without_a_solver_caffe_says_so(inside, words) -> None:
+    assert inside("caffe", "train", *words).wait(60) not in (0, 2)
+
+
+def test_a_solver_that_is_none_is_one_line(inside, tmp_path) -> None:
+    (tmp_path / "solver.prototxt").write_text("base_lr: fast")
+    process = inside("caffe", "train", "-solver", "solver.prototxt")
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and said.count("\n") == 1
+    assert "error: solver.prototxt:1:10: " in said
+
+
+@pytest.mark.caffe
 def test_a_half_written_snapshot_is_not_taken(inside, tmp_path) -> None:
     (tmp_path / "snapshot_iter_900.solverstate").write_bytes(b"")
     (tmp_path / "snapshot_iter_800.solverstate").write_bytes(b"state without its weights")
@@ -272,8 +306,9 @@ def test_of_a_half_snapshot_and_a_whole_one_the_whole_is_taken(inside, tmp_path,
 
 
 def test_the_image_without_the_project_knows_whole_snapshots(root, tmp_path) -> None:
-    """What its stage copies is all that the entry point's Python takes, beside Python's own."""
+    """What its stage copies and installs is all that the entry point's Python takes."""
     stage = (root / "Dockerfile").read_text().split(" AS caffe-cuda\n")[1].split("\nFROM ")[0]
+    stage = stage.replace("\\\n", "")
     copies = re.findall(r"^COPY (?!--)(.*) /opt/xresnet/([\w/]+?)/?$", stage, re.MULTILINE)
     assert ("xresnet/basics", "xresnet/basics") in copies
     for sources, target in copies:
@@ -283,10 +318,24 @@ def test_the_image_without_the_project_knows_whole_snapshots(root, tmp_path) -> 
             else:
                 (tmp_path / target).mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, tmp_path / target)
-    command = [sys.executable, "-S", "-m", "xresnet.reproduce.snapshots", tmp_path / "none"]
+    (tmp_path / "solver.prototxt").write_text(SOLVER)
+    train = ["caffe", "train", "-solver", "solver.prototxt", "-weights", "it's.caffemodel"]
+    code = (
+        "import sys; from xresnet.reproduce import resume; resume.main(sys.argv[1:])\n"
+        "mods = {m.split('.')[0]: getattr(x, '__file__', None) for m, x in sys.modules.items()}\n"
+        "print(*[m for m, f in mods.items() if f and 'site-packages' in f])"
+    )
     own = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, env=own, cwd="/", capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *train], env=own, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    command, modules = done.stdout.splitlines()
+    assert shlex.split(command) == train
+    seen = {name for name in modules.split() if not name.startswith(("_", "sitecust", "distutils"))}
+    assert seen <= {"numpy", "google"}
+    installed = (root / "docker" / "apt-run.txt").read_text()
+    assert "python3-numpy" in installed and "python3-protobuf" in installed
 
 
 @pytest.mark.caffe

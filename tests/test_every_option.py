@@ -53,7 +53,7 @@ PROGRAMS = {
     "netgen.committed": "netgen.committed",
     "realcaffe": "xresnet.realcaffe.__main__",
     "xresnet": "xresnet.reproduce.__main__",
-    "snapshots": "xresnet.reproduce.snapshots",
+    "resume": "xresnet.reproduce.resume",
     "torchcaffe": "torchcaffe.__main__",
     "curves": "docker/curves.py",
     "fetch": "docker/fetch.py",
@@ -117,7 +117,7 @@ BASES = {
     "xresnet predict": ["{run} {photo}"],
     "xresnet watch": ["{run} --out {new}.svg"],
     "xresnet report": ["{run} --out {new}"],
-    "snapshots": ["{run}/snapshot"],
+    "resume": ["caffe train -solver {solver}"],
     "torchcaffe train": ["-solver {solver}"],
     "torchcaffe test": ["-model {model} -weights {weights}"],
     "torchcaffe time": ["-model {model}"],
@@ -144,7 +144,7 @@ FREE = {
         (f"torchcaffe {command}", "-stage"): "any names; a net asks for those it knows"
         for command in ("train", "test", "time", "check")
     },
-    ("snapshots", "prefix"): "nothing is printed where there is no snapshot",
+    ("resume", "command"): "Caffe's own words, which Caffe tells of",
     ("curves", "--host"): "an address, which the system is asked about",
     ("fetch", "folder"): "an output",
 }

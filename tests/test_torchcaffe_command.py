@@ -44,6 +44,23 @@ def test_a_mistake_in_the_solver_is_named(solver, told, tmp_path):
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(("prefix", "there"), [(None, "my.solver"), ("in", "in/my.solver")])
+def test_snapshots_are_called_as_caffe_calls_them(prefix, there, tmp_path, monkeypatch):
+    """Without a prefix, and with one that is a folder; tests/test_docker.py holds Caffe to it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "n.prototxt").write_text(
+        'layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: 2 } } } '
+        'layer { name: "y" type: "Scale" bottom: "x" top: "y" scale_param { axis: 0 } } '
+        'layer { name: "l" type: "Reduction" bottom: "y" top: "l" loss_weight: 1 }'
+    )
+    solver = 'net: "n.prototxt" base_lr: 1 lr_policy: "fixed" max_iter: 1 solver_mode: CPU '
+    solver += f'snapshot_prefix: "{prefix}"' if prefix else ""
+    (tmp_path / "my.solver.prototxt").write_text(solver)
+    assert main(["train", "-solver", "my.solver.prototxt"]) == 0
+    assert (tmp_path / f"{there}_iter_1.solverstate").is_file()
+
+
 def test_show_code_prints_what_runs(tmp_path, capsys):
     (tmp_path / "n.prototxt").write_text(NET)
     assert main(["time", "-model", str(tmp_path / "n.prototxt"), "--show-code"]) == 0

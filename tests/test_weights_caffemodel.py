@@ -88,6 +88,19 @@ def test_every_way_to_write_the_same_numbers(values, data):
     np.testing.assert_array_equal(layer.blobs[0], np.array(theirs.data, np.float32))
 
 
+def test_a_file_is_read_as_its_bytes_are(tmp_path):
+    data = message("net", [Layer("a", "Scale", (np.arange(4, dtype=np.float32),))])
+    data = data.SerializeToString() + b"".join(wire.key(77, 5) + b"abcd" for _ in range(40))
+    path = tmp_path / "w"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        assert list(wire.fields(wire.File(file))) == list(wire.fields(data))
+        whole = wire.File(file)
+        path.write_bytes(data[:-50])  # cut short meanwhile
+        with pytest.raises(wire.Truncated, match="shorter"):
+            list(wire.fields(whole))
+
+
 def test_doubles_become_floats():
     net = NetParameter()
     blob = net.layer.add(name="x").blobs.add(shape={"dim": [2]})

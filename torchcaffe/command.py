@@ -14,7 +14,7 @@ from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs, runnable
 from xresnet.basics import cores, files, memory
 from xresnet.basics.cli import UserError, printable
-from xresnet.caffeproto import TEST, TRAIN, SolverParameter, text
+from xresnet.caffeproto import TEST, TRAIN, upgrade
 
 
 def run(args: Any) -> int:
@@ -31,7 +31,7 @@ def train(args: Any) -> int:
     _need(args, "solver")
     if args.snapshot and args.weights:
         raise UserError("give -snapshot or -weights, not both")
-    param = text.load(args.solver, SolverParameter)
+    param = upgrade.load_solver(args.solver)
     if args.level or args.stage:
         param.train_state.level = args.level
         param.train_state.stage.extend(_stages(args))

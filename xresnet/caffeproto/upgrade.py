@@ -3,15 +3,16 @@
 Three ages of a net: layers within layers, typed by lower-case words (V0, 2013); `layers {}`
 typed by an enum, with `blobs_lr` and `weight_decay` (V1, 2014); `layer {}` (2015 and later).
 Between them transformations moved out of the data layers' own parameters, `input:` became a
-layer, and BatchNorm's statistics lost their multipliers.
+layer, and BatchNorm's statistics lost their multipliers. And a solver, with what Caffe fills in.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from xresnet.basics.cli import UserError, near_miss
-from xresnet.caffeproto import LayerParameter, NetParameter
+from xresnet.caffeproto import LayerParameter, NetParameter, SolverParameter, text
 
 # V1's types are the later ones in capitals, but for these.
 _TYPES = {
@@ -104,6 +105,23 @@ def upgraded(net: Any) -> Any:
             for param in layer.param:
                 param.lr_mult = param.decay_mult = 0
     return new
+
+
+def load_solver(path: Path | str) -> Any:
+    """The SolverParameter in a file, its snapshot_prefix as Caffe completes it.
+
+    Without one, snapshots are called as the solver is; in a folder, too.
+
+    Raises:
+        UserError: no such file, or the place of what is wrong in it.
+    """
+    path = Path(path)
+    solver = text.load(path, SolverParameter)
+    if not solver.HasField("snapshot_prefix"):
+        solver.snapshot_prefix = str(path.with_suffix(""))
+    elif solver.snapshot_prefix and Path(solver.snapshot_prefix).is_dir():
+        solver.snapshot_prefix = str(Path(solver.snapshot_prefix) / path.stem)
+    return solver
 
 
 def _inputs(net: Any) -> list[Any]:

@@ -8,7 +8,9 @@ here a field of a hundred megabytes is a pair of offsets until numpy looks.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,6 +33,31 @@ class Truncated(Malformed):
     """A field that goes on behind the end of what there is."""
 
 
+class File:
+    """An open file in a buffer's place: of hundreds of megabytes only what is looked at is read.
+
+    Not a mapped one: cut short while it is read it would kill the process.
+
+    Raises:
+        Truncated: on a look behind its end. OSError: it cannot be read.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, at: int | slice) -> Any:
+        first, second = (at.start, at.stop) if isinstance(at, slice) else (at, at + 1)
+        self._file.seek(first)
+        found = self._file.read(second - first)
+        if len(found) < second - first:
+            raise Truncated("the file has become shorter", first)
+        return found if isinstance(at, slice) else found[0]
+
+
 # ---- Reading -------------------------------------------------------------------
 
 # (field number, wire type, first, second): a VARINT's value is `first`; a
@@ -39,7 +66,7 @@ class Truncated(Malformed):
 Field = tuple[int, int, int, int, int]
 
 
-def fields(data: Buffer, start: int = 0, end: int | None = None) -> Iterator[Field]:
+def fields(data: Buffer | File, start: int = 0, end: int | None = None) -> Iterator[Field]:
     """Each field in data[start:end]: (number, wire type, first, second, length of its key).
 
     Fixed fields of one key that follow each other come as one, so that an
@@ -76,7 +103,7 @@ def fields(data: Buffer, start: int = 0, end: int | None = None) -> Iterator[Fie
             raise Malformed(f"wire type {kind}", begin)
 
 
-def varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
+def varint(data: Buffer | File, at: int, end: int) -> tuple[int, int]:
     """The unsigned varint at `at`, and where it ends."""
     value = shift = 0
     begin = at
@@ -124,7 +151,7 @@ def integers(data: Buffer, field: Field) -> list[int]:
     return found
 
 
-def string(data: Buffer, field: Field) -> str:
+def string(data: Buffer | File, field: Field) -> str:
     """The text of a string field."""
     _, kind, first, second, _ = field
     if kind != LENGTH:
@@ -139,15 +166,16 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _run(data: Buffer, begin: int, key: int, width: int, end: int) -> int:
+def _run(data: Buffer | File, begin: int, key: int, width: int, end: int) -> int:
     """How many fixed fields with the key at `begin` stand one behind the other."""
     size = key + width
     most = (end - begin) // size
-    expected = np.frombuffer(data, np.uint8, key, begin)
+    expected = np.frombuffer(data[begin : begin + key], np.uint8)
     count, step = 1, 16
     while count < most:  # in growing steps: a short run must not look at the whole file
         step = min(2 * step, most - count)
-        keys = np.frombuffer(data, np.uint8, step * size, begin + count * size)
+        first = begin + count * size
+        keys = np.frombuffer(data[first : first + step * size], np.uint8)
         other = (keys.reshape(step, size)[:, :key] != expected).any(axis=1)
         if other.any():
             return count + int(other.argmax())

@@ -17,14 +17,13 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from xresnet.basics import cli
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import replacing, sync_folder
+from xresnet.caffeproto import wire
 
 PREFIX = "snapshot"
 _STATE = re.compile(r"(.*)_iter_(\d+)\.solverstate")
@@ -78,18 +77,18 @@ class Snapshot:
         wanted = os.fsencode(self.state.parent.resolve() / self.weights.name)
         try:
             with self.state.open("rb") as file:
-                (_, _, _, at), *rest = _fields(file)
-                end = at
-                for number, begin, start, stop in rest:
-                    if number == _STATE_NET:
-                        at, end = begin, stop
-                        file.seek(start)
-                        if file.read(stop - start) == wanted:
+                state = wire.File(file)
+                begin = end = 0  # of the field that names them; without one, behind the first
+                for number, kind, first, second, _ in wire.fields(state):
+                    if number == _STATE_ITER and kind == wire.VARINT:
+                        begin = end = len(wire.key(number, kind) + wire.encoded(first))
+                    elif number == _STATE_NET and kind == wire.LENGTH:
+                        if state[first:second] == wanted:
                             return
+                        begin, end = first - len(wire.length(number, second - first)), second
                 with replacing(self.state) as made:
-                    file.seek(0)
-                    made.write(file.read(at))
-                    made.write(bytes([_STATE_NET << 3 | 2]) + _as_varint(len(wanted)) + wanted)
+                    made.write(state[0:begin])
+                    made.write(wire.length(_STATE_NET, len(wanted)) + wanted)
                     file.seek(end)
                     shutil.copyfileobj(file, made)
         except OSError as error:
@@ -131,7 +130,11 @@ def delete_except(folder: Path, keep: Iterable[int], before: float = math.inf) -
 
 def is_whole_state(path: Path) -> bool:
     """Whether a .solverstate has its first and its last field and nothing cut off."""
-    numbers = _field_numbers(path)
+    try:
+        with path.open("rb") as file:
+            numbers = [number for number, *_ in wire.fields(wire.File(file))]
+    except (OSError, wire.Malformed):
+        return False
     return bool(numbers) and numbers[0] == _STATE_ITER and numbers[-1] == _STATE_STEP
 
 
@@ -139,94 +142,12 @@ def is_whole_weights(path: Path, last_layer: str | None = None) -> bool:
     """Whether a .caffemodel has layers, the last of them `last_layer`, and nothing cut off."""
     try:
         with path.open("rb") as file:
-            layers = [start for number, _, start, _ in _fields(file) if number == _NET_LAYER]
-            if not layers:
-                return False
-            if last_layer is None:
-                return True
-            file.seek(layers[-1])
-            return _name(file) == last_layer
-    except (OSError, ValueError):
+            net = wire.File(file)
+            layers = [field for field in wire.fields(net) if field[0] == _NET_LAYER]
+            if not layers or last_layer is None:
+                return bool(layers)
+            _, _, first, second, _ = layers[-1]
+            name = next(wire.fields(net, first, second), None)
+            return bool(name) and name[0] == _LAYER_NAME and wire.string(net, name) == last_layer
+    except (OSError, wire.Malformed):
         return False
-
-
-def _field_numbers(path: Path) -> list[int]:
-    try:
-        with path.open("rb") as file:
-            return [number for number, *_ in _fields(file)]
-    except (OSError, ValueError):
-        return []
-
-
-def _name(file: BinaryIO) -> str:
-    """The name of the LayerParameter that begins here: its first field."""
-    if _varint(file) != _LAYER_NAME << 3 | 2:
-        return ""
-    return file.read(_varint(file)).decode(errors="replace")
-
-
-def _fields(file: BinaryIO) -> Iterator[tuple[int, int, int, int]]:
-    """(number, its beginning, its content's, its end) of each field of the file's message.
-
-    Raises:
-        ValueError: the file ends within a field, or is no message.
-    """
-    size = os.fstat(file.fileno()).st_size
-    at = 0
-    while at < size:
-        file.seek(at)
-        tag = _varint(file)
-        number, wire = tag >> 3, tag & 7
-        if wire == 0:
-            start = file.tell()
-            _varint(file)
-            length = file.tell() - start
-        elif wire == 2:
-            length = _varint(file)
-            start = file.tell()
-        else:
-            length, start = {1: 8, 5: 4}.get(wire, 0), file.tell()
-        if number == 0 or wire not in (0, 1, 2, 5) or start + length > size:
-            raise ValueError(f"cut short or damaged at byte {at}")
-        yield number, at, start, start + length
-        at = start + length
-
-
-def _varint(file: BinaryIO) -> int:
-    value = shift = 0
-    while True:
-        byte = file.read(1)
-        if not byte or shift > 63:
-            raise ValueError("cut short within a number")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-        shift += 7
-
-
-def _as_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Print the last whole .solverstate of a solver's snapshot_prefix, ready to go on from.
-
-    For docker/entrypoint.sh: nothing is printed where there is none. Python's library is all
-    that this needs.
-    """
-    p = cli.Parser(prog="snapshots", description="The last whole snapshot, ready to go on from.")
-    p.add_argument("prefix", type=Path, help="the solver's snapshot_prefix")
-    prefix = p.parse_args(argv).prefix
-    found = snapshots(prefix.parent, prefix=prefix.name)
-    if found:
-        found[-1].settle()
-        print(found[-1].state)
-    return 0
-
-
-if __name__ == "__main__":
-    cli.run(main, "snapshots")
