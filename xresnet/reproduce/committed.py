@@ -34,7 +34,7 @@ _BLOCK = re.compile(r"(<!-- ([\w.-]+): (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTA
 
 
 def main(argv: object = None) -> None:
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     studies = read(root)
     for name, made in studies.items():
         path = root / RESULTS / name / PICTURE
