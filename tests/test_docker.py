@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 import shlex
@@ -458,56 +457,24 @@ def test_the_health_check_tells_a_caffe_that_stands_still(tmp_path) -> None:
     assert check(torchcaffe, stat("python3", 9, 9))[0] == 1
 
 
-def test_the_page_of_curves(tmp_path) -> None:
-    (tmp_path / "runs" / "xs").mkdir(parents=True)
-    log = [
-        "I1120 21:00:00.000000  7 solver.cpp:239] Iteration 0 (0 iter/s, 0s/20 iters), loss = 6",
-        "I1120 21:00:00.000000  7 solver.cpp:258]     Train net output #0: "
-        "loss_anp = 6.5 (* 1 = 6.5 loss)",
-        "I1120 21:00:00.000000  7 sgd_solver.cpp:112] Iteration 0, lr = 0.001",
-        "I1120 21:00:09.000000  7 solver.cpp:347] Iteration 20, Testing net (#0)",
-        "I1120 21:00:09.000000  7 solver.cpp:414]     Test net output #0: top1_anp = 0.25",
-    ]
-    (tmp_path / "runs" / "xs" / "train.log").write_text("\n".join(log))
-    script = "import sys; sys.path.insert(0, sys.argv[1]); import curves, pathlib;"
-    script += "print(curves.page(pathlib.Path(sys.argv[2])))"
-    command = [sys.executable, "-c", script, DOCKER, tmp_path]
-    page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "<h2>runs/xs</h2>" in page and page.count("<svg") == 2
-    assert "loss_anp 6.5" in page and "top1_anp 0.25" in page
-
-
-def asked(method: str, port: int) -> http.client.HTTPResponse:
-    """The answer of a server on this machine."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request(method, "/")
-    return connection.getresponse()
-
-
-def test_the_server_of_curves_is_for_this_machine_and_hangs_on_nothing(tmp_path) -> None:
-    (tmp_path / "pipe").mkdir()
-    os.mkfifo(tmp_path / "pipe" / "train.log")
-    (tmp_path / "link").mkdir()
-    (tmp_path / "link" / "train.log").symlink_to("train.log")
-    (tmp_path / "<b>").mkdir()
-    (tmp_path / "<b>" / "train.log").write_text("")
+def test_the_page_in_the_compose_file_is_watch(tmp_path) -> None:
+    compose = (ROOT / "compose.yaml").read_text()
+    command = re.search(r"^    command: python (-m xresnet .*?)  #", compose, re.MULTILINE)[
+        1
+    ].split()
+    (probe,) = re.findall(r'^      test: \[CMD, python, -c, "(.*)"\]$', compose, re.MULTILINE)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, f"{DOCKER}/curves.py", str(tmp_path), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    command = [str(tmp_path) if word == "/data" else word for word in command]
+    assert command[-2:] == ["--host", "0.0.0.0"] and str(tmp_path) in command
+    check = [sys.executable, "-c", probe.replace(":8080", f":{port}")]
+    assert f":{port}/" in check[2]
+    assert subprocess.run(check, capture_output=True).returncode == 1, "nobody listens yet"
+    served = [sys.executable, *command, "--port", str(port)]
+    with subprocess.Popen(served, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         try:
-            address = server.stdout.readline().strip()
-            assert address == f"http://127.0.0.1:{port}"
-            page = asked("GET", port).read().decode()
-            assert page.count("<h2>") == 1 and "<h2>&lt;b&gt;</h2>" in page
-            head = asked("HEAD", port)
-            assert (head.status, head.read()) == (200, b"")
-            assert int(head.headers["Content-Length"]) == len(page.encode())
-            listening = Path(f"/proc/{server.pid}/net/tcp").read_text()
-            assert f" 0100007F:{port:04X} " in listening  # 127.0.0.1, not 0.0.0.0
-            again = subprocess.run(command, capture_output=True, text=True)
-            assert again.returncode == 1 and again.stderr.count("\n") == 1
-            assert "Address already in use; --port names another" in again.stderr
+            assert str(port) in server.stdout.readline()
+            subprocess.run(check, check=True)
         finally:
             server.terminate()

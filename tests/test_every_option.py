@@ -55,7 +55,6 @@ PROGRAMS = {
     "xresnet": "xresnet.reproduce.__main__",
     "resume": "xresnet.reproduce.resume",
     "torchcaffe": "torchcaffe.__main__",
-    "curves": "docker/curves.py",
     "fetch": "docker/fetch.py",
     **{
         f"bench.{path.stem}": f"bench.{path.stem}"
@@ -115,7 +114,7 @@ BASES = {
     "xresnet figure5": ["{run} --out {new}.svg"],
     "xresnet figure6": ["{run} {photo} --out {new}.svg"],
     "xresnet predict": ["{run} {photo}"],
-    "xresnet watch": ["{run} --out {new}.svg"],
+    "xresnet watch": ["{run} --out {new}.svg --every 9", "{run} --port 8081"],
     "xresnet report": ["{run} --out {new}"],
     "resume": ["caffe train -solver {solver}"],
     "torchcaffe train": ["-solver {solver}"],
@@ -123,7 +122,6 @@ BASES = {
     "torchcaffe time": ["-model {model}"],
     "torchcaffe export": ["-model {deploy} -weights {weights} --state-dict {new}"],
     "torchcaffe check": ["-model {model}"],
-    "curves": ["{run}"],
     "fetch": ["{new}"],
 }
 
@@ -145,7 +143,7 @@ FREE = {
         for command in ("train", "test", "time", "check")
     },
     ("resume", "command"): "Caffe's own words, which Caffe tells of",
-    ("curves", "--host"): "an address, which the system is asked about",
+    ("xresnet watch", "--host"): "an address, which the system is asked about",
     ("fetch", "folder"): "an output",
 }
 GPUS = {"--gpu", "-gpu"}  # 0 is right where there is one, and told where there is none

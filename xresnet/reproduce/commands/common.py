@@ -23,7 +23,6 @@ examples:
   python -m xresnet figure6 runs/xs dog.jpg sunset.jpg --out figure6.png
   python -m xresnet predict runs/xs photos/ > predictions.json
   python -m xresnet predict imagenet cat.jpg
-  python -m xresnet watch runs/xs --every 60
 """
 
 

@@ -1,4 +1,4 @@
-"""`xresnet watch`: a training's curves."""
+"""`xresnet watch`: trainings as they run."""
 
 from __future__ import annotations
 
@@ -6,32 +6,61 @@ import argparse
 import time
 from pathlib import Path
 
-from xresnet.basics.cli import printable
-from xresnet.basics.numbers import SECONDS
+from xresnet.basics.cli import UserError, printable
+from xresnet.basics.numbers import PORT, SECONDS
 from xresnet.reproduce.commands import common
+
+HOST, AT = "127.0.0.1", 8080
+EXAMPLES = """\
+examples:
+  python -m xresnet watch runs                     a page of all trainings there
+  python -m xresnet watch runs/xs --port 8081
+  python -m xresnet watch runs/xs --out xs.svg     a picture
+  python -m xresnet watch runs/xs --out xs.png --every 60
+"""
 
 
 def add(commands: common.Commands) -> None:
     p = commands.add_parser(
         "watch",
-        help="draw a training's curves, also while it runs",
-        description="Losses, accuracies and rates of a run so far: .png, .svg or .pdf, or an "
-        ".html page that shows itself anew.",
-        epilog=common.PICTURE_EXAMPLES,
+        help="a page of trainings as they run, or a picture of one",
+        description="Serves a page that renews itself: progress, time left, losses, accuracies "
+        "and rates of all trainings below a folder, whatever wrote their train.log. With --out "
+        "it writes the curves of one run as a .png, .svg or .pdf instead.",
+        epilog=EXAMPLES,
     )
     p.set_defaults(run=run)
-    p.add_argument("folder", type=Path, metavar="RUN", help="a run's folder")
-    p.add_argument("--out", type=Path, metavar="FILE", help="default: RUN/watch.html")
-    p.add_argument("--every", type=SECONDS, metavar="S", help="draw anew every S seconds")
+    p.add_argument("folder", type=Path, metavar="DIR", help="a run, or a folder of runs")
+    p.add_argument("--port", type=PORT, metavar="N", help=f"of the page; {AT}")
+    p.add_argument(
+        "--host",
+        metavar="ADDRESS",
+        help=f"where the page is served: {HOST}, to this machine alone; 0.0.0.0: to every machine",
+    )
+    p.add_argument("--out", type=Path, metavar="FILE", help="write a picture, and serve nothing")
+    p.add_argument("--every", type=SECONDS, metavar="S", help="draw --out anew every S seconds")
 
 
 def run(args: argparse.Namespace) -> int:
-    from xresnet.reproduce.watch import watch  # matplotlib takes its time
+    from xresnet.reproduce import watch  # matplotlib takes its time
 
-    out = args.out or args.folder / "watch.html"
-    while True:
-        watch(args.folder, out, args.every)
-        print(printable(out), flush=True)
-        if not args.every:
-            return 0
-        time.sleep(args.every)
+    if args.out:
+        for name in ("port", "host"):
+            if getattr(args, name) is not None:
+                raise UserError(f"--{name} is the page's, which --out does without: leave one out")
+        while True:
+            print(printable(watch.draw(args.folder, args.out)), flush=True)
+            if not args.every:
+                return 0
+            time.sleep(args.every)
+    if args.every:
+        raise UserError("--every goes with --out: the page renews itself")
+    served = watch.server(args.folder, args.host or HOST, args.port or AT)
+    host, port = served.server_address[:2]
+    print(f"http://{host}:{port}  (Ctrl-C ends it)", flush=True)
+    try:
+        served.serve_forever()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        served.server_close()
