@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from torchcaffe import blobs, compatible, export, order, parallel
+from torchcaffe import blobs, compatible, direct, export, order, parallel
 from torchcaffe.glog import info, number
 from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs, runnable
@@ -53,7 +53,7 @@ def train(args: Any) -> int:
     elif param.weights:
         solver.copy_weights(",".join(param.weights))
     _share_cores(solver.net, solver.choices)
-    if solver.choices.channels_last is None:
+    if solver.choices.channels_last is None and not direct.serves(solver.net, solver.choices):
         _measure_order(solver)
     _say(solver, "Starting Optimization")
     solver.solve()
@@ -101,23 +101,32 @@ def time(args: Any) -> int:
     _share_cores(net, choices)
     fed = {name: _example(name, shape, device) for name, shape in net.inputs.items()}
     runner = _Bare(net, choices)
+    learns = bool(net.losses)  # without a loss nothing runs backward
+    plan = learns and phase == TRAIN and direct.serves(net, choices)  # as train runs it
+    if plan:
+        choices.channels_last = True
     if choices.channels_last is None:  # as train chooses
         gain = order.gain(net, device, runner.precision)
         choices.channels_last = gain > 1
         info("caffe.cpp", _told(gain))
     order.arrange(net, choices.channels_last)
     fed = runner.arranged(fed)
+    if plan:
+        direct.Flat([one for one in net.learned if one.blob.requires_grad], [])
+        plan = direct.Plan(net)
+        runner.run = plan.forward
     forward: dict[str, float] = {}
     backward: dict[str, float] = {}
     spent = [0.0, 0.0]
-    learns = bool(net.losses)  # without a loss nothing runs backward
     n = args.iterations
     with torch.set_grad_enabled(learns):
         for i in range(n + 1):  # the first warms up
             start = order.now(device)
             tops = runner.forward(fed)
             middle = order.now(device)
-            if learns:
+            if plan:
+                plan.backward()
+            elif learns:
                 net.loss(tops).backward()
             end = order.now(device)
             if i:

@@ -121,7 +121,7 @@ class Net(nn.Module):
                 continue
             bottoms = [
                 values[v].detach() if stopped else values[v]
-                for v, stopped in zip(step.bottoms, _stopped(step))
+                for v, stopped in zip(step.bottoms, graph.stopped(step))
             ]
             tops = self.layer_named(step.param.name)(*bottoms)
             yield step, list(tops) if isinstance(tops, tuple) else [tops]
@@ -252,12 +252,10 @@ class _Writer:
     def __init__(self, net: Net, fuse: bool) -> None:
         self.net = net
         self.fuse = fuse
-        self.readers: dict[Value, list[Step]] = {}
-        for step in net.steps:
-            for value in step.bottoms:
-                self.readers.setdefault(value, []).append(step)
+        self.readers = graph.readers(net.steps)
         last = {v.name: v for step in net.steps for v in step.tops}
         self.kept = {last[name] for name in net.outputs}
+        self.kept.update(v for step in net.steps for v in step.tops if v.name in net.losses)
         self.names = _identifiers([v.name for step in net.steps for v in step.tops])
 
     def text(self) -> str:
@@ -277,7 +275,10 @@ class _Writer:
             if id(step) in done or step.param.type in graph.FED:
                 continue
             call, chain = self._call(step), [step]
-            while self.fuse and (follower := self._follower(chain[-1])) is not None:
+            while (
+                self.fuse
+                and (follower := graph.follower(chain[-1], self.readers, self.kept)) is not None
+            ):
                 joined = self._joined(call, chain, follower)
                 if joined is None:
                     break
@@ -293,21 +294,10 @@ class _Writer:
     def _call(self, step: Step, more: str = "") -> str:
         arguments = [
             self.names[v.name] + (".detach()" if stopped else "")
-            for v, stopped in zip(step.bottoms, _stopped(step))
+            for v, stopped in zip(step.bottoms, graph.stopped(step))
         ]
         key = self.net._keys[step.param.name]
         return f"layer[{key!r}]({', '.join(arguments)}{more})"
-
-    def _follower(self, step: Step) -> Step | None:
-        """The one layer that reads the one top of `step`."""
-        if len(step.tops) != 1 or step.tops[0].name in self.net.losses:
-            return None
-        if step.tops[0] in self.kept:
-            return None
-        readers = self.readers.get(step.tops[0], [])
-        if len(readers) != 1 or len(readers[0].bottoms) != 1 or len(readers[0].tops) != 1:
-            return None
-        return readers[0] if not any(_stopped(readers[0])) else None
 
     def _joined(self, call: str, chain: list[Step], follower: Step) -> str | None:
         """`call` of `chain` with `follower` on the same line, or None where that is not exact."""
@@ -341,17 +331,6 @@ def _with_deletes(body: list[tuple[list[str], list[str], str]], keep: set[str]) 
         lines.append(line)
         alive = (alive - set(tops)) | set(bottoms)
     return lines[::-1]
-
-
-def _stopped(step: Step) -> list[bool]:
-    """For each bottom, whether propagate_down forbids its gradient."""
-    given = list(step.param.propagate_down)
-    if given and len(given) != len(step.bottoms):
-        raise UserError(
-            f"layer {step.param.name!r}: {len(given)} propagate_down "
-            f"for {len(step.bottoms)} bottoms"
-        )
-    return [not go for go in given] or [False] * len(step.bottoms)
 
 
 def fed_shapes(param: Any, given: dict[str, Shape]) -> list[Shape]:

@@ -21,14 +21,18 @@ IMAGES = 2  # to time with on a CPU, where more would take long; a GPU gets the 
 
 def threads(net: Net) -> int:
     """The threads worth using for a net's layers: PyTorch's number, or one for small nets."""
+    return 1 if small(net) else torch.get_num_threads()
+
+
+def small(net: Net) -> bool:
+    """Whether the layers that learn have little to compute, by the mean."""
     work = []
     for step in net.steps:
         if step.param.type in ("Convolution", "Deconvolution", "InnerProduct"):
             made = net.layer_named(step.param.name)
             places = math.prod(net.shapes[step.tops[0].name]) / made.outputs
             work.append(made.blobs[0].numel() * (places + 4))
-    small = bool(work) and sum(work) < WORTH_THREADS * len(work)
-    return 1 if small else torch.get_num_threads()
+    return bool(work) and sum(work) < WORTH_THREADS * len(work)
 
 
 def arrange(module: nn.Module, last: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
-from torchcaffe import blobs, order, parallel, updates
+from torchcaffe import blobs, direct, order, parallel, updates
 from torchcaffe.compiled import compiled
 from torchcaffe.data import Feed
 from torchcaffe.glog import info, number, output
@@ -136,6 +136,8 @@ class Solver:
         self.losses: deque[float] = deque(maxlen=max(1, param.average_loss))
         self.request = Request()
         self._fresh = True  # no iteration yet
+        self.plan: direct.Plan | None = None  # of a net that `_plan` finds small
+        self.flat: direct.Flat | None = None
         self.net = _train_net(param)
         self.runner = Runner(self.net, self.choices, self.rank, self.world)
         for feed in self.runner.feeds:
@@ -162,12 +164,27 @@ class Solver:
     def arrange(self, channels_last: bool) -> None:
         """Take this memory order of images from now on."""
         self.choices.channels_last = channels_last
+        self.plan = self.flat = None
         for runner in (self.runner, *self.tests):
             order.arrange(runner.net, channels_last)
         self.history = [
             torch.zeros_like(learned.blob).copy_(old)
             for learned, old in zip(self.net.learned * self.histories, self.history)
         ]
+
+    def _lay_out(self) -> None:
+        """Train without autograd where that serves, see `direct`."""
+        if self.plan is not None or not direct.serves(self.net, self.choices):
+            return
+        if self.choices.channels_last is None:
+            self.arrange(True)
+        count = len(self.net.learned)
+        histories = [
+            [self.history[i + n * count] for i in self.moving] for n in range(self.histories)
+        ]
+        self.flat = direct.Flat([self.net.learned[i] for i in self.moving], histories)
+        self.plan = direct.Plan(self.net)
+        self.runner.run = self.plan.forward
 
     # ---- the loop -----------------------------------------------------------
 
@@ -196,6 +213,7 @@ class Solver:
         p = self.param
         stop_at = self.iteration + iterations
         timer, last = perf_counter(), self.iteration
+        self._lay_out()
         while self.iteration < stop_at:
             due = p.test_interval and self.iteration % p.test_interval == 0
             if due and (self.iteration or p.test_initialization):
@@ -244,19 +262,32 @@ class Solver:
     def _gradients(self) -> tuple[float, dict[str, Tensor]]:
         """Gradients summed over iter_size batches, in each blob's `grad`; the mean loss."""
         total = 0.0
-        for learned in self.net.learned:
-            learned.blob.grad = None
-        for _ in range(self.param.iter_size):
+        sums: list[Tensor] = []
+        if self.plan is None:
+            for learned in self.net.learned:
+                learned.blob.grad = None
+        for i in range(self.param.iter_size):
             tops = self.runner.next()
             loss = self.net.loss(tops)
             if loss is None:
                 raise UserError(f"net {self.net.name!r} has no loss to train by")
-            loss.backward()
+            if self.plan is None:
+                loss.backward()
+            else:
+                self.plan.backward()
+                if i:
+                    torch._foreach_add_(sums, self.flat.gradients)
+                elif self.param.iter_size > 1:
+                    sums = [gradient.clone() for gradient in self.flat.gradients]
             total += loss.item()
-        parallel.average(
-            blob.grad for i in self.moving if (blob := self.net.learned[i].blob).grad is not None
-        )
+        if sums:
+            torch._foreach_copy_(self.flat.gradients, sums)
+        parallel.average(self._arrays().gradients)
         return total / self.param.iter_size, tops
+
+    def _arrays(self) -> direct.Flat | _Each:
+        """What the update works on: groups in one array each, or every array by itself."""
+        return self.flat or _Each(self)
 
     @torch.no_grad()
     def _apply(self, display: bool) -> None:
@@ -265,12 +296,8 @@ class Solver:
         rate = self.schedule.rate(self.iteration, self.smoothed)
         if display:
             self.log(f"Iteration {self.iteration}, lr = {number(rate)}")
-        learned = [self.net.learned[i] for i in self.moving]
-        weights = [one.blob.data for one in learned]
-        gradients = [
-            torch.zeros_like(one.blob) if one.blob.grad is None else one.blob.grad
-            for one in learned
-        ]
+        arrays = self._arrays()
+        weights, gradients = arrays.weights, arrays.gradients
         if not gradients:
             return
         if p.clip_gradients >= 0:
@@ -279,10 +306,9 @@ class Solver:
                 torch._foreach_mul_(gradients, p.clip_gradients / norm)
         if p.iter_size > 1:
             torch._foreach_mul_(gradients, 1 / p.iter_size)
-        decays = [p.weight_decay * one.decay_mult for one in learned]
-        rates = [rate * one.lr_mult for one in learned]
-        count = len(self.net.learned)
-        history = [self.history[i + n * count] for n in range(self.histories) for i in self.moving]
+        decays = [p.weight_decay * decay for _, decay in arrays.mults]
+        rates = [rate * lr for lr, _ in arrays.mults]
+        history = [array for several in arrays.histories for array in several]
         if any(decays) and p.regularization_type not in ("L1", "L2"):
             raise UserError(f"regularization_type {p.regularization_type!r}: L1 or L2")
         l2 = p.regularization_type == "L2" or not any(decays)
@@ -297,6 +323,8 @@ class Solver:
             torch._foreach_add_(gradients, torch._foreach_mul(pull, decays))
         steps = self.update(p, gradients, history, rates, self.iteration)
         torch._foreach_sub_(weights, steps)
+        if self.flat is not None:  # what no layer writes shall be 0 in the next step too
+            torch._foreach_zero_(gradients)
 
     # ---- testing ------------------------------------------------------------
 
@@ -431,6 +459,23 @@ class Solver:
             for value in tops[name].detach().flatten().tolist():
                 self.log(output(which, count, name, value, self.net.losses.get(name, 0.0)))
                 count += 1
+
+
+class _Each:
+    """As `direct.Flat`, with every learned array that moves a group of its own."""
+
+    def __init__(self, solver: Solver) -> None:
+        learned = [solver.net.learned[i] for i in solver.moving]
+        self.mults = [(one.lr_mult, one.decay_mult) for one in learned]
+        self.weights = [one.blob.data for one in learned]
+        self.gradients = [
+            torch.zeros_like(one.blob) if one.blob.grad is None else one.blob.grad
+            for one in learned
+        ]
+        count = len(solver.net.learned)
+        self.histories = [
+            [solver.history[i + n * count] for i in solver.moving] for n in range(solver.histories)
+        ]
 
 
 @torch.no_grad()

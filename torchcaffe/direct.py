@@ -1,0 +1,586 @@
+"""A training net on a CPU without autograd: forward and backward layer by layer, as Caffe has it.
+
+PyTorch's autograd and its kernels for convolutions take 5 to 300 us a layer before they compute,
+which is most of what a small net takes. Here the memory of blobs is laid out once, pointwise
+convolutions are matrix products written where their results belong, gradients land in one flat
+array for the solver, and so do the statistics of all BatchNorms. Layers that have no operation
+of their own below run through autograd one by one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate, compress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchcaffe import graph, order
+from torchcaffe.layers.base import Layer, Shape, count
+from torchcaffe.layers.pointwise import Eltwise, ReLU
+from torchcaffe.layers.weighted import BatchNorm, Convolution, InnerProduct, Scale
+from torchcaffe.net import Learned, Net
+
+LINE = 16  # floats of a line of the cache, where each array starts
+
+_batch_norm_backward = torch.ops.aten.native_batch_norm_backward.default
+_convolution_backward = torch.ops.aten.convolution_backward.default
+_relu_backward = torch.ops.aten.threshold_backward.default
+_relu_backward_in_place = torch.ops.aten.threshold_backward.grad_input
+
+
+def serves(net: Net, choices: Any) -> bool:
+    """Whether a net is to be trained so: a small one, where nothing else was chosen."""
+    return (
+        choices.device == "cpu"
+        and choices.channels_last is not False
+        and not (choices.bf16 or choices.compile or choices.sync_bn)
+        and order.small(net)
+    )
+
+
+class Flat:
+    """Learned arrays as one: the weights, their gradients and histories, each group in a row.
+
+    A group is what shares lr_mult and decay_mult. The arrays themselves become views, in the
+    memory order that they have, and so does each one's `grad`.
+
+    Attributes:
+        mults: lr_mult and decay_mult of each group.
+        weights, gradients: a tensor a group.
+        histories: of each group, for each history that the solver keeps.
+    """
+
+    def __init__(self, learned: Sequence[Learned], histories: Sequence[Sequence[Tensor]]) -> None:
+        groups: dict[tuple[float, float], list[int]] = {}
+        for i, one in enumerate(learned):
+            groups.setdefault((one.lr_mult, one.decay_mult), []).append(i)
+        self.mults = list(groups)
+        self.weights: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+        self.histories: list[list[Tensor]] = [[] for _ in histories]
+        for members in groups.values():
+            blobs = [learned[i].blob for i in members]
+            self.weights.append(gather(blobs))
+            self.gradients.append(torch.zeros_like(self.weights[-1]))
+            for blob, piece in zip(blobs, pieces(self.gradients[-1], blobs)):
+                blob.grad = piece
+            for held, history in zip(self.histories, histories):
+                held.append(gather([history[i] for i in members]))
+
+
+@torch.no_grad()
+def gather(arrays: Sequence[Tensor]) -> Tensor:
+    """One flat array that holds all of `arrays`, which become views of it."""
+    flat = torch.zeros(_offsets(arrays)[-1])
+    for array, piece in zip(arrays, pieces(flat, arrays)):
+        piece.copy_(array)
+        array.data = piece
+    return flat
+
+
+def pieces(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The parts of a flat array that `gather` made, shaped and strided as `like`."""
+    return [
+        flat.as_strided(array.shape, array.stride(), start)
+        for array, start in zip(like, _offsets(like))
+    ]
+
+
+def _offsets(arrays: Sequence[Tensor]) -> list[int]:
+    """Where each starts, at a line of the cache, and the end."""
+    return [0, *accumulate(-(-array.numel() // LINE) * LINE for array in arrays)]
+
+
+class Statistics:
+    """What BatchNorms of one moving_average_fraction keep, as one array, and the batch's own."""
+
+    def __init__(self, norms: Sequence[BatchNorm]) -> None:
+        kept = [blob for norm in norms for blob in norm.blobs]
+        self.fraction = norms[0].fraction
+        self.sums = gather(kept)
+        self.batch = torch.zeros_like(self.sums)
+        found = iter(pieces(self.batch, kept))
+        self.of: dict[int, tuple[Tensor, Tensor]] = {}
+        for norm, mean, var, weight in zip(norms, found, found, found):
+            weight.fill_(1)
+            # The unbiased variance of one sample is no number; Caffe has 0.
+            self.of[id(norm)] = mean, var if norm.samples > 1 else torch.zeros_like(var)
+
+    def update(self) -> None:
+        """Take the batch's in."""
+        torch.add(self.batch, self.sums, alpha=self.fraction, out=self.sums)
+
+
+class Blob:
+    """A value of the net: its numbers `x`, and their gradient `d` on the way back.
+
+    `rows` and `drows` are the same memory as N H W x C, where it is held from the beginning.
+    Memory that is not held is its maker's, and nobody changes it.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.x: Tensor = None  # type: ignore[assignment]
+        self.rows: Tensor | None = None
+        self.d: Tensor | None = None
+        self.drows: Tensor | None = None
+        self.readers = 0  # that have a gradient for it
+        self.asked = 0  # of them, while the backward pass is laid out
+
+    def hold(self) -> None:
+        """Have memory for the numbers from now on."""
+        self.x, self.rows = _held(self.shape)
+
+    def hold_gradient(self) -> None:
+        """Have memory for the gradient from now on."""
+        if self.drows is None:
+            self.d, self.drows = _held(self.shape)
+
+    def first(self) -> bool:
+        """Whether the reader that asks, in the order of the backward pass, is the first."""
+        self.asked += 1
+        return self.asked == 1
+
+    def take(self, gradient: Tensor, first: bool) -> None:
+        """A reader's gradient."""
+        if self.drows is None:
+            self.d = gradient
+        elif first:
+            self.d.copy_(gradient)
+        else:
+            self.d.add_(gradient)
+
+
+def _held(shape: Shape) -> tuple[Tensor, Tensor]:
+    order = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    x = torch.zeros(shape).contiguous(memory_format=order)
+    return x, as_rows(x)
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """N x C x H x W as N H W x C; without a copy where channels come last in memory."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) if x.dim() == 4 else x.flatten(1)
+
+
+class Op:
+    """A layer, or one and those behind it that are computed with it."""
+
+    def __init__(self, layers: list[Layer], bottoms: list[Blob], tops: list[Blob],
+                 needs: list[bool]) -> None:  # fmt: skip
+        self.layers, self.bottoms, self.tops = layers, bottoms, tops
+        self.needs = needs  # which bottoms want a gradient
+        self.relu = len(layers) > 1 and isinstance(layers[-1], ReLU)
+        self.learned = [blob for made in layers for blob in made.blobs if blob.requires_grad]
+
+    def prepare(self, plan: Plan) -> None:
+        """Have memory for the tops."""
+
+    def prepare_backward(self, plan: Plan) -> None:
+        """Note, in the order of the backward pass, what is written first and what is added."""
+        self.firsts = [need and blob.first() for need, blob in zip(self.needs, self.bottoms)]
+
+    def forward(self) -> None:
+        """Tops from bottoms."""
+        raise NotImplementedError
+
+    def backward(self) -> None:
+        """Gradients of bottoms and of learned arrays from those of tops."""
+        raise NotImplementedError
+
+    def gradient(self) -> Tensor:
+        """The top's, behind the ReLU where there is one."""
+        top = self.tops[0]
+        if not self.relu:
+            return top.d
+        if top.drows is None:
+            return _relu_backward(top.d, top.x, 0)
+        return _relu_backward_in_place(top.d, top.x, 0, grad_input=top.d)
+
+
+class Alone(Op):
+    """Any layer, through autograd."""
+
+    def prepare_backward(self, plan: Plan) -> None:
+        super().prepare_backward(plan)
+        self.fresh = [plan.first_gradient(blob) for blob in self.learned]
+
+    def forward(self) -> None:
+        self.read = [
+            blob.x.detach().requires_grad_(need) for blob, need in zip(self.bottoms, self.needs)
+        ]
+        with torch.enable_grad():
+            made = self.layers[0](*self.read)
+        self.made = made if isinstance(made, tuple) else (made,)
+        for blob, top in zip(self.tops, self.made):
+            blob.x = top.detach()
+
+    def backward(self) -> None:
+        reached = [
+            (top, blob.d)
+            for top, blob in zip(self.made, self.tops)
+            if top.requires_grad and blob.d is not None
+        ]
+        asking = [i for i, need in enumerate(self.needs) if need]
+        wanted = [*(self.read[i] for i in asking), *self.learned]
+        found: Sequence[Tensor | None] = [None] * len(wanted)
+        if reached:
+            tops, gradients = zip(*reached)
+            found = torch.autograd.grad(tops, wanted, gradients, allow_unused=True)
+        self.read = self.made = ()
+        found = [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found)]
+        for i, gradient in zip(asking, found):
+            self.bottoms[i].take(gradient, self.firsts[i])
+        for blob, gradient, first in zip(self.learned, found[len(asking) :], self.fresh):
+            blob.grad.copy_(gradient) if first else blob.grad.add_(gradient)
+
+
+class Conv(Op):
+    """A convolution by PyTorch's kernels, and the ReLU behind it."""
+
+    def prepare(self, plan: Plan) -> None:
+        made = self.layers[0]
+        arrays = list(made.blobs)
+        self.weight, self.bias = arrays[0].data, arrays[1].data if len(arrays) > 1 else None
+        self.sizes = ([*made.stride], [*made.pad], [*made.dilation])
+        self.mask = [self.needs[0], *(blob.requires_grad for blob in arrays), False][:3]
+
+    def forward(self) -> None:
+        made = self.layers[0]
+        y = torch.conv2d(self.bottoms[0].x, self.weight, self.bias, *self.sizes, made.group)
+        self.tops[0].x = y.relu_() if self.relu else y
+
+    def backward(self) -> None:
+        bottom = self.bottoms[0]
+        sizes = None if self.bias is None else [len(self.bias)]
+        dx, *found = _convolution_backward(
+            self.gradient(), bottom.x, self.weight, sizes, *self.sizes, False, [0, 0],
+            self.layers[0].group, self.mask,
+        )  # fmt: skip
+        if self.needs[0]:
+            bottom.take(dx, self.firsts[0])
+        for blob, gradient in zip(self.learned, compress(found, self.mask[1:])):
+            blob.grad.copy_(gradient)
+
+
+class Product(Op):
+    """A convolution or classifier that is a product of matrices, and the ReLU behind it."""
+
+    def prepare(self, plan: Plan) -> None:
+        self.tops[0].hold()
+        weight, *bias = self.layers[0].blobs
+        self.weight = self._matrix(weight.data)
+        self.by = self.weight.t()
+        self.dweight = self._matrix(weight.grad) if weight.requires_grad else None
+        self.bias = bias[0].data if bias else None
+        self.dbias = bias[0].grad if bias and bias[0].requires_grad else None
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        """Outputs x inputs: of a window, the place that falls on an image of one pixel."""
+        made = self.layers[0]
+        if isinstance(made, InnerProduct):
+            return weight.t() if made.transposed else weight
+        return weight[:, :, made.pad[0], made.pad[1]]
+
+    def prepare_backward(self, plan: Plan) -> None:
+        super().prepare_backward(plan)
+        if self.needs[0]:
+            self.bottoms[0].hold_gradient()
+
+    def forward(self) -> None:
+        bottom, out = self.bottoms[0], self.tops[0].rows
+        self.rows = as_rows(bottom.x) if bottom.rows is None else bottom.rows
+        if self.bias is None:
+            torch.mm(self.rows, self.by, out=out)
+        else:
+            torch.addmm(self.bias, self.rows, self.by, out=out)
+        if self.relu:
+            out.relu_()
+
+    def backward(self) -> None:
+        top, bottom = self.tops[0], self.bottoms[0]
+        gradient = self.gradient()
+        gradient = as_rows(gradient) if top.drows is None else top.drows
+        if self.dweight is not None:
+            torch.mm(gradient.t(), self.rows, out=self.dweight)
+        if self.dbias is not None:
+            torch.sum(gradient, 0, out=self.dbias)
+        if self.needs[0]:
+            if self.firsts[0]:
+                torch.mm(gradient, self.weight, out=bottom.drows)
+            else:
+                bottom.drows.addmm_(gradient, self.weight)
+
+
+class Every(Op):
+    """Every n-th place on both axes: what a pointwise convolution with a stride reads.
+
+    It stands for no layer: several convolutions may read it.
+    """
+
+    def __init__(self, bottom: Blob, need: bool, stride: Shape) -> None:
+        self.stride = stride
+        n, c, *size = bottom.shape
+        top = Blob((n, c, *(-(-a // s) for a, s in zip(size, stride))))
+        super().__init__([], [bottom], [top], [need])
+
+    def prepare(self, plan: Plan) -> None:
+        self.tops[0].hold()
+
+    def prepare_backward(self, plan: Plan) -> None:
+        super().prepare_backward(plan)
+        self.bottoms[0].hold_gradient()
+
+    def forward(self) -> None:
+        self.tops[0].x.copy_(self._places(self.bottoms[0].x))
+
+    def backward(self) -> None:
+        d = self.bottoms[0].d
+        if self.firsts[0]:
+            d.zero_()
+        self._places(d).add_(self.tops[0].d)
+
+    def _places(self, x: Tensor) -> Tensor:
+        return x[:, :, :: self.stride[0], :: self.stride[1]]
+
+
+class Norm(Op):
+    """BatchNorm by the batch's statistics, with the Scale and the ReLU behind it."""
+
+    def prepare(self, plan: Plan) -> None:
+        self.tops[0].hold()
+        norm = self.layers[0]
+        blobs = [blob for made in self.layers if isinstance(made, Scale) for blob in made.blobs]
+        self.gamma, self.beta = ([blob.data for blob in blobs] + [None, None])[:2]
+        self.mask = [self.needs[0], *(blob.requires_grad for blob in blobs), False, False][:3]
+        self.batch = plan.batch_statistics[id(norm)]
+        self.eps = norm.eps
+        self.saved = tuple(torch.empty_like(blob) for blob in list(norm.blobs)[:2])
+
+    def forward(self) -> None:
+        y = self.tops[0].x
+        # With momentum 1 PyTorch's running statistics are this batch's own.
+        torch.native_batch_norm(
+            self.bottoms[0].x, self.gamma, self.beta, *self.batch, True, 1.0, self.eps,
+            out=(y, *self.saved),
+        )  # fmt: skip
+        if self.relu:
+            y.relu_()
+
+    def backward(self) -> None:
+        bottom = self.bottoms[0]
+        dx, *found = _batch_norm_backward(
+            self.gradient(), bottom.x, self.gamma, *self.batch, *self.saved, True, self.eps,
+            self.mask,
+        )  # fmt: skip
+        if self.needs[0]:
+            bottom.take(dx, self.firsts[0])
+        for blob, gradient in zip(self.learned, compress(found, self.mask[1:])):
+            blob.grad.copy_(gradient)
+
+
+class Sum(Op):
+    """An Eltwise sum and the ReLU behind it."""
+
+    def prepare(self, plan: Plan) -> None:
+        self.tops[0].hold()
+
+    def forward(self) -> None:
+        first, second, *others = self.bottoms
+        y = torch.add(first.x, second.x, out=self.tops[0].x)
+        for blob in others:
+            y.add_(blob.x)
+        if self.relu:
+            y.relu_()
+
+    def backward(self) -> None:
+        gradient = self.gradient()
+        for blob, need, first in zip(self.bottoms, self.needs, self.firsts):
+            if need:
+                blob.take(gradient, first)
+
+
+class Factor(Op):
+    """A Scale by a factor a channel, without bias."""
+
+    def prepare(self, plan: Plan) -> None:
+        self.tops[0].hold()
+        factor = self.layers[0].blobs[0]
+        self.factor = factor.data.view(1, -1, *[1] * (len(self.tops[0].shape) - 2))
+        self.dfactor = factor.grad if factor.requires_grad else None
+
+    def forward(self) -> None:
+        torch.mul(self.bottoms[0].x, self.factor, out=self.tops[0].x)
+
+    def backward(self) -> None:
+        bottom, gradient = self.bottoms[0], self.tops[0].d
+        if self.dfactor is not None:
+            torch.sum(as_rows(gradient * bottom.x), 0, out=self.dfactor)
+        if self.needs[0]:
+            if bottom.drows is None:
+                bottom.d = gradient * self.factor
+            elif self.firsts[0]:
+                torch.mul(gradient, self.factor, out=bottom.d)
+            else:
+                bottom.d.addcmul_(gradient, self.factor)
+
+
+class Plan:
+    """Both passes of a training net on a CPU; gradients go into each blob's `grad`.
+
+    Args:
+        net: its learned arrays views of a `Flat`, and the weights' channels last in memory.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self._blobs: dict[graph.Value, Blob] = {}
+        self._needed: set[graph.Value] = set()
+        self._begun: set[int] = set()  # the learned arrays whose gradient somebody writes, by id
+        self._every: dict[tuple, Blob] = {}
+        users = Counter(id(blob) for made in net.layer.values() for blob in made.blobs)
+        self._shared = {id(made) for made in net.layer.values()
+                        if any(users[id(blob)] > 1 for blob in made.blobs)}  # fmt: skip
+        last = {value.name: value for step in net.steps for value in step.tops}
+        self._kept = {last[name] for name in net.outputs}
+        self._kept.update(v for step in net.steps for v in step.tops if v.name in net.losses)
+        self._readers = graph.readers(net.steps)
+        self.ops: list[Op] = []
+        done: set[int] = set()
+        for step in net.steps:
+            if step.param.type not in graph.FED and id(step) not in done:
+                done.update(map(id, self._add(step)))
+        self.fed = {name: self._blob(last[name]) for name in net.inputs}
+        self.wanted = {name: self._blob(last[name]) for name in [*net.outputs, *net.losses]}
+        norms: dict[float, list[BatchNorm]] = {}
+        for op in self.ops:
+            if isinstance(op, Norm):
+                norms.setdefault(op.layers[0].fraction, []).append(op.layers[0])
+        self.statistics = [Statistics(several) for several in norms.values()]
+        self.batch_statistics = {k: v for one in self.statistics for k, v in one.of.items()}
+        self.back = self._reached()
+        for op in self.ops:
+            op.prepare(self)
+        for op in self.back:
+            op.prepare_backward(self)
+        for name, weight in net.losses.items():
+            self.wanted[name].d = torch.full(self.wanted[name].shape, weight)
+
+    @torch.no_grad()
+    def forward(self, **fed: Tensor) -> dict[str, Tensor]:
+        """The net's outputs and losses by name, good until the next pass."""
+        for name, blob in self.fed.items():
+            blob.x = fed[name]
+        for op in self.ops:
+            op.forward()
+        for one in self.statistics:
+            one.update()
+        return {name: blob.x for name, blob in self.wanted.items()}
+
+    @torch.no_grad()
+    def backward(self) -> None:
+        """The gradients of the pass before, in place of those there were."""
+        for op in self.back:
+            op.backward()
+
+    def first_gradient(self, blob: Tensor) -> bool:
+        """Whether who asks, in the order of the backward pass, is the first to have one."""
+        first = id(blob) not in self._begun
+        self._begun.add(id(blob))
+        return first
+
+    def _reached(self) -> list[Op]:
+        """The operations that have a gradient to compute, last first."""
+        reached = {id(self.wanted[name]) for name in self.net.losses}
+        back = []
+        for op in reversed(self.ops):
+            if (op.learned or any(op.needs)) and not reached.isdisjoint(map(id, op.tops)):
+                back.append(op)
+                for blob, need in zip(op.bottoms, op.needs):
+                    if need:
+                        blob.readers += 1
+                        reached.add(id(blob))
+        for op in back:
+            for blob in op.bottoms:
+                if blob.readers > 1:
+                    blob.hold_gradient()
+        return back
+
+    # ---- from layers to operations ------------------------------------------
+
+    def _blob(self, value: graph.Value) -> Blob:
+        if value not in self._blobs:
+            self._blobs[value] = Blob(self.net.shapes[value.name])
+        return self._blobs[value]
+
+    def _add(self, step: graph.Step) -> list[graph.Step]:
+        """Add the operation that begins with `step`; the steps that it computes."""
+        steps, kind = self._chain(step)
+        layers = [self.net.layer_named(one.param.name) for one in steps]
+        needs = [value in self._needed and not stopped
+                 for value, stopped in zip(step.bottoms, graph.stopped(step))]  # fmt: skip
+        bottoms = [self._blob(value) for value in step.bottoms]
+        if kind is Product and isinstance(layers[0], Convolution):
+            bottoms = [self._sampled(bottoms[0], needs[0], layers[0])]
+        op = kind(layers, bottoms, [self._blob(value) for value in steps[-1].tops], needs)
+        self.ops.append(op)
+        if op.learned or any(needs):
+            self._needed.update(steps[-1].tops)
+        return steps
+
+    def _sampled(self, bottom: Blob, need: bool, made: Convolution) -> Blob:
+        """What a convolution of one place reads of `bottom`."""
+        if max(made.stride) == 1 or bottom.shape[2:] == (1, 1):
+            return bottom
+        key = (id(bottom), need, made.stride)
+        if key not in self._every:
+            op = Every(bottom, need, made.stride)
+            self.ops.append(op)
+            self._every[key] = op.tops[0]
+        return self._every[key]
+
+    def _chain(self, step: graph.Step) -> tuple[list[graph.Step], type[Op]]:
+        """The steps that one operation computes, and which."""
+        made = self.net.layer_named(step.param.name)
+        shapes = [self.net.shapes[value.name] for value in step.bottoms]
+        kind = Alone if id(made) in self._shared else _kind(made, shapes)
+        steps = [step]
+        if kind is Norm:
+            scale = self._behind(step, "Scale")
+            if scale and self.net.layer_named(scale.param.name).channelwise:
+                steps.append(scale)
+        if kind in (Conv, Product, Norm, Sum):
+            relu = self._behind(steps[-1], "ReLU")
+            if relu and not relu.param.relu_param.negative_slope:
+                steps.append(relu)
+        return steps, kind
+
+    def _behind(self, step: graph.Step, kind: str) -> graph.Step | None:
+        """The layer of that kind that alone reads what `step` makes, shared arrays aside."""
+        found = graph.follower(step, self._readers, self._kept)
+        if found is None or found.param.type != kind:
+            return None
+        return None if id(self.net.layer_named(found.param.name)) in self._shared else found
+
+
+def _kind(made: Layer, shapes: list[Shape]) -> type[Op]:
+    """What computes a layer."""
+    shape, *others = shapes or [()]
+    if isinstance(made, Convolution) and not others and made.dims == 2:
+        pixel = shape[2:] == (1, 1) and all(
+            kernel == 2 * pad + 1 for kernel, pad in zip(made.kernel, made.pad)
+        )
+        point = made.kernel == (1, 1) and made.pad == (0, 0)
+        once = made.group == 1 and (point or (pixel and made.dilation == (1, 1)))
+        return Product if once else Conv
+    if isinstance(made, InnerProduct) and made.first == 1 and count(shape, 2) == 1:
+        return Product
+    if isinstance(made, BatchNorm) and not made.frozen and len(shape) in (2, 4):
+        return Norm
+    if isinstance(made, Eltwise) and made.operation == made.param.eltwise_param.SUM:
+        return Alone if made.coeff else Sum
+    if isinstance(made, Scale) and made.channelwise and not made.bias and len(shape) in (2, 4):
+        return Factor
+    return Alone
