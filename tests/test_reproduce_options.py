@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from netgen import command as netgen
 from tests.test_reproduce_train import training
 from xresnet.basics.cli import UserError
+from xresnet.basics.numbers import Number
 from xresnet.reproduce.__main__ import main, parser
 from xresnet.reproduce.grid import Grid
 from xresnet.reproduce.plateau import Plateau
@@ -46,6 +48,18 @@ def test_what_is_out_of_range_is_one_line(wrong, capsys):
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "error: argument" in error
+
+
+def test_every_help_tells_range_and_default():
+    (commands,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    assert len(commands.choices) == 11
+    for name, command in commands.choices.items():
+        for action in command._actions:
+            where = f"{name} {' '.join(action.option_strings)}: {action.help}"
+            if isinstance(action.type, Number):
+                assert str(action.type) in action.help, where
+            if action.option_strings and action.nargs != 0 and not action.required:
+                assert "; default: " in action.help, where
 
 
 def test_the_solvers_options_are_part_of_what_is_trained(drawn, tmp_path, monkeypatch):

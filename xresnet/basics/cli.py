@@ -49,6 +49,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
 
 
+def told(what: str, of: object = None, default: object = None) -> str:
+    """An option's help in the one style: `epochs averaged; an integer from 1; default: 2`.
+
+    Args:
+        of: its range, where that has words.
+        default: what is taken without the option; None where there is no such thing.
+    """
+    return "; ".join([what, *filter(None, [of and str(of), default and f"default: {default}"])])
+
+
 def printable(text: object) -> str:
     """`text` as a terminal may show it: no escapes or other controls, no half of a character.
 

@@ -19,6 +19,7 @@ from xresnet.basics.cli import UserError
 from xresnet.basics.numbers import COUNT, FRACTION, NATURAL, RATE, Number
 
 SNAPSHOT_EVERY = 2000  # iterations at most: what a crash may cost
+LOSSES = ("train", "test")
 # What the rule's numbers may be.
 RANGES = {
     "lr": RATE,
@@ -138,7 +139,7 @@ class Plateau(Schedule):
     max_epochs: int = 60
 
     def __post_init__(self) -> None:
-        if self.on not in ("train", "test"):
+        if self.on not in LOSSES:
             raise UserError(f"a plateau is seen on the train or the test loss, not on {self.on!r}")
         for name, number in RANGES.items():
             number.check(getattr(self, name), f"the plateau rule's {name}")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from netgen.weights.plan import BRANCH_INITS
-from xresnet.basics.cli import UserError
-from xresnet.basics.numbers import POSITIVE, THREADS
+from xresnet.basics.cli import UserError, printable, told
+from xresnet.basics.numbers import POSITIVE, THREADS, Number, at_least
 from xresnet.reproduce.deepsentibank import AMONG, DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine, Torch
+from xresnet.reproduce.plateau import LOSSES, RANGES, Plateau
 from xresnet.reproduce.start import Start
 
 Commands = argparse._SubParsersAction  # what ArgumentParser.add_subparsers returns
+Arguments = Union[argparse.ArgumentParser, argparse._ArgumentGroup]
+JOBS = at_least(1, "jobs", most=1_024)
 
 PICTURE_EXAMPLES = """\
 examples:
@@ -26,23 +30,87 @@ examples:
 """
 
 
-def add_engine(
-    p: argparse.ArgumentParser,
-    gpu: str = "Caffe's -gpu; default: the CPU",
-    trains: bool = False,
+def add(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    description: str,
+    examples: str,
+) -> argparse.ArgumentParser:
+    """A command's parser; `run` does it, and returns the exit status."""
+    p = commands.add_parser(name, help=summary, description=description, epilog=examples)
+    p.set_defaults(run=run)
+    return p
+
+
+def option(
+    p: Arguments,
+    flag: str,
+    what: str,
+    of: Any = None,
+    default: Any = None,
+    unset: str = "",
+    **more: Any,
 ) -> None:
-    """What computes, and on which device; where it `trains`, in which precision, too."""
-    what = "what computes: real Caffe, the default, or torchcaffe on PyTorch"
-    p.add_argument("--engine", choices=ENGINES, default=CAFFE.name, help=what)
-    p.add_argument("--gpu", metavar="N", help=gpu)
+    """An option whose help tells the range and the default of its value.
+
+    Args:
+        of: a `Number` or another type, or the words to choose from; without, any text.
+        unset: what the default None stands for, where it stands for something.
+        more: as add_argument takes them.
+    """
+    words = isinstance(of, (Sequence, Mapping))
+    known = of if isinstance(of, Number) else None
+    shown = None if more.get("required") else default or unset or "none"
+    help = told(what, known, shown)
+    more |= {"choices": of} if words else {"type": of} if of else {}
+    p.add_argument(flag, default=default, help=help, **more)
+
+
+def add_data(p: Arguments, required: bool = True) -> None:
+    option(p, "--data", "data_prep's folder", Path, required=required, metavar="DIR")
+
+
+def add_out(p: Arguments, what: str) -> None:
+    """The folder of a command that makes one."""
+    option(p, "--out", what, Path, required=True, metavar="DIR")
+
+
+def add_picture(p: Arguments, default: str) -> None:
+    """The file of a command that draws one picture."""
+    what = "the picture: .svg, .png or .pdf"
+    option(p, "--out", what, Path, default=Path(default), metavar="FILE")
+
+
+def add_json(p: Arguments, what: str) -> None:
+    p.add_argument("--json", action="store_true", help=f"print {what} as JSON")
+
+
+def show(made: Any, as_json: bool, words: str) -> int:
+    """Print what a command made, as JSON or in words; returns the exit status."""
+    print(json.dumps(made, indent=2) if as_json else printable(words))
+    return 0
+
+
+def add_jobs(p: Arguments, what: str, default: int | None = None, unset: str = "") -> None:
+    option(p, "--jobs", what, JOBS, default, unset, metavar="N")
+
+
+def add_engine(p: Arguments, trains: bool = False) -> None:
+    """What computes, and on which device; where it `trains`, on several and how precisely, too."""
+    what = "what computes: real Caffe, or torchcaffe on PyTorch"
+    option(p, "--engine", what, ENGINES, CAFFE.name)
+    what = "Caffe's -gpu: 0, or 0,1, or all" if trains else "Caffe's -gpu: a GPU's number"
+    option(p, "--gpu", what, unset="the CPU", metavar="N")
     if trains:
         what = "--engine torch trains in bfloat16: faster, where the CPU or GPU knows it"
         p.add_argument("--bf16", action="store_true", help=what)
 
 
-def add_threads(p: argparse.ArgumentParser) -> None:
+def add_threads(p: Arguments) -> None:
     what = "of the engine's arithmetic on the CPU"
-    p.add_argument("--threads", type=THREADS, metavar="N", help=what)
+    option(p, "--threads", what, THREADS, unset="as many as it likes", metavar="N")
 
 
 def engine(args: argparse.Namespace) -> Engine:
@@ -61,27 +129,52 @@ def engine(args: argparse.Namespace) -> Engine:
     return chosen
 
 
-def add_images(p: argparse.ArgumentParser) -> None:
+def add_images(p: Arguments) -> None:
     """A trained net, images, and the device."""
     p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a run, or a .caffemodel in it")
     p.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders")
     add_engine(p)
 
 
-def add_weights(p: argparse.ArgumentParser, what: str, **more: Any) -> None:
+# The plateau rule's numbers that an option sets: what each is, and its value's name.
+RULE = {
+    "lr": ("what a training begins with", "LR"),
+    "on": ("which loss is to fall", None),
+    "window": ("epochs over which the loss is averaged", "N"),
+    "patience": ("epochs in a row without a gain that are a plateau", "N"),
+    "min_gain": ("what is a gain, as a part of the loss", "F"),
+    "drops": ("drops of the rate, at most", "N"),
+    "max_epochs": ("epochs, at most", "N"),
+}
+
+
+def add_rule(p: Arguments, *names: str) -> None:
+    """Options for some of the plateau rule's numbers; `rule` tells them."""
+    for name in names:
+        what, metavar = RULE[name]
+        more = {"dest": f"rule_{name}", "metavar": metavar} if metavar else {"dest": f"rule_{name}"}
+        of = RANGES.get(name, LOSSES)
+        option(p, rule_flag(name), what, of, unset=str(getattr(Plateau(), name)), **more)
+
+
+def rule_flag(name: str) -> str:
+    """The option of a field of `Plateau`."""
+    return f"--{'plateau-on' if name == 'on' else name.replace('_', '-')}"
+
+
+def rule(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_rule`'s options were given: the fields of `Plateau` that are not the default's."""
+    given = {name: getattr(args, f"rule_{name}", None) for name in RULE}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def add_weights(p: Arguments, what: str, of: Any, **more: Any) -> None:
     """Initial weights, and how those of ImageNet are made."""
-    p.add_argument("--weights", help=f"{what}; or imagenet", **more)
-    p.add_argument(
-        "--branch-init",
-        choices=BRANCH_INITS,
-        help=f"of --weights imagenet: the norms behind the branching point; {BRANCH_INITS[0]}",
-    )
-    p.add_argument(
-        "--bn-epsilon",
-        type=POSITIVE,
-        metavar="E",
-        help="of --weights imagenet: with which its BatchNorms' variances were taken; 1e-5",
-    )
+    option(p, "--weights", f"{what}; or imagenet", of, **more)
+    what = "of --weights imagenet: the norms behind the branching point"
+    option(p, "--branch-init", what, BRANCH_INITS, unset=BRANCH_INITS[0])
+    what = "of --weights imagenet: with which its BatchNorms' variances were taken"
+    option(p, "--bn-epsilon", what, POSITIVE, unset="1e-5", metavar="E")
 
 
 def start(args: argparse.Namespace) -> Start:
@@ -112,12 +205,9 @@ def paths(text: str) -> tuple[Path, ...]:
     return tuple(map(Path, names(text)))
 
 
-def add_among(p: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    p.add_argument(
-        "--among",
-        choices=AMONG,
-        help="rank an ANP among DeepSentiBank's outputs for our ANPs, or all 2,089: ours",
-    )
+def add_among(p: Arguments) -> None:
+    what = "rank an ANP among DeepSentiBank's outputs for our ANPs, or all 2,089"
+    option(p, "--among", what, AMONG, unset=AMONG[0])
 
 
 def deepsentibank(
@@ -129,7 +219,7 @@ def deepsentibank(
         UserError: --among without DeepSentiBank's files.
     """
     if weights and classes:
-        return DeepSentiBank(weights, classes, args.among or "ours")
+        return DeepSentiBank(weights, classes, args.among or AMONG[0])
     if args.among:
         raise UserError("--among goes with --deepsentibank")
     return None

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from xresnet.basics.cli import printable
 from xresnet.reproduce.commands import common
 
 EXAMPLES = """\
@@ -17,22 +15,22 @@ examples:
 
 
 def add(commands: common.Commands) -> None:
-    p = commands.add_parser(
+    p = common.add(
+        commands,
         "compare",
-        help="compare a grid's arms, pair by pair of the same seed",
-        description="Of a grid.json: each comparison's differences over the seeds, their mean and "
-        "95% t-interval, as compare.md, compare.json and compare.svg.",
-        epilog=EXAMPLES,
+        run,
+        "compare a grid's arms, pair by pair of the same seed",
+        "Of a grid.json: each comparison's differences over the seeds, their mean and 95% "
+        "t-interval, as compare.md, compare.json and compare.svg.",
+        EXAMPLES,
     )
-    p.set_defaults(run=run)
     p.add_argument("grid", type=Path, metavar="GRID.json", help="what `grid` made")
-    p.add_argument("--out", type=Path, metavar="DIR", help="default: beside it")
-    p.add_argument("--json", action="store_true", help="print the comparisons as JSON")
+    common.option(p, "--out", "their folder", Path, unset="beside it", metavar="DIR")
+    common.add_json(p, "the comparisons")
 
 
 def run(args: argparse.Namespace) -> int:
     from xresnet.reproduce.compare import compare, markdown  # matplotlib takes its time
 
     made = compare(args.grid, args.out or args.grid.parent)
-    print(json.dumps(made, indent=2) if args.json else printable(markdown(made)))
-    return 0
+    return common.show(made, args.json, markdown(made))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from xresnet.basics.cli import UserError, printable
+from xresnet.basics.cli import UserError
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.evaluate import Evaluation, as_text, compare, evaluate, net_of
@@ -22,29 +21,29 @@ examples:
 
 
 def add(commands: common.Commands) -> None:
-    p = commands.add_parser(
+    p = common.add(
+        commands,
         "eval",
-        help="evaluate a trained net exactly, in two ways",
-        description="Test a run's net on every test image once, by `caffe test` and from the "
+        run,
+        "evaluate a trained net exactly, in two ways",
+        "Test a run's net on every test image once, by `caffe test` and from the "
         "net's scores themselves; both must agree. Intervals are 95%, by "
         "bootstrap over images. Written to RUN/eval_SNAPSHOT.json.",
-        epilog=EXAMPLES,
+        EXAMPLES,
     )
-    p.set_defaults(run=run)
     p.add_argument(
         "folder", type=Path, metavar="RUN", help="a run's folder, or a .caffemodel in it"
     )
-    p.add_argument("--snapshot", metavar="WHICH", help="last (default), best, or an iteration")
-    p.add_argument(
-        "--against", type=Path, metavar="RUN", help="compare with this evaluated run: McNemar"
-    )
+    what = "which of a run's: last, best, or an iteration"
+    common.option(p, "--snapshot", what, unset="last", metavar="WHICH")
+    common.option(p, "--against", "compare with this evaluated run: McNemar", Path, metavar="RUN")
     common.add_engine(p)
-    p.add_argument("--json", action="store_true", help="print all of it as JSON")
+    common.add_json(p, "all of it")
     d = p.add_argument_group("DeepSentiBank (RUN is then the folder for its results)")
-    d.add_argument("--deepsentibank", type=Path, metavar="FILE", help="its .caffemodel")
-    d.add_argument("--classes", type=Path, metavar="FILE", help="its published class list (JSON)")
+    common.option(d, "--deepsentibank", "its .caffemodel", Path, metavar="FILE")
+    common.option(d, "--classes", "its published class list (JSON)", Path, metavar="FILE")
     common.add_among(d)
-    d.add_argument("--data", type=Path, metavar="DIR", help="data_prep's folder")
+    common.add_data(d, required=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,5 +70,4 @@ def run(args: argparse.Namespace) -> int:
         result = evaluate(net, folder, engine)
     if other:
         result["against"] = compare(Evaluation.of(folder, weights), other)
-    print(json.dumps(result, indent=2) if args.json else printable(as_text(result)))
-    return 0
+    return common.show(result, args.json, as_text(result))

@@ -21,25 +21,22 @@ examples:
 
 
 def add(commands: common.Commands) -> None:
-    p = commands.add_parser(
+    p = common.add(
+        commands,
         "features",
-        help="cache a frozen trunk's maps as a data folder",
-        description="Run the trunk of a ResNet up to a block over a data folder, once, and write "
+        run,
+        "cache a frozen trunk's maps as a data folder",
+        "Run the trunk of a ResNet up to a block over a data folder, once, and write "
         "the block's maps as databases of floats. train, grid and eval take the new folder as it "
         "is: their nets begin behind that block.",
-        epilog=EXAMPLES,
+        EXAMPLES,
     )
-    p.set_defaults(run=run, netgen=())
+    p.set_defaults(netgen=())
     p.add_argument("block", metavar="BLOCK", help="as res4f: the maps behind it")
-    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new data folder")
-    p.add_argument(
-        "--weights",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the trunk's: imagenet, or what netgen.weights init takes",
-    )
+    common.add_data(p)
+    common.add_out(p, "the new data folder")
+    what = "the trunk's: imagenet, or what netgen.weights init takes"
+    common.option(p, "--weights", what, Path, required=True, metavar="FILE")
     common.add_engine(p)
     common.add_threads(p)
     p.add_argument(

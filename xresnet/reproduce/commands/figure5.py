@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from xresnet.basics.cli import printable
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.evaluate import net_of
 from xresnet.reproduce.snapshots import snapshots
 
 
 def add(commands: common.Commands) -> None:
-    p = commands.add_parser(
+    p = common.add(
+        commands,
         "figure5",
-        help="draw learned cross-residual weights, as Figure 5",
-        description="Cross-residual weights, a plot a layer, a curve a Source-Target, each sorted "
+        run,
+        "draw learned cross-residual weights, as Figure 5",
+        "Cross-residual weights, a plot a layer, a curve a Source-Target, each sorted "
         "by weight; with --change, how they moved over a run's snapshots.",
-        epilog=common.PICTURE_EXAMPLES,
+        common.PICTURE_EXAMPLES,
     )
-    p.set_defaults(run=run)
     p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a .caffemodel, or a run")
-    p.add_argument("--out", type=Path, default=Path("figure5.svg"), metavar="FILE")
+    common.add_picture(p, "figure5.svg")
     p.add_argument("--by-channel", action="store_true", help="in the channels' order, unsorted")
-    p.add_argument("--change", type=Path, metavar="FILE", help="also the change over snapshots")
-    p.add_argument("--json", action="store_true", help="print the weights' statistics")
+    common.option(p, "--change", "also draw the change over snapshots", Path, metavar="FILE")
+    common.add_json(p, "the weights' statistics")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,9 +40,5 @@ def run(args: argparse.Namespace) -> int:
         found = snapshots(place if place.is_dir() else place.parent)
         change = figures.figure5_change([(s.iteration, s.weights) for s in found])
         written.append(figures.save(change, args.change))
-    if args.json:
-        print(json.dumps(statistics, indent=2))
-    else:
-        print(printable(figures.statistics_text(statistics)))
-        print(*map(printable, written), sep="\n")
-    return 0
+    words = "\n".join([figures.statistics_text(statistics), *map(str, written)])
+    return common.show(statistics, args.json, words)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from xresnet.basics.cli import printable
 from xresnet.reproduce.commands import common
@@ -12,15 +11,16 @@ from xresnet.reproduce.predict import images_of, predict
 
 
 def add(commands: common.Commands) -> None:
-    p = commands.add_parser(
+    p = common.add(
+        commands,
         "figure6",
-        help="draw images with their best classes, as Figure 6",
-        description="Images beside their five best adjectives, adjective-noun pairs and nouns.",
-        epilog=common.PICTURE_EXAMPLES,
+        run,
+        "draw images with their best classes, as Figure 6",
+        "Images beside their five best adjectives, adjective-noun pairs and nouns.",
+        common.PICTURE_EXAMPLES,
     )
-    p.set_defaults(run=run)
     common.add_images(p)
-    p.add_argument("--out", type=Path, default=Path("figure6.png"), metavar="FILE")
+    common.add_picture(p, "figure6.png")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,16 +13,17 @@ from xresnet.reproduce.start import is_imagenet
 
 
 def add(commands: common.Commands) -> None:
-    p = commands.add_parser(
+    p = common.add(
+        commands,
         "predict",
-        help="the best classes of images, as JSON",
-        description="The best classes of each task, with probabilities, for images or folders. "
+        run,
+        "the best classes of images, as JSON",
+        "The best classes of each task, with probabilities, for images or folders. "
         "With imagenet in place of SNAPSHOT: those of the published ResNet-50, fetched if need be.",
-        epilog=common.PICTURE_EXAMPLES,
+        common.PICTURE_EXAMPLES,
     )
-    p.set_defaults(run=run)
     common.add_images(p)
-    p.add_argument("--top", type=COUNT, default=5, metavar="K", help="classes a task: 5")
+    common.option(p, "--top", "classes a task", COUNT, 5, metavar="K")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,16 +15,17 @@ examples:
 
 
 def add(commands: common.Commands) -> None:
-    p = commands.add_parser(
+    p = common.add(
+        commands,
         "report",
-        help="one self-contained page of all results",
-        description="Tables, curves, figures, example predictions, data, commands and hashes of "
+        run,
+        "one self-contained page of all results",
+        "Tables, curves, figures, example predictions, data, commands and hashes of "
         "what `table2` or `grid` made, as one HTML page with nothing beside it.",
-        epilog=EXAMPLES,
+        EXAMPLES,
     )
-    p.set_defaults(run=run)
     p.add_argument("results", type=Path, metavar="DIR", help="the --out of table2, grid or train")
-    p.add_argument("--out", type=Path, metavar="FILE", help="default: DIR/report.html")
+    common.option(p, "--out", "the page", Path, unset="DIR/report.html", metavar="FILE")
 
 
 def run(args: argparse.Namespace) -> int:

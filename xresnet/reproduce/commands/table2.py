@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
-from xresnet.basics.cli import UserError, printable
-from xresnet.basics.numbers import at_least
+from xresnet.basics.cli import UserError
 from xresnet.reproduce.commands import common
-from xresnet.reproduce.plateau import RANGES, Plateau
+from xresnet.reproduce.plateau import Plateau
 from xresnet.reproduce.table2 import (
     DEEPSENTIBANK,
     PAPER,
@@ -36,41 +34,31 @@ examples:
 
 
 def add(commands: common.Commands) -> None:
-    p = commands.add_parser(
+    p = common.add(
+        commands,
         "table2",
-        help="train and test the nets of Table 2",
-        description="Train and test the nets of Table 2, and set the table. "
+        run,
+        "train and test the nets of Table 2",
+        "Train and test the nets of Table 2, and set the table. "
         "A run that is done is taken as it is; one that was stopped goes on.",
-        epilog=EXAMPLES,
+        EXAMPLES,
     )
-    p.set_defaults(run=run, netgen=())
+    p.set_defaults(netgen=())
     p.add_argument("--smoke", action="store_true", help=SMOKE.what)
-    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="data_prep's folder")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="where all results go")
-    p.add_argument(
-        "--rows", type=common.names, metavar="NET,...", help=",".join((DEEPSENTIBANK, *ROWS))
-    )
-    p.add_argument(
-        "--jobs",
-        type=at_least(1, "jobs", most=1_024),
-        metavar="N",
-        help="nets trained at a time: one a core",
-    )
+    common.add_data(p)
+    common.add_out(p, "where all results go")
+    rows = f"those of {', '.join((DEEPSENTIBANK, *ROWS))}"
+    unset = "all that are trained"
+    common.option(p, "--rows", rows, common.names, unset=unset, metavar="NET,...")
+    common.add_jobs(p, "nets trained at a time", unset="one a core, on a GPU one")
     common.add_engine(p, trains=True)
-    common.add_weights(p, "initial weights, by net", type=Path, metavar="DIR")
-    p.add_argument("--lr", type=RANGES["lr"], help=f"the first rate: {Plateau().lr:g}")
-    p.add_argument(
-        "--max-epochs", type=RANGES["max_epochs"], metavar="N", help=f"{Plateau().max_epochs}"
-    )
-    p.add_argument(
-        "--deepsentibank",
-        type=Path,
-        nargs=2,
-        metavar=("WEIGHTS", "CLASSES"),
-        help="its .caffemodel and its class list, for its row",
-    )
+    common.add_weights(p, "a folder of initial weights, by net", Path, metavar="DIR")
+    common.add_rule(p, "lr", "max_epochs")
+    what = "its .caffemodel and its class list, for its row"
+    files = ("WEIGHTS", "CLASSES")
+    common.option(p, "--deepsentibank", what, Path, nargs=2, metavar=files)
     common.add_among(p)
-    p.add_argument("--json", action="store_true", help="print the table as JSON")
+    common.add_json(p, "the table")
     p.add_argument(
         "--check",
         action="store_true",
@@ -95,24 +83,19 @@ def run(args: argparse.Namespace) -> int:
         start,
         deepsentibank,
     )
-    if args.json:
-        print(json.dumps(table, indent=2))
-    else:
-        print(f"\n{markdown(table)}\nalso in {printable(args.out)}: table2.md, .csv, .json, .tex")
-    return 0
+    also = f"also in {args.out}: table2.md, .csv, .json, .tex"
+    return common.show(table, args.json, f"\n{markdown(table)}\n{also}")
 
 
 def _setting(args: argparse.Namespace) -> Setting:
+    rule = common.rule(args)
     if args.smoke:
         if args.netgen:
             raise UserError(f"--smoke has its own nets: leave out {' '.join(args.netgen)}")
-        for option in ("lr", "max_epochs"):
-            if getattr(args, option) is not None:
-                raise UserError(f"--smoke has its own plan: leave out --{option.replace('_', '-')}")
+        for name in rule:
+            raise UserError(f"--smoke has its own plan: leave out {common.rule_flag(name)}")
         return SMOKE
     refuse_ours(args.netgen)
     if any(word.split("=")[0] == "--task" for word in args.netgen):
         raise UserError("--task: the table's single-task nets do each task: leave it out")
-    rule = {"lr": args.lr, "max_epochs": args.max_epochs}
-    rule = {name: value for name, value in rule.items() if value is not None}
     return replace(PAPER, net=tuple(args.netgen), schedule=Plateau(**rule))

@@ -21,24 +21,22 @@ examples:
 
 
 def add(commands: common.Commands) -> None:
-    p = commands.add_parser(
+    p = common.add(
+        commands,
         "watch",
-        help="a page of trainings as they run, or a picture of one",
-        description="Serves a page that renews itself: progress, time left, losses, accuracies "
+        run,
+        "a page of trainings as they run, or a picture of one",
+        "Serves a page that renews itself: progress, time left, losses, accuracies "
         "and rates of all trainings below a folder, whatever wrote their train.log. With --out "
         "it writes the curves of one run as a .png, .svg or .pdf instead.",
-        epilog=EXAMPLES,
+        EXAMPLES,
     )
-    p.set_defaults(run=run)
     p.add_argument("folder", type=Path, metavar="DIR", help="a run, or a folder of runs")
-    p.add_argument("--port", type=PORT, metavar="N", help=f"of the page; {AT}")
-    p.add_argument(
-        "--host",
-        metavar="ADDRESS",
-        help=f"where the page is served: {HOST}, to this machine alone; 0.0.0.0: to every machine",
-    )
-    p.add_argument("--out", type=Path, metavar="FILE", help="write a picture, and serve nothing")
-    p.add_argument("--every", type=SECONDS, metavar="S", help="draw --out anew every S seconds")
+    common.option(p, "--port", "of the page", PORT, unset=str(AT), metavar="N")
+    what = f"where the page is served: {HOST}, to this machine alone; 0.0.0.0: to every machine"
+    common.option(p, "--host", what, unset=HOST, metavar="ADDRESS")
+    common.option(p, "--out", "write a picture, and serve nothing", Path, metavar="FILE")
+    common.option(p, "--every", "draw --out anew so often", SECONDS, unset="once", metavar="S")
 
 
 def run(args: argparse.Namespace) -> int:
