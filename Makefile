@@ -1,13 +1,20 @@
-# make demo    from nothing to a Table-2-like table, set-up included
-# make test    set-up if needed, linter, all tests; CAFFE=DIR: with the Caffe in DIR/bin
-# make test-engine  fetches PyTorch's CPU build, tests torchcaffe/
-# make ci      the same, and make test with nothing skipped that pip can bring
-# make nets    writes prototxt/ and solvers/ anew
-# make results writes docs/RESULTS.md's tables and pictures anew, from docs/results/
-# make schema  compiles xresnet/caffeproto/caffe.proto
-# make caffe-cpu caffe-cuda   build Caffe from Debian's source, into work/ (docs/DOCKER.md)
-# make docker-pin             prints the digest to pin the images' base by
-# make clean   removes what the demo made; make distclean the set-up too
+# X-ResNet in Caffe. Bare `make` prints this.
+#
+#   make demo         from nothing to a table like Table 2, set-up included
+#   make test         set-up if needed, linter, all tests; CAFFE=DIR: with the Caffe in DIR/bin
+#   make setup        the environment in .venv, with real Caffe in it
+#
+#   make test-engine  fetches PyTorch's CPU build, then tests torchcaffe/
+#   make ci           `make test` and `make test-engine`; fails if a test is skipped for want of
+#                     anything that pip can bring
+#   make nets         writes prototxt/, solvers/ and docs/NETWORKS.md anew
+#   make results      writes docs/RESULTS.md's tables and pictures anew, from docs/results/
+#   make schema       compiles xresnet/caffeproto/caffe.proto
+#   make dist         the wheel and the source archive, in dist/
+#   make caffe-cpu caffe-cuda
+#                     builds Caffe from Debian's source, into work/ (docs/DOCKER.md)
+#   make docker-pin   prints the digest to pin the images' base by
+#   make clean        removes what the demo made; make distclean the set-up too
 
 PYTHON ?= python3
 # A Caffe on PATH is taken where an environment has none of its own: so another one.
@@ -22,8 +29,12 @@ DEMO   := work/demo
 # A process a core, each with files of its own, whose fixtures then come once.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test ci test-engine nets results schema setup caffe-cpu caffe-cuda docker-pin clean distclean
+.DEFAULT_GOAL := help
+.PHONY: help demo test ci test-engine nets results schema setup dist caffe-cpu caffe-cuda docker-pin clean distclean
 .DELETE_ON_ERROR:
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 demo: setup $(DEMO)/vso/ontology.txt
 	$(RUN) -m data_prep filter --ontology $(DEMO)/vso/ontology.txt --images $(DEMO)/vso \
@@ -74,6 +85,9 @@ work/cuda/bin/nvcc: docker/nvidia.txt
 caffe-cuda: work/cuda/bin/nvcc
 	CUDA_HOME=$(CURDIR)/work/cuda \
 	  docker/build.sh cuda $$($(PYTHON) docker/fetch.py work/source) work/caffe-cuda
+
+dist: setup
+	$(RUN) -m build
 
 BASE := $(shell sed -n 's/^ARG DEBIAN=//p' Dockerfile)
 docker-pin:

@@ -7,3 +7,5 @@ reproduce   training, tests, tables and figures
 
 netgen/, data_prep/ and torchcaffe/ lie beside this package.
 """
+
+__version__ = "0.1.0"

@@ -16,6 +16,8 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+import xresnet
+
 
 class UserError(Exception):
     """A mistake that the user can mend: what is wrong, where, what to do."""
@@ -31,13 +33,16 @@ class Parser(argparse.ArgumentParser):
     """argparse whose help keeps its examples as they were typed, and that takes no empty value.
 
     An empty value is a shell's variable that was not set; as a path it would be the
-    present folder.
+    present folder. Every command has --version, which is the project's.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+        told = f"{self.prog} {xresnet.__version__}"
+        what = "print the version and exit"
+        self.add_argument("--version", action="version", version=told, help=what)
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         if action.nargs != argparse.PARSER and not all(value.strip() for value in arg_strings):
