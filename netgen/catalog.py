@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Callable
 
 from netgen import classics, neighbours, resnet
 from netgen.net import Net
-from netgen.options import OPTIONS, Family, Options, SolverOptions, flag
+from netgen.options import (
+    OPTIONS,
+    Branch,
+    Data,
+    Input,
+    Joined,
+    Learned,
+    OneTask,
+    Options,
+    Rock,
+    Scaled,
+    Solver,
+    Stitch,
+    Tail,
+    Tasks,
+    Trunk,
+    flag,
+)
 from xresnet.basics.cli import UserError, near_miss
 
 
@@ -19,50 +37,62 @@ class Entry:
     `short` names its files, prototxt/<short>.prototxt; a single-task net's
     carry the task behind it. `takes` are the families of options that shape it,
     besides those of every net. `defaults` are the options that a published model
-    fixes otherwise than the paper's nets; the command line overrides them.
+    fixes otherwise than the paper's nets; what a user chooses overrides them.
     """
 
     name: str
     short: str
     what: str
     build: Callable[[Options], Net]
-    takes: tuple[Family, ...] = ()
+    takes: tuple[type, ...] = ()
     defaults: dict[str, Any] = field(default_factory=dict, compare=False)
     trained: bool = True  # False: there is a deploy net only
 
     @property
     def single_task(self) -> bool:
         """Whether it does the one task that is chosen."""
-        return Family.ONE_TASK in self.takes
+        return OneTask in self.takes
 
     @property
-    def families(self) -> set[Family]:
-        """Of the options that it takes."""
-        trained = (Family.DATA, Family.SOLVER) if self.trained else ()
-        tasks = () if "task" in self.defaults else (Family.TASKS,)
-        return {Family.ALL, Family.FORM, *trained, *tasks, *self.takes}
+    def families(self) -> set[type]:
+        """Of the options that it takes, its solver's apart."""
+        data = (Data,) if self.trained else ()
+        tasks = () if "task" in self.defaults else (Tasks,)
+        return {Input, *data, *tasks, *self.takes}
 
-    def options(self, **chosen: Any) -> Options:
-        """The paper's options, the entry's own instead, and `chosen` instead of both.
-
-        `chosen` are fields of `Options` and `SolverOptions`; what is None is not chosen.
+    def checked(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """`chosen`, options by name, in the form in which `Options` have them.
 
         Raises:
-            UserError: one that does not apply to this net, two that exclude each other, or one
-                out of its range.
+            UserError: there is no such option, it does not apply to this net, it is out of its
+                range, or another that is chosen excludes it.
         """
-        given = {name: value for name, value in chosen.items() if value is not None}
-        for name in given:
-            family = OPTIONS[name].metadata["family"]
+        for name in chosen:
+            if name not in OPTIONS:
+                raise UserError(f"no option {name!r}{near_miss(name, OPTIONS)}")
+            family = OPTIONS[name].family
+            if family is Solver:
+                raise UserError(
+                    f"{flag(name)} is the solver's and changes no net: it goes with --solver"
+                )
             if family not in self.families:
                 nets = ", ".join(e.name for e in CATALOG.values() if family in e.families)
                 raise UserError(f"{flag(name)} does not apply to {self.name}; it is for {nets}")
         for one, other in EXCLUSIVE:
-            if one in given and other in given:
+            if one in chosen and other in chosen:
                 raise UserError(f"{flag(one)} and {flag(other)} exclude each other: give one")
-        of_solver = {one.name for one in fields(SolverOptions)}
-        solver = {name: given.pop(name) for name in of_solver & given.keys()}
-        return replace(Options(), **{**self.defaults, **given, "solver": SolverOptions(**solver)})
+        return {name: OPTIONS[name].checked(value) for name, value in chosen.items()}
+
+    def options(self, **chosen: Any) -> Options:
+        """The paper's options, the entry's own instead, and `chosen` instead of both.
+
+        What is None is not chosen.
+
+        Raises:
+            UserError: as `checked`'s; or options that do not go together.
+        """
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return replace(Options(), **{**self.defaults, **self.checked(given)})
 
     def files(self, options: Options) -> str:
         """The stem of the net's file names: `xs`, `resnet50_noun`."""
@@ -77,12 +107,12 @@ EXCLUSIVE = (
 
 
 def joined(
-    name: str, short: str, prefix: str, joint: resnet.Joint, what: str, *more: Family
+    name: str, short: str, prefix: str, joint: resnet.Joint, what: str, *more: type
 ) -> Entry:
     """A cross-residual ResNet-50 whose tasks `joint` joins; it takes the families `more`, too."""
-    families = (Family.TRUNK, Family.TAIL, Family.BRANCH, *more)
+    families = (Trunk, Tail, Branch, *more)
     if joint is not resnet.zero:
-        families = (*families, Family.JOINED)
+        families = (*families, Joined)
     return Entry(name, short, what, partial(resnet.x_resnet, prefix, joint), families)
 
 
@@ -97,14 +127,14 @@ CATALOG = {
             "resnet50",
             "single-task ResNet-50 (Figure 4, right): --task noun|adj|anp",
             partial(resnet.resnet, "resnet50"),
-            (Family.TRUNK, Family.TAIL, Family.ONE_TASK),
+            (Trunk, Tail, OneTask),
         ),
         Entry(
             "resnet50_imagenet",
             "resnet50_imagenet",
             "ResNet-50 as published, with ImageNet's 1,000 classes: where the others start",
             partial(resnet.imagenet, "resnet50_imagenet"),
-            (Family.TRUNK,),
+            (Trunk,),
             defaults={"tasks": (resnet.IMAGENET,), "task": resnet.IMAGENET.name},
         ),
         Entry(
@@ -112,7 +142,7 @@ CATALOG = {
             "caffenet",
             "single-task CaffeNet (Table 2): --task noun|adj|anp",
             classics.caffenet,
-            (Family.ONE_TASK,),
+            (OneTask,),
             defaults={"input_size": 227, "mean": BVLC_MEAN},
         ),
         Entry(
@@ -120,7 +150,7 @@ CATALOG = {
             "inception_v1",
             "single-task GoogLeNet, auxiliary heads in training: --task noun|adj|anp",
             classics.inception_v1,
-            (Family.ONE_TASK,),
+            (OneTask,),
             defaults={"input_size": 224, "mean": BVLC_MEAN},
         ),
         Entry(
@@ -128,7 +158,7 @@ CATALOG = {
             "vggnet16",
             "single-task 16-layer VGG net: --task noun|adj|anp",
             classics.vggnet16,
-            (Family.ONE_TASK,),
+            (OneTask,),
             defaults={"input_size": 224, "mean": (103.939, 116.779, 123.68)},
         ),
         Entry(
@@ -153,8 +183,8 @@ CATALOG = {
             "XS",
             resnet.scale,
             "cross-residuals scaled by channel (Figure 4, centre)",
-            Family.LEARNED,
-            Family.SCALED,
+            Learned,
+            Scaled,
         ),
         joined(
             "xself_resnet50",
@@ -162,8 +192,8 @@ CATALOG = {
             "XSelf",
             resnet.own_scale,
             "a control: each task's own shortcut scaled by channel, nothing crosses",
-            Family.LEARNED,
-            Family.SCALED,
+            Learned,
+            Scaled,
         ),
         joined(
             "xp_resnet50",
@@ -171,7 +201,7 @@ CATALOG = {
             "XP",
             resnet.projection,
             "cross-residuals by 1x1 projection (5.2.3)",
-            Family.LEARNED,
+            Learned,
         ),
         joined(
             "xg_resnet50",
@@ -179,21 +209,21 @@ CATALOG = {
             "XG",
             resnet.gated,
             "cross-residuals through carry gates (3)",
-            Family.LEARNED,
+            Learned,
         ),
         Entry(
             "cross_stitch_resnet50",
             "cross_stitch",
             "a tower a task, cross-stitch units after each stage",
             neighbours.cross_stitch_resnet,
-            (Family.TRUNK, Family.STITCH),
+            (Trunk, Stitch),
         ),
         Entry(
             "cross_stitch_caffenet",
             "cross_stitch_caffenet",
             "a CaffeNet a task, cross-stitch units after poolings, fc6 and fc7",
             neighbours.cross_stitch_caffenet,
-            (Family.STITCH,),
+            (Stitch,),
             defaults={"input_size": 227, "mean": BVLC_MEAN},
         ),
         Entry(
@@ -201,7 +231,7 @@ CATALOG = {
             "rock",
             "ROCK: auxiliary tasks feed the primary one (--primary)",
             neighbours.rock_resnet,
-            (Family.TRUNK, Family.TAIL, Family.PRIMARY),
+            (Trunk, Tail, Rock),
         ),
     ]
 }

@@ -1,17 +1,22 @@
-"""`python -m netgen NET`: the net, its solver, its deploy form or its parameters, on stdout."""
+"""`python -m netgen NET`: the net, its solver, its deploy form or its parameters, on stdout.
+
+The one place where command lines become values: `read` and `parse` make them of words.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
-import shlex
 import sys
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
-from netgen import draw, report, solver
-from netgen.catalog import CATALOG, Entry, find
-from netgen.options import OPTIONS, Family, Options, flag, parse_tasks, parse_weights
+from netgen import report
+from netgen.catalog import CATALOG
+from netgen.network import Network
+from netgen.options import FAMILIES, OPTIONS, Solver
 from xresnet.basics import cli
-from xresnet.basics.numbers import Number, several
 
 EXAMPLES = """\
 examples:
@@ -26,6 +31,19 @@ examples:
   python -m netgen xs_resnet50 --branch-after res4f --cross-blocks 2
 """
 
+Choices = dict[str, Any]  # options by name, in the order in which they were typed
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for: a network, the choices of its solver, and which form."""
+
+    network: Network
+    solver: Choices
+    form: str  # net, solver, deploy, params or draw
+    draw: str | None = None
+    json: bool = False
+
 
 def parser() -> cli.Parser:
     """The command line; every default is the paper's."""
@@ -35,7 +53,6 @@ def parser() -> cli.Parser:
         epilog=EXAMPLES,
     )
     p.add_argument("net", nargs="?", metavar="NET", help="a name from --list")
-
     what = p.add_argument_group("what to write (default: the train/test net)")
     one = what.add_mutually_exclusive_group()
     one.add_argument("--solver", action="store_true", help="the solver")
@@ -44,91 +61,8 @@ def parser() -> cli.Parser:
     one.add_argument("--list", action="store_true", help="the names of all nets")
     one.add_argument("--draw", metavar="FILE", help="a picture: .svg, .png, .pdf or .dot")
     what.add_argument("--json", action="store_true", help="--params or --list as JSON")
-
-    d = Options()
-    shape = p.add_argument_group("the net")
-    shape.add_argument(
-        "--tasks", type=parse_tasks, metavar="NAME:K,...", help="default: adj:117,anp:553,noun:167"
-    )
-    _add(shape, "task", "NAME", "the task of a single-task net")
-    _add(shape, "depth", "N", "50 (default), 101 or 152")
-    _add(shape, "blocks", "A,B,C,D", "blocks in res2 to res5, instead")
-    _add(shape, "width", "C", f"channels of conv1 and of res2's inner layers: {d.width}")
-    _add(shape, "stem_width", "C", "channels of conv1, where they are others")
-    _add(shape, "input_size", "S", f"{d.input_size}; caffenet: 227")
-    what = "begin behind this block: its maps, cached by `xresnet features`, are the data"
-    _add(shape, "from_block", "BLOCK", what)
-    _add(shape, "branch_after", "BLOCK", f"the branching block, or none: {d.branch_after}")
-    _add(shape, "cross_blocks", "N", "cross-residual blocks: all after the branch")
-    what = "whose BatchNorm moves behind the branching block's addition: both summands'"
-    _add(shape, "branch_norm", None, what)
-    _add(shape, "cross_std", "STD", "of the cross weights' start: msra, 0.0442")
-    _add(shape, "cross_start", "A", "all cross weights' start, instead")
-    _add(shape, "cross_lr", "M", f"lr_mult of the cross weights: {d.cross_lr:g}")
-    _add(shape, "cross_decay", "M", f"decay_mult of the cross weights: {d.cross_decay:g}")
-    what = "of all shortcuts in equation 2's sum: 1; or mean, one by the number of tasks"
-    _add(shape, "shortcut_factor", "F", what)
-    _add(shape, "freeze_towers", None, "only cross weights learn")
-    what = "the convolution that strides: 1x1 (published), 3x3 (torchvision)"
-    _add(shape, "stride_in", None, what)
-    what = "a ResNet's first windows: from 0, rounded up; or from -1, rounded down, as "
-    _add(shape, "pool1", None, f"{what}torchvision and Keras pool")
-    what = "BatchNorm in training: on the batch; frozen on the statistics it started with; or so "
-    what += "but for those behind the branching point's addition, which no published net has"
-    _add(shape, "bn", None, what)
-    _add(shape, "bn_fraction", "F", f"BatchNorm's moving average: {d.bn_fraction}")
-    _add(shape, "head_lr", "M", f"lr_mult of the classifiers: {d.head_lr:g}")
-
-    near = p.add_argument_group("neighbours: cross-stitch and ROCK")
-    _add(near, "stitch", None, f"an alpha for each: {d.stitch}")
-    _add(near, "stitch_init", "S[,D]", "alpha's start: 0.9, summing to 1")
-    _add(near, "stitch_lr", "M", f"lr_mult of alpha: {d.stitch_lr:g}")
-    _add(near, "primary", "TASK", f"ROCK's primary task: {d.primary}")
-
-    data = p.add_argument_group("data")
-    _add(data, "data", "DIR", f"folder of the LMDBs: {d.data}")
-    _add(data, "batch", "N", f"training batch: {d.batch}")
-    _add(data, "test_batch", "N", "the largest that divides the test images")
-    _add(data, "train_images", "N", f"{d.train_images}")
-    _add(data, "test_images", "N", f"{d.test_images}")
-    _add(data, "mean", "B,G,R", ",".join(f"{m:g}" for m in d.mean))
-    what = "what the losses of these tasks count: 1, as the others'"
-    _add(data, "loss_weights", "TASK:W,...", what, type=parse_weights)
-    what = "this label means none: losses and accuracies leave it out (data_prep table writes -1)"
-    _add(data, "ignore_label", "N", what)
-    what = "the images in the LMDBs are larger than the input: cut it out of them"
-    _add(data, "crop", None, what)
-    _add(data, "mean_file", "FILE", "a .binaryproto instead")
-
-    s = d.solver
-    sgd = p.add_argument_group("the solver")
-    _add(sgd, "lr", "LR", f"base_lr: {s.lr:g}")
-    _add(sgd, "momentum", "M", f"{s.momentum:g}")
-    _add(sgd, "weight_decay", "D", f"{s.weight_decay:g}")
-    _add(sgd, "max_iter", "N", f"{solver.EPOCHS} epochs")
-    _add(sgd, "test_interval", "N", "one epoch; 0: never")
-    _add(sgd, "snapshot", "N", "one epoch")
-    _add(sgd, "display", "N", f"{s.display}")
-    _add(sgd, "seed", "N", "random_seed: none")
-    _add(sgd, "cpu", None, "solver_mode CPU, not GPU")
-    _add(sgd, "net", "FILE", "prototxt/<name>.prototxt", dest="solver_net")
-    _add(sgd, "snapshot_prefix", "PATH", "snapshots/<name>")
+    add_options(p)
     return p
-
-
-def _add(group: Any, name: str, metavar: str | None, what: str, **more: Any) -> None:
-    """The argument of field `name`, which takes what the field says there is."""
-    one = OPTIONS[name]
-    known = one.metadata["one_of"]
-    if isinstance(known, Number):
-        more["type"] = several(known) if str(one.type).startswith("tuple") else known
-    elif known:
-        more["choices"] = known
-    elif one.default is False:
-        more["action"] = "store_true"
-    if metavar:
-        more["metavar"] = metavar
-    group.add_argument(flag(name), default=None, help=what, **more)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,75 +70,117 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def generate(argv: list[str]) -> str:
+def generate(argv: Sequence[str]) -> str:
     """What `python -m netgen ARGV` prints, whole: nothing goes out before all of it is made.
 
     Raises:
         UserError: a net, task or option that cannot be.
     """
+    asked = read(argv)
+    if asked is None:
+        return listing("--json" in argv)
+    network = asked.network
+    if asked.form == "solver":
+        return network.solver(**asked.solver)
+    if asked.form == "deploy":
+        return network.deploy()
+    if asked.form == "params":
+        if asked.json:
+            return json.dumps(network.params(), indent=2) + "\n"
+        return report.as_table(network.entry, network.options)
+    if asked.draw:
+        network.draw(asked.draw)
+        return ""
+    return network.prototxt()
+
+
+def read(argv: Sequence[str]) -> Asked | None:
+    """The values that a command line of `python -m netgen` stands for; None for `--list`."""
     p = parser()
     args = p.parse_args(argv)
     if args.list:
-        return listing(args.json)
+        return None
     if not args.net:
         p.error("which net? --list names them all")
     if args.json and not args.params:
         p.error("--json goes with --params or --list")
-    entry = find(args.net)
+    net, solver = choices_of(args)
     if not args.solver:
-        refuse_solver(argv)
-    options = options_of(args, entry)
-    if args.params:
-        return (report.as_json if args.json else report.as_table)(entry, options)
-    if args.draw:
-        draw.draw(entry, options, args.draw)
-        return ""
-    net = entry.build(options)
-    what = "solver" if args.solver else "inference net" if args.deploy else "train/test net"
-    header = f"{net.name}: {what}\nmade by: {shlex.join(['python', '-m', 'netgen', *argv])}"
-    if args.solver:
-        return solver.prototxt(entry.files(options), options, header)
-    return net.prototxt(header)
+        net, solver = {**net, **solver}, {}  # a net refuses the solver's
+    form = next((f for f in ("solver", "deploy", "params", "draw") if getattr(args, f)), "net")
+    return Asked(Network(args.net, net), solver, form, args.draw, args.json)
 
 
-def refuse_solver(argv: list[str]) -> None:
-    """Hold words to those that a net can be made by.
+def parse(
+    words: Sequence[str], where: str, refused: Mapping[str, str] | None = None
+) -> tuple[str | None, Choices, Choices]:
+    """The net's name, if there is one, and the choices of net and solver among `words`.
+
+    For words that stand in a file: `where` they do begins each complaint. `refused` are the
+    flags that must not be among them, each with the reason.
 
     Raises:
-        UserError: an option of the solver's is among them.
+        UserError: words that are no such options, or values out of range.
     """
-    _, theirs = split(argv)
-    if theirs:
-        name = theirs[0].partition("=")[0]
-        raise cli.UserError(f"{name} is the solver's and changes no net: it goes with --solver")
+    p = _FileParser(prog=where)
+    p.add_argument("net", nargs="?")
+    refuse_options(p, refused or {})
+    add_options(p)
+    try:
+        args = p.parse_args(words)
+    except cli.UserError as error:
+        message = str(error)
+        raise cli.UserError(
+            message if message.startswith(where) else f"{where}: {message}"
+        ) from None
+    return (args.net, *choices_of(args))
 
 
-def split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The words of `argv` without the solver's options, and these, each in their order."""
-    net: list[str] = []
-    solver: list[str] = []
-    words = iter(argv)
-    for word in words:
-        name, equals, _ = word.partition("=")
-        mine = net if name not in _SOLVERS else solver
-        mine.append(word)
-        if mine is solver and not equals and _SOLVERS[name]:
-            mine += [value for value in [next(words, None)] if value is not None]
+class _FileParser(cli.Parser):
+    """A parser of words in a file: a mistake is an error of the file's, not of the command's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise cli.UserError(f"{self.prog}: {message}")
+
+
+# ---- Options as arguments ---------------------------------------------------------
+
+_CHOSEN = "chosen_"  # begins the names under which argparse keeps what was chosen
+
+
+def add_options(p: argparse.ArgumentParser) -> None:
+    """Give `p` an argument for each option, but for those that it has; by family."""
+    for family in FAMILIES:
+        group = None
+        for option in OPTIONS.values():
+            if option.family is family and option.flag not in p._option_string_actions:
+                group = group or p.add_argument_group(family.__doc__)
+                option.add_to(group, f"{_CHOSEN}{option.name}")
+
+
+def refuse_options(p: argparse.ArgumentParser, reasons: Mapping[str, str]) -> None:
+    """Give `p` arguments that are refused, with these reasons, and in no help."""
+    for flag, reason in reasons.items():
+        if flag not in p._option_string_actions:
+            p.add_argument(flag, nargs="?", action=_Refused, help=argparse.SUPPRESS, metavar=reason)
+
+
+class _Refused(argparse.Action):
+    """An option that must not be given; its metavar says why."""
+
+    def __call__(self, *_: Any) -> NoReturn:
+        raise cli.UserError(f"{self.option_strings[0]} {self.metavar}")
+
+
+def choices_of(args: argparse.Namespace) -> tuple[Choices, Choices]:
+    """What was chosen of the arguments of `add_options`: the net's, and the solver's."""
+    net: Choices = {}
+    solver: Choices = {}
+    for name, value in vars(args).items():
+        if name.startswith(_CHOSEN):
+            option = OPTIONS[name[len(_CHOSEN) :]]
+            (solver if option.family is Solver else net)[option.name] = value
     return net, solver
-
-
-# The solver's options -> whether a value follows.
-_SOLVERS = {
-    flag(name): one.default is not False
-    for name, one in OPTIONS.items()
-    if one.metadata["family"] is Family.SOLVER
-}
-
-
-def options_of(args: Any, entry: Entry) -> Options:
-    """The paper's options, `entry`'s own instead, and what the user chose instead of both."""
-    chosen = {**vars(args), "net": args.solver_net}
-    return entry.options(**{name: chosen[name] for name in OPTIONS})
 
 
 def listing(as_json: bool) -> str:

@@ -1,4 +1,4 @@
-"""The generated files that stand in the repository, and the commands that make them.
+"""The generated files that stand in the repository, and what makes them.
 
 python -m netgen.committed        writes prototxt/, solvers/, docs/NETWORKS.md (`make nets`)
 """
@@ -6,34 +6,35 @@ python -m netgen.committed        writes prototxt/, solvers/, docs/NETWORKS.md (
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Callable
 
 from netgen import gallery
-from netgen.command import generate
+from netgen.network import Network
 from xresnet.basics import cli, files
 
 SINGLE_TASK = ("caffenet", "inception_v1", "vggnet16", "resnet50")
 NETS = {
-    "x0": ["x0_resnet50"],
-    "xi": ["xi_resnet50"],
-    "xs": ["xs_resnet50"],
+    "x0": Network("x0_resnet50"),
+    "xi": Network("xi_resnet50"),
+    "xs": Network("xs_resnet50"),
     **{
-        f"{net}_{task}": [net, "--task", task]
+        f"{net}_{task}": Network(net, {"task": task})
         for net in SINGLE_TASK
         for task in ("adj", "anp", "noun")
     },
 }
 
-# Path from the repository's root to the arguments of `python -m netgen`.
-COMMANDS = {
-    path: argv
+# Path from the repository's root to what makes the file's text.
+FILES: dict[str, Callable[[], str]] = {
+    path: make
     for short, net in NETS.items()
-    for path, argv in [
-        (f"prototxt/{short}.prototxt", net),
-        (f"prototxt/{short}_deploy.prototxt", [*net, "--deploy"]),
-        (f"solvers/{short}.prototxt", [*net, "--solver"]),
+    for path, make in [
+        (f"prototxt/{short}.prototxt", net.prototxt),
+        (f"prototxt/{short}_deploy.prototxt", net.deploy),
+        (f"solvers/{short}.prototxt", net.solver),
     ]
 } | {
-    f"prototxt/{net}_deploy.prototxt": [net, "--deploy"]
+    f"prototxt/{net}_deploy.prototxt": Network(net).deploy
     for net in ("deepsentibank", "resnet50_imagenet")
 }
 
@@ -45,8 +46,8 @@ def main(argv: list[str] | None = None) -> None:
         epilog="example:\n  python -m netgen.committed      what `make nets` does",
     ).parse_args(argv)
     root = Path(__file__).resolve().parent.parent
-    for path, command in COMMANDS.items():
-        files.write(root / path, generate(command))
+    for path, make in FILES.items():
+        files.write(root / path, make())
         print(path)
     files.write(root / gallery.PAGE, gallery.page())
     print(gallery.PAGE)

@@ -8,7 +8,7 @@ import shlex
 import sys
 from typing import Any
 
-from netgen.command import generate
+from netgen.command import read
 from xresnet.basics.cli import Parser, UserError
 from xresnet.caffeproto import TEST, NetParameter, text
 
@@ -61,12 +61,19 @@ def _layers(net: str) -> dict[str, Any]:
     elif net.endswith(".prototxt") or os.sep in net:
         raise UserError(f"cannot read {net}: no such file")
     else:
-        proto = text.loads(generate(shlex.split(net)), NetParameter)
+        proto = _asked(shlex.split(net))
     layers: dict[str, Any] = {}
     for layer in proto.layer:
         tested = any(rule.phase == TEST for rule in layer.include)
         layers[f"{layer.name} (TEST)" if tested and layer.name in layers else layer.name] = layer
     return layers
+
+
+def _asked(argv: list[str]) -> Any:
+    asked = read(argv)
+    if asked is None or asked.form not in ("net", "deploy"):
+        raise UserError(f"diff compares nets: {shlex.join(argv)} makes none")
+    return asked.network.proto(asked.form == "deploy")
 
 
 def _text(found: dict[str, Any]) -> str:

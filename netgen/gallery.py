@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 
 from netgen import draw
 from netgen.catalog import CATALOG, Entry
-from netgen.command import generate
-from netgen.report import training_memory
+from netgen.network import Network
 
 PAGE = "docs/NETWORKS.md"
 HEAD = """\
@@ -53,10 +51,11 @@ def page() -> str:
     """The page's text, from the catalog."""
     rows, sections = [], []
     for entry in CATALOG.values():
-        reports = [_report(argv) for argv in commands(entry)]
-        command = " ".join(["python -m netgen", *commands(entry)[0]])
-        options = entry.options(task=reports[0]["task"] if entry.single_task else None)
-        memory = f"{training_memory(entry, options) / 2**30:.1f}" if entry.trained else "–"
+        nets = networks(entry)
+        reports = [net.params() for net in nets]
+        form = [] if entry.trained else ["--deploy"]
+        command = " ".join(["python -m netgen", *nets[0].words(), *form])
+        memory = f"{reports[0]['training_memory'] / 2**30:.1f}" if entry.trained else "–"
         papers = [report["paper_millions"] for report in reports]
         rows.append(
             f"| [{entry.name}](#{entry.name}) | `{command}` "
@@ -78,20 +77,18 @@ def page() -> str:
     return HEAD + "\n".join(rows) + "\n\n" + "\n".join([*sections, TAIL])
 
 
-def commands(entry: Entry) -> list[list[str]]:
-    """The netgen arguments of the entry's nets: one a task if it does one, as Table 2 orders."""
-    more = [] if entry.trained else ["--deploy"]
+def networks(entry: Entry) -> list[Network]:
+    """The entry's nets: one a task if it does one, as Table 2 orders them."""
     if not entry.single_task:
-        return [[entry.name, *more]]
-    return [[entry.name, "--task", task, *more] for task in ("noun", "adj", "anp")]
+        return [Network(entry.name)]
+    return [Network(entry.name, {"task": task}) for task in ("noun", "adj", "anp")]
 
 
 def figures() -> dict[str, str]:
     """Path of each picture to its source in Graphviz's language."""
     found = {}
     for entry in CATALOG.values():
-        task = "noun" if entry.single_task else None
-        found[f"docs/figures/{entry.short}.svg"] = draw.source(entry, entry.options(task=task))
+        found[f"docs/figures/{entry.short}.svg"] = draw.source(entry, networks(entry)[0].options)
     return found
 
 
@@ -107,10 +104,6 @@ def stamp(source: str) -> str:
 def svg(source: str) -> bytes:
     """The picture of `source`, with its stamp."""
     return draw.render(source, "svg") + stamp(source).encode()
-
-
-def _report(argv: list[str]) -> dict:
-    return json.loads(generate([*(a for a in argv if a != "--deploy"), "--params", "--json"]))
 
 
 def _each(numbers) -> str:

@@ -74,10 +74,10 @@ def labels(net: Net, options: Options, wanted: list[Task]) -> None:
 
 def head(net: Net, x: str, task: Task, options: Options, name: str | None = None) -> None:
     """A task's classifier on `x` and what hangs on it."""
-    judge(net, classifier(net, x, name or f"fc_{task.name}", task, options), task, options)
+    task_outputs(net, classifier(net, x, name or f"fc_{task.name}", task, options), task, options)
 
 
-def judge(net: Net, scores: str, task: Task, options: Options, weight: float = 1) -> None:
+def task_outputs(net: Net, scores: str, task: Task, options: Options, weight: float = 1) -> None:
     """What hangs on a task's scores: loss and top-k, or softmax to deploy.
 
     Section 4: the loss is the unweighted sum of the heads' softmax losses; `loss_weights`
@@ -167,7 +167,7 @@ def relu(net: Net, x: str, name: str) -> str:
     return net.layer("ReLU", name, x, top=x)
 
 
-def total(net: Net, name: str, terms: list[str], coefficients: Sequence[float] = ()) -> str:
+def add(net: Net, name: str, terms: list[str], coefficients: Sequence[float] = ()) -> str:
     """The elementwise sum of blobs of one shape, each times its coefficient where there are any."""
     if len(terms) == 1:  # Caffe's Eltwise wants two; one task has none to join
         return terms[0]

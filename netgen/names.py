@@ -16,7 +16,7 @@ def origin(name: str, tasks: Iterable[str]) -> tuple[str, str | None]:
     return name, None
 
 
-def norm_of(convolution: str) -> tuple[str, str]:
+def norm_names(convolution: str) -> tuple[str, str]:
     """The BatchNorm and the Scale behind a published ResNet's convolution.
 
     `res2a_branch1` has `bn2a_branch1` and `scale2a_branch1`; `conv1` has

@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from netgen.classics import CAFFENET, CAFFENET_INPUT
-from netgen.layers import convolution, head, images, judge, labels, norm, relu, total
+from netgen.layers import add, convolution, head, images, labels, norm, relu, task_outputs
 from netgen.net import Net
 from netgen.options import Options, Task
 from netgen.resnet import (
@@ -87,7 +87,7 @@ def cross_stitch(net: Net, name: str, xs: dict[str, str], options: Options) -> d
                     scale_param={"filler": start, "bias_term": False, **per_layer},
                 )
             )
-        ys[t] = total(net, f"{name}_{t}", terms)
+        ys[t] = add(net, f"{name}_{t}", terms)
     return ys
 
 
@@ -129,13 +129,13 @@ def rock_resnet(options: Options) -> Net:
         net.group(f"{task.name}: predictor and decoder")
         maps = convolution(net, e, f"rock_maps_{task.name}", task.classes, kernel=1, bias=True)
         scores = average(net, maps, f"rock_scores_{task.name}", options)
-        judge(net, scores, task, options, weight=AUXILIARY_WEIGHT)
+        task_outputs(net, scores, task, options, weight=AUXILIARY_WEIGHT)
         d = convolution(net, maps, f"rock_decode_{task.name}", 4 * width, kernel=1)
         d = norm(net, d, f"_rock_decode_{task.name}", options, new=True)
         decoded.append(relu(net, d, f"rock_decode_relu_{task.name}"))
 
     net.group("rock: fusion")
-    y = total(net, "rock", [x, *decoded])
+    y = add(net, "rock", [x, *decoded])
     y = relu(net, norm(net, y, "_rock", options, new=True), "rock_relu")
     net.group(f"{primary.name}: the primary task")
     head(net, average(net, y, "pool5", options), primary, options)

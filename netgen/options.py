@@ -1,12 +1,18 @@
-"""What a user can choose about a net and its solver; the defaults are the paper's."""
+"""What a user can choose about a net and its solver; the defaults are the paper's.
+
+A family is a frozen dataclass: options that belong together, so that a net takes all of them
+or none. Each is declared once, with its default, its range and its help; the command lines
+are made of these (`netgen.command`). `Options` are the families of all nets together, what a
+net function reads; `Solver` is the solver's.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from enum import Enum, auto
-from typing import Any
+from typing import Any, Callable
 
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.numbers import (
@@ -21,6 +27,7 @@ from xresnet.basics.numbers import (
     SEED,
     Number,
     at_least,
+    several,
 )
 
 # Section 5.1: 80/20 of 384,258 images, floor(0.8 n) per ANP to train.
@@ -37,39 +44,6 @@ SHORTCUTS = replace(FACTOR, word="mean")
 MOMENTUM = Number("a momentum", float, 0, 1, open_high=True)
 
 
-class Family(Enum):
-    """Options that belong together. A net takes all of a family, or none of them."""
-
-    ALL = auto()  # every net's
-    TASKS = auto()  # whose classes are chosen: all but nets published with their own
-    ONE_TASK = auto()  # which task a single-task net does
-    TRUNK = auto()  # the shape of a ResNet
-    TAIL = auto()  # where a net whose trunk is shared may begin
-    BRANCH = auto()  # where and how a multitask ResNet branches
-    JOINED = auto()  # which blocks cross-residuals join
-    LEARNED = auto()  # how what joins two tasks learns
-    SCALED = auto()  # how channelwise cross weights start
-    STITCH = auto()  # cross-stitch units
-    PRIMARY = auto()  # ROCK's task
-    DATA = auto()  # what it learns from and is tested on: every net that is trained
-    SOLVER = auto()  # how it learns: the same
-    FORM = auto()  # what is written: nothing that a net could refuse
-
-
-def option(default: Any, family: Family, *, one_of: Any = None) -> Any:
-    """A field of `Options` or `SolverOptions`.
-
-    `one_of` says which values there are: a `Number`, which each of several holds to, or the
-    words themselves.
-    """
-    return field(default=default, metadata={"family": family, "one_of": one_of})
-
-
-def flag(name: str) -> str:
-    """`--cross-blocks` of `cross_blocks`."""
-    return f"--{name.replace('_', '-')}"
-
-
 @dataclass(frozen=True)
 class Task:
     """One classification task: its name and its number of classes."""
@@ -78,7 +52,7 @@ class Task:
     classes: int
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_]+", self.name):
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", self.name):
             raise UserError(f"--tasks: {self.name!r} is no name of letters, digits and _")
         CLASSES.check(self.classes, f"--tasks: task {self.name!r}")
 
@@ -87,97 +61,454 @@ class Task:
 TASKS = (Task("adj", 117), Task("anp", 553), Task("noun", 167))
 
 
+def parse_tasks(text: str) -> tuple[Task, ...]:
+    """`adj:117,anp:553,noun:167` as tasks, in that order.
+
+    Raises:
+        UserError: an entry without a name or a positive number of classes, or a name twice.
+    """
+    tasks: list[Task] = []
+    for entry in text.split(","):
+        name, colon, classes = entry.strip().partition(":")
+        if not name or not colon:
+            raise UserError(f"--tasks: {entry!r} is not name:classes, as in adj:117")
+        try:
+            tasks.append(Task(name, CLASSES(classes)))
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"--tasks: task {name!r}: {error}") from None
+    return check_tasks(tasks)
+
+
+def check_tasks(tasks: Any) -> tuple[Task, ...]:
+    """`tasks` as a net takes them.
+
+    Raises:
+        UserError: there are none, one is no `Task`, or two have the same name.
+    """
+    if isinstance(tasks, (str, Task)) or not isinstance(tasks, Iterable):
+        raise UserError(f"--tasks: expected several Task(name, classes), not {tasks!r}")
+    tasks = tuple(tasks)
+    if not tasks:
+        raise UserError("--tasks: a net needs at least one task")
+    for i, task in enumerate(tasks):
+        if not isinstance(task, Task):
+            raise UserError(f"--tasks: expected a Task(name, classes), not {task!r}")
+        if task.name in (other.name for other in tasks[:i]):
+            raise UserError(f"--tasks: task {task.name!r} stands there twice")
+    return tasks
+
+
+def parse_weights(text: str) -> tuple[tuple[str, float], ...]:
+    """`colour:1,article:0.5` as tasks with the weights of their losses.
+
+    Raises:
+        UserError: an entry without a name or a weight, or a name twice.
+    """
+    found: dict[str, float] = {}
+    for entry in text.split(","):
+        name, colon, weight = entry.strip().rpartition(":")
+        if not name or not colon:
+            raise UserError(f"--loss-weights: {entry!r} is not task:weight, as in adj:0.5")
+        if name in found:
+            raise UserError(f"--loss-weights: task {name!r} stands there twice")
+        try:
+            found[name] = FACTOR(weight)
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"--loss-weights: task {name!r}: {error}") from None
+    return tuple(found.items())
+
+
+def check_weights(weights: Any) -> tuple[tuple[str, float], ...]:
+    """A mapping, or pairs, of tasks and the weights of their losses.
+
+    Raises:
+        UserError: it is neither, a weight below zero, or a name twice.
+    """
+    try:
+        pairs = tuple((name, weight) for name, weight in dict(weights).items())
+        if len(pairs) != len(weights):
+            raise UserError(f"--loss-weights: a task stands there twice in {weights!r}")
+    except (TypeError, ValueError):
+        raise UserError(f"--loss-weights: expected weights by task, not {weights!r}") from None
+    for name, weight in pairs:
+        FACTOR.check(weight, f"--loss-weights: task {name!r}")
+    return pairs
+
+
+# ---- What an option is --------------------------------------------------------
+
+
+def option(
+    default: Any,
+    what: str,
+    metavar: str | None = None,
+    *,
+    of: Any = None,
+    many: bool = False,
+    unset: str = "",
+    parse: Callable[[str], Any] | None = None,
+    check: Callable[[Any], Any] | None = None,
+) -> Any:
+    """A field of a family: an option, whose flag is `--` and its name.
+
+    Args:
+        default: the paper's; False makes a flag without a value.
+        what: its help; range and default are added to it.
+        metavar: its value's name in the help; without, where `of` are words, these.
+        of: the values that there are: a `Number`, or words; otherwise any text.
+        many: it takes several such numbers, with commas between them.
+        unset: what the default None stands for.
+        parse, check: of a value as typed, and of one as given, where neither suffices.
+    """
+    told = {"what": what, "metavar": metavar, "of": of, "many": many, "unset": unset}
+    return field(default=default, metadata={**told, "parse": parse, "check": check})
+
+
+def flag(name: str) -> str:
+    """`--cross-blocks` of `cross_blocks`."""
+    return f"--{name.replace('_', '-')}"
+
+
 @dataclass(frozen=True)
-class SolverOptions:
-    """The solver's own choices (section 5.2); None leaves the default argued in docs."""
+class Option:
+    """An option by its declaration (see `option`), and the family that it belongs to."""
 
-    lr: float = option(0.001, Family.SOLVER, one_of=RATE)
-    momentum: float = option(0.9, Family.SOLVER, one_of=MOMENTUM)
-    weight_decay: float = option(0.0001, Family.SOLVER, one_of=FACTOR)
-    max_iter: int | None = option(None, Family.SOLVER, one_of=COUNT)  # None: 20 epochs
-    # None: one epoch; 0: never
-    test_interval: int | None = option(None, Family.SOLVER, one_of=NATURAL)
-    snapshot: int | None = option(None, Family.SOLVER, one_of=COUNT)  # None: one epoch
-    display: int = option(20, Family.SOLVER, one_of=COUNT)
-    seed: int | None = option(None, Family.SOLVER, one_of=SEED)
-    cpu: bool = option(False, Family.SOLVER)
-    net: str | None = option(None, Family.SOLVER)  # None: prototxt/<short name>.prototxt
-    snapshot_prefix: str | None = option(None, Family.SOLVER)  # None: snapshots/<short name>
+    name: str
+    family: type
+    default: Any
+    what: str
+    metavar: str | None
+    of: Any
+    many: bool
+    unset: str
+    parse: Callable[[str], Any] | None
+    check: Callable[[Any], Any] | None
 
-    def __post_init__(self) -> None:
-        _hold(self)
+    @property
+    def flag(self) -> str:
+        return flag(self.name)
+
+    def add_to(self, parser: Any, dest: str) -> None:
+        """Make it an argument of an argparse parser; one that is not given sets nothing."""
+        more: dict[str, Any] = {"metavar": self.metavar} if self.metavar else {}
+        if self.default is False:
+            more["action"] = "store_true"
+        elif self.parse:
+            more["type"] = self.parse
+        elif isinstance(self.of, Number):
+            more["type"] = several(self.of) if self.many else self.of
+        elif self.of:
+            more["choices"] = self.of
+        told = self.help.replace("%", "%%")
+        parser.add_argument(self.flag, dest=dest, default=argparse.SUPPRESS, help=told, **more)
+
+    @property
+    def help(self) -> str:
+        """`channels of conv1; channels from 1 to 4,096; default: 64`."""
+        known = str(self.of) if isinstance(self.of, Number) else ""
+        default = spell(self.default) if self.default or self.default == 0 else self.unset
+        default = "" if self.default is False else f"default: {default or 'none'}"
+        return "; ".join(filter(None, [self.what, known, default]))
+
+    def checked(self, value: Any) -> Any:
+        """`value` as a net's function reads it: of several the tuple.
+
+        Raises:
+            UserError: a number out of range, an unknown word, or a text that no file can hold.
+        """
+        if value is None and self.default is None:
+            return None
+        if self.check:
+            return self.check(value)
+        if not self.many:
+            return self._checked_one(value)
+        if not isinstance(value, (list, tuple)) or not value:
+            raise UserError(f"{self.flag}: expected a list, each {self.of}, not {value!r}")
+        return tuple(map(self._checked_one, value))
+
+    def _checked_one(self, value: Any) -> Any:
+        if isinstance(self.of, Number):
+            return self.of.check(value, self.flag)
+        if self.default is False:
+            if not isinstance(value, bool):
+                raise UserError(f"{self.flag}: expected True or False, not {value!r}")
+        elif self.of and value not in self.of:
+            raise UserError(
+                f"{self.flag}: unknown {value!r}{near_miss(str(value), self.of)}; there are "
+                f"{', '.join(self.of)}"
+            )
+        elif not isinstance(value, str) or not _is_writable(value):
+            raise UserError(f"{self.flag}: {value!r} is no name that a prototxt can hold")
+        return value
+
+    def words(self, value: Any) -> list[str]:
+        """What is typed to choose this value."""
+        if self.default is False:
+            return [self.flag] if value else []
+        text = spell(value)
+        # What argparse would take for another option must not stand alone.
+        if text.startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", text):
+            return [f"{self.flag}={text}"]
+        return [self.flag, text]
+
+
+def spell(value: Any) -> str:
+    """A value as it is typed: `117`, `0.0442`, `1,1,1,3`, `adj:117,anp:553`."""
+    if isinstance(value, tuple):
+        return ",".join(map(_spell_item, value))
+    return _spell_item(value)
+
+
+def _spell_item(item: Any) -> str:
+    if isinstance(item, Task):
+        return f"{item.name}:{item.classes}"
+    if isinstance(item, tuple):
+        return ":".join(map(_spell_item, item))
+    if isinstance(item, float):
+        short = f"{item:g}"
+        short = short if float(short) == item else repr(item)
+        return re.sub(r"e([+-])0", r"e\1", short)
+    return str(item)
+
+
+def _is_writable(name: str) -> bool:
+    """Whether a name can stand in a prototxt, and on one line of a comment."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8, as Python holds them
+        return False
+    return bool(name.strip()) and "\0" not in name and len(name.splitlines()) == 1
+
+
+# ---- The families ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Options:
-    """Every choice that a net function reads; see `python -m netgen --help`."""
+class Input:
+    """every net"""
 
-    tasks: tuple[Task, ...] = option(TASKS, Family.TASKS)
-    task: str | None = option(None, Family.ONE_TASK)
+    input_size: int = option(224, "height and width of the input", "S", of=PIXELS)
 
-    depth: int = option(50, Family.TRUNK, one_of=COUNT)
-    # residual blocks a stage, instead of a depth
-    blocks: tuple[int, ...] | None = option(None, Family.TRUNK, one_of=BLOCKS)
-    # channels of res2's inner convolutions; every other width is a multiple of it
-    width: int = option(64, Family.TRUNK, one_of=WIDTH)
-    stem_width: int | None = option(None, Family.TRUNK, one_of=WIDTH)  # of conv1; None: `width`
-    # the block whose cached maps are the input, instead of images
-    from_block: str | None = option(None, Family.TAIL)
-    branch_after: str = option("res5a", Family.BRANCH)
-    branch_norm: str = option("both", Family.BRANCH, one_of=("both", "branch2c", "none"))
-    # None: every block after the branch
-    cross_blocks: int | None = option(None, Family.JOINED, one_of=NATURAL)
-    # None: msra with variance_norm AVERAGE
-    cross_std: float | None = option(None, Family.SCALED, one_of=POSITIVE)
-    # all cross weights' start, instead of a random one
-    cross_start: float | None = option(None, Family.SCALED, one_of=FINITE)
-    cross_lr: float = option(1.0, Family.LEARNED, one_of=FACTOR)  # lr_mult of the cross weights
-    cross_decay: float = option(1.0, Family.LEARNED, one_of=FACTOR)  # decay_mult of them
-    # of all shortcuts in equation 2's sum; mean: 1/tasks
-    shortcut_factor: float | str = option(1.0, Family.BRANCH, one_of=SHORTCUTS)
-    freeze_towers: bool = option(False, Family.LEARNED)  # only what joins two tasks learns
-    stride_in: str = option("1x1", Family.TRUNK, one_of=("1x1", "3x3"))
-    # or padded, as torchvision and Keras pool
-    pool1: str = option("published", Family.TRUNK, one_of=("published", "padded"))
-    # an alpha a channel, or one a layer
-    stitch: str = option("channel", Family.STITCH, one_of=("channel", "layer"))
-    # alpha_S and, if given, alpha_D
-    stitch_init: tuple[float, ...] = option((0.9,), Family.STITCH, one_of=FINITE)
-    stitch_lr: float = option(100.0, Family.STITCH, one_of=FACTOR)
-    primary: str = option("anp", Family.PRIMARY)
-    # BatchNorm in training: on the batch's statistics, or on those that it started with
-    # (frozen); or published: frozen but for the branching point's own, which start anew
-    bn: str = option("batch", Family.TRUNK, one_of=("batch", "frozen", "published"))
-    bn_fraction: float = option(0.999, Family.TRUNK, one_of=FRACTION)
-    head_lr: float = option(10.0, Family.DATA, one_of=FACTOR)
 
-    input_size: int = option(224, Family.ALL, one_of=PIXELS)
-    batch: int = option(24, Family.DATA, one_of=BATCH)
-    # None: the largest up to `batch` that divides test_images
-    test_batch: int | None = option(None, Family.DATA, one_of=BATCH)
-    train_images: int = option(TRAIN_IMAGES, Family.DATA, one_of=COUNT)
-    test_images: int = option(TEST_IMAGES, Family.DATA, one_of=COUNT)
-    data: str = option("data/vso", Family.DATA)
-    mean: tuple[float, ...] = option((103.939, 116.779, 123.68), Family.DATA, one_of=MEAN)
-    mean_file: str | None = option(None, Family.DATA)
-    # (task, what its loss counts); 1 for those that are not named, as in the paper
-    loss_weights: tuple[tuple[str, float], ...] = option((), Family.DATA)
-    # a label that says that there is none: no part of losses and accuracies
-    ignore_label: int | None = option(None, Family.DATA, one_of=IGNORED)
-    # the databases hold larger images than `input_size`
-    crop: bool = option(False, Family.DATA)
-    deploy: bool = option(False, Family.FORM)
+@dataclass(frozen=True)
+class Tasks:
+    """nets whose classes are yours"""
 
-    solver: SolverOptions = field(
-        default_factory=SolverOptions, metadata={"family": Family.SOLVER, "one_of": None}
+    tasks: tuple[Task, ...] = option(
+        TASKS,
+        "the tasks and their classes, in the order of a label record's values",
+        "NAME:K,...",
+        parse=parse_tasks,
+        check=check_tasks,
+    )
+
+
+@dataclass(frozen=True)
+class OneTask:
+    """single-task nets"""
+
+    task: str | None = option(None, "the task that the net does", "NAME")
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """ResNets"""
+
+    depth: int = option(50, "ResNet-50, -101 or -152", "N", of=COUNT)
+    blocks: tuple[int, ...] | None = option(
+        None, "blocks in res2 to res5, instead of a depth", "A,B,C,D", of=BLOCKS, many=True
+    )
+    width: int = option(
+        64,
+        "channels of conv1 and of res2's inner convolutions, the others' unit",
+        "C",
+        of=WIDTH,
+    )
+    stem_width: int | None = option(
+        None, "channels of conv1, where they are others", "C", of=WIDTH, unset="the width"
+    )
+    stride_in: str = option(
+        "1x1",
+        "the convolution that strides: as published, or 3x3, torchvision's",
+        of=("1x1", "3x3"),
+    )
+    pool1: str = option(
+        "published",
+        "the first windows: from 0, rounded up; or from -1, rounded down, as torchvision and "
+        "Keras pool",
+        of=("published", "padded"),
+    )
+    bn: str = option(
+        "batch",
+        "BatchNorm in training: on the batch; frozen on the statistics it started with; or so "
+        "but for those behind the branching point's addition, which no published net has",
+        of=("batch", "frozen", "published"),
+    )
+    bn_fraction: float = option(0.999, "BatchNorm's moving average", "F", of=FRACTION)
+
+
+@dataclass(frozen=True)
+class Tail:
+    """ResNets whose trunk is shared"""
+
+    from_block: str | None = option(
+        None,
+        "begin behind this block: its maps, cached by `xresnet features`, are the data",
+        "BLOCK",
+    )
+
+
+@dataclass(frozen=True)
+class Branch:
+    """multitask ResNets: where and how they branch"""
+
+    branch_after: str = option("res5a", "the branching block, or none: whole towers", "BLOCK")
+    branch_norm: str = option(
+        "both",
+        "whose BatchNorm moves behind the branching block's addition: both summands'",
+        of=("both", "branch2c", "none"),
+    )
+    shortcut_factor: float | str = option(
+        1.0,
+        "before all shortcuts in equation 2's sum, or mean: one by the number of tasks",
+        "F",
+        of=SHORTCUTS,
+    )
+
+
+@dataclass(frozen=True)
+class Joined:
+    """nets with cross-residuals"""
+
+    cross_blocks: int | None = option(
+        None, "cross-residual blocks", "N", of=NATURAL, unset="all behind the branch"
+    )
+
+
+@dataclass(frozen=True)
+class Learned:
+    """nets with cross-residuals that learn"""
+
+    cross_lr: float = option(1.0, "lr_mult of the cross weights", "M", of=FACTOR)
+    cross_decay: float = option(1.0, "decay_mult of the cross weights", "M", of=FACTOR)
+    freeze_towers: bool = option(False, "only what joins two tasks learns")
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """nets with cross-residuals scaled by channel"""
+
+    cross_std: float | None = option(
+        None,
+        "standard deviation of the cross weights' start",
+        "STD",
+        of=POSITIVE,
+        unset="msra's, 0.0442",
+    )
+    cross_start: float | None = option(
+        None, "all cross weights' start, instead of a random one", "A", of=FINITE
+    )
+
+
+@dataclass(frozen=True)
+class Stitch:
+    """cross-stitch nets"""
+
+    stitch: str = option("channel", "an alpha for each", of=("channel", "layer"))
+    stitch_init: tuple[float, ...] = option(
+        (0.9,), "alpha's start, summing to 1 unless D says otherwise", "S[,D]", of=FINITE, many=True
+    )
+    stitch_lr: float = option(100.0, "lr_mult of alpha", "M", of=FACTOR)
+
+
+@dataclass(frozen=True)
+class Rock:
+    """ROCK"""
+
+    primary: str = option("anp", "the task that the others feed", "TASK")
+
+
+@dataclass(frozen=True)
+class Data:
+    """nets that are trained: their data"""
+
+    data: str = option("data/vso", "folder of the LMDBs", "DIR")
+    batch: int = option(24, "images of an iteration", "N", of=BATCH)
+    test_batch: int | None = option(
+        None,
+        "images of an iteration in a test",
+        "N",
+        of=BATCH,
+        unset="the largest that divides the test images",
+    )
+    train_images: int = option(TRAIN_IMAGES, "images to train on", "N", of=COUNT)
+    test_images: int = option(TEST_IMAGES, "images to test on", "N", of=COUNT)
+    mean: tuple[float, ...] = option(
+        (103.939, 116.779, 123.68),
+        "what is subtracted from the images",
+        "B,G,R",
+        of=MEAN,
+        many=True,
+    )
+    mean_file: str | None = option(None, "a .binaryproto instead of --mean", "FILE")
+    loss_weights: tuple[tuple[str, float], ...] = option(
+        (),
+        "what the losses of these tasks count",
+        "TASK:W,...",
+        unset="1, as in the paper",
+        parse=parse_weights,
+        check=check_weights,
+    )
+    ignore_label: int | None = option(
+        None,
+        "this label means none: losses and accuracies leave it out (data_prep table writes -1)",
+        "N",
+        of=IGNORED,
+    )
+    crop: bool = option(False, "the LMDBs' images are larger than the input: cut it out of them")
+    head_lr: float = option(10.0, "lr_mult of the classifiers", "M", of=FACTOR)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """the solver (section 5.2)"""
+
+    lr: float = option(0.001, "base_lr", "LR", of=RATE)
+    momentum: float = option(0.9, "of the descent", "M", of=MOMENTUM)
+    weight_decay: float = option(0.0001, "of all weights", "D", of=FACTOR)
+    max_iter: int | None = option(None, "iterations", "N", of=COUNT, unset="20 epochs")
+    test_interval: int | None = option(
+        None, "iterations between tests, 0: never", "N", of=NATURAL, unset="one epoch"
+    )
+    snapshot: int | None = option(
+        None, "iterations between snapshots", "N", of=COUNT, unset="one epoch"
+    )
+    display: int = option(20, "iterations between lines of the log", "N", of=COUNT)
+    seed: int | None = option(None, "random_seed", "N", of=SEED)
+    cpu: bool = option(False, "solver_mode CPU, not GPU")
+    net: str | None = option(
+        None, "the prototxt that it trains", "FILE", unset="prototxt/<name>.prototxt"
+    )
+    snapshot_prefix: str | None = option(
+        None, "where snapshots go", "PATH", unset="snapshots/<name>"
     )
 
     def __post_init__(self) -> None:
-        _hold(self)
+        _check_all(self)
+
+
+@dataclass(frozen=True)
+class Options(
+    Data, Rock, Stitch, Scaled, Learned, Joined, Branch, Tail, Trunk, Input, OneTask, Tasks
+):
+    """Every choice that a net function reads; see `python -m netgen --help`."""
+
+    deploy: bool = False  # the inference net, without data, losses and accuracies
+
+    def __post_init__(self) -> None:
+        _check_all(self)
         if self.blocks is not None and len(self.blocks) != 4:
             raise UserError("--blocks takes four numbers, for res2, res3, res4 and res5")
-        if not self.tasks:
-            raise UserError("--tasks: a net needs at least one task")
         if self.test_batch is not None and self.test_images % self.test_batch:
             raise UserError(
                 f"--test-batch {self.test_batch} does not divide the {self.test_images:,} test "
@@ -188,16 +519,19 @@ class Options:
             raise UserError("--stitch-init takes alpha_S, or alpha_S,alpha_D")
         if self.bn == "frozen" and self.bn_fraction != 0.999:
             raise UserError("--bn frozen moves no average: leave out --bn-fraction")
-        for name, weight in self.loss_weights:
-            names = [task.name for task in self.tasks]
+        names = [task.name for task in self.tasks]
+        for name, _ in self.loss_weights:
             if name not in names:
                 raise UserError(
                     f"--loss-weights: no task {name!r}{near_miss(name, names)}; there are "
                     f"{', '.join(names)}"
                 )
-            FACTOR.check(weight, f"--loss-weights: task {name!r}")
         if len(self.mean) not in (1, 3):
             raise UserError("--mean takes one value or three (blue, green, red)")
+
+    def with_form(self, deploy: bool) -> Options:
+        """The same of the inference net, or of the train/test net."""
+        return self if deploy == self.deploy else replace(self, deploy=deploy)
 
     def chosen_task(self, net: str) -> Task:
         """The task of single-task net `net`.
@@ -222,83 +556,49 @@ class Options:
         return batch, self.test_images // batch
 
 
-# Every choice by name, the solver's among them.
+# In the order of the help.
+FAMILIES = (
+    *(Tasks, OneTask, Input, Trunk, Tail, Branch, Joined, Learned, Scaled),
+    *(Stitch, Rock, Data, Solver),
+)
+
+# Every option by name, the solver's among them.
 OPTIONS = {
-    one.name: one
-    for kind in (Options, SolverOptions)
-    for one in fields(kind)
-    if one.name != "solver"
+    one.name: Option(name=one.name, family=family, default=one.default, **one.metadata)
+    for family in FAMILIES
+    for one in fields(family)
 }
 
 
-def _hold(options: Options | SolverOptions) -> None:
-    """Hold each value to what its field says there is.
+def solver_choices(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """`chosen`, options of the solver by name, without those that are None.
 
     Raises:
-        UserError: a number out of range, an unknown word, or a text that no file can hold.
+        UserError: there is no such option, or it is out of its range.
     """
-    for one in fields(options):
-        value, known = getattr(options, one.name), one.metadata["one_of"]
-        for item in value if isinstance(value, tuple) else [value]:
-            if item is None:
-                continue
-            if isinstance(known, Number):
-                known.check(item, flag(one.name))
-            elif known and item not in known:
-                raise UserError(
-                    f"{flag(one.name)}: unknown {item!r}{near_miss(str(item), known)}; there are "
-                    f"{', '.join(known)}"
-                )
-            elif isinstance(item, str) and not _is_writable(item):
-                raise UserError(f"{flag(one.name)}: {item!r} is no name that a prototxt can hold")
+    known = [one.name for one in fields(Solver)]
+    for name in chosen:
+        if name not in known:
+            raise UserError(f"the solver has no option {name!r}{near_miss(name, known)}")
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return {name: OPTIONS[name].checked(value) for name, value in given.items()}
 
 
-def _is_writable(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes that are not UTF-8, as Python holds them
-        return False
-    return bool(name) and "\0" not in name
+def words(choices: Mapping[str, Any]) -> list[str]:
+    """What is typed to choose these options, in their order: `["--width", "16"]`."""
+    return [word for name, value in choices.items() for word in OPTIONS[name].words(value)]
 
 
-def parse_tasks(text: str) -> tuple[Task, ...]:
-    """`adj:117,anp:553,noun:167` as tasks, in that order.
+def _check_all(values: Options | Solver) -> None:
+    """Check each value against what its option says there is.
 
     Raises:
-        UserError: an entry without a name or a positive number of classes, or a name twice.
+        UserError: it is none.
     """
-    tasks: list[Task] = []
-    for entry in text.split(","):
-        name, colon, classes = entry.strip().partition(":")
-        if not name or not colon:
-            raise UserError(f"--tasks: {entry!r} is not name:classes, as in adj:117")
-        try:
-            tasks.append(Task(name, CLASSES(classes)))
-        except argparse.ArgumentTypeError as error:
-            raise UserError(f"--tasks: task {name!r}: {error}") from None
-        if name in (task.name for task in tasks[:-1]):
-            raise UserError(f"--tasks: task {name!r} stands there twice")
-    return tuple(tasks)
-
-
-def parse_weights(text: str) -> tuple[tuple[str, float], ...]:
-    """`colour:1,article:0.5` as tasks with the weights of their losses.
-
-    Raises:
-        UserError: an entry without a name or a weight, or a name twice.
-    """
-    found: dict[str, float] = {}
-    for entry in text.split(","):
-        name, colon, weight = entry.strip().rpartition(":")
-        if not name or not colon:
-            raise UserError(f"--loss-weights: {entry!r} is not task:weight, as in adj:0.5")
-        if name in found:
-            raise UserError(f"--loss-weights: task {name!r} stands there twice")
-        try:
-            found[name] = FACTOR(weight)
-        except argparse.ArgumentTypeError as error:
-            raise UserError(f"--loss-weights: task {name!r}: {error}") from None
-    return tuple(found.items())
+    for one in fields(values):
+        if one.name in OPTIONS:
+            value = OPTIONS[one.name].checked(getattr(values, one.name))
+            object.__setattr__(values, one.name, value)
 
 
 def divisor(number: int, limit: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from math import prod
@@ -17,10 +16,10 @@ from netgen.options import Options
 FLOAT = 4  # bytes
 
 
-def as_json(entry: Entry, options: Options) -> str:
+def costs(entry: Entry, options: Options) -> dict[str, Any]:
     """All that `as_table` says and every layer's shapes; counts are numbers, memory is bytes."""
     net, layers = measured(entry, options)
-    report = {
+    return {
         "net": entry.name,
         "task": options.task,
         "total": _params(layers.values()),
@@ -45,7 +44,6 @@ def as_json(entry: Entry, options: Options) -> str:
             for layer in layers.values()
         ],
     }
-    return json.dumps(report, indent=2) + "\n"
 
 
 def as_table(entry: Entry, options: Options) -> str:

@@ -16,12 +16,12 @@ point each task appends its own (res5b_branch2a_noun).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
-from netgen.layers import convolution, freeze, head, images, labels, learn, norm, relu, total
+from netgen.layers import add, convolution, freeze, head, images, labels, learn, norm, relu
 from netgen.net import Net
-from netgen.options import Family, Options, Task, flag
+from netgen.options import OPTIONS, Learned, Options, Scaled, Task
 from xresnet.basics.cli import UserError, near_miss
 
 # Residual blocks in res2, res3, res4 and res5.
@@ -146,10 +146,9 @@ def _demand_joints(net: Net, options: Options) -> None:
     """Hold options of learned joints to a net that has some: more than one task and one block."""
     if any(CROSS in layer.name for _, group in net.groups for layer in group):
         return
-    for one in fields(Options):
-        of_joints = one.metadata["family"] in (Family.LEARNED, Family.SCALED)
-        if of_joints and getattr(options, one.name) != one.default:
-            raise UserError(f"{flag(one.name)} is for what joins two tasks: nothing does so here")
+    for one in OPTIONS.values():
+        if one.family in (Learned, Scaled) and getattr(options, one.name) != one.default:
+            raise UserError(f"{one.flag} is for what joins two tasks: nothing does so here")
 
 
 # ---- What joins two tasks: Ws(j) x(j), section 5.2.2 ------------------------
@@ -232,7 +231,7 @@ def residual_block(net: Net, x: str, block: Block, options: Options) -> str:
     """Equation 1: y = F(x) + Ws x, then ReLU."""
     net.group(block.title)
     terms = [shortcut(net, x, block, options), residual(net, x, block, options)]
-    return relu(net, total(net, block.title, terms), f"{block.title}_relu")
+    return relu(net, add(net, block.title, terms), f"{block.title}_relu")
 
 
 def branch_block(net: Net, x: str, block: Block, options: Options) -> dict[str, str]:
@@ -248,7 +247,7 @@ def branch_block(net: Net, x: str, block: Block, options: Options) -> dict[str, 
         shortcut(net, x, block, options, normed=moved != "both"),
         residual(net, x, block, options, normed=moved == "none"),
     ]
-    y = total(net, block.title, terms)
+    y = add(net, block.title, terms)
     tasks = [task.name for task in options.tasks]
     if moved == "none":
         y = relu(net, y, f"{block.title}_relu")
@@ -273,7 +272,7 @@ def cross_residual_block(
         sources = [t] if joint is own_scale else [j for j in xs if j != t]
         others = [joint(net, shortcuts[j], block, j, t, options) for j in sources]
         terms = [shortcuts[t], residual(net, x, block, options, t), *filter(None, others)]
-        y = total(net, f"{block.title}_{t}", terms, _coefficients(len(terms), options, len(xs)))
+        y = add(net, f"{block.title}_{t}", terms, _coefficients(len(terms), options, len(xs)))
         ys[t] = relu(net, y, f"{block.title}_relu_{t}")
     return ys
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from netgen.net import comment
-from netgen.options import Options
+from netgen.options import Options, Solver
 from xresnet.basics.numbers import COUNT
 from xresnet.caffeproto import SolverParameter, text
 
 EPOCHS = 20  # "until convergence"; docs/REPRODUCTION.md
 
 
-def solver(short: str, options: Options) -> Any:
+def solver(short: str, options: Options, s: Solver) -> Any:
     """The SolverParameter of the net whose files are named `short`, e.g. `xs`."""
-    s = options.solver
     _, test_iter = options.test_pass
     epoch = -(-options.train_images // options.batch)
     interval = epoch if s.test_interval is None else s.test_interval
@@ -43,7 +42,7 @@ def solver(short: str, options: Options) -> Any:
     return made
 
 
-def prototxt(short: str, options: Options, header: str = "") -> str:
+def prototxt(short: str, options: Options, s: Solver, header: str = "") -> str:
     """`solver` as text, a comment beside what its numbers come from."""
     batch, iterations = options.test_pass
     epoch = -(-options.train_images // options.batch)
@@ -54,4 +53,4 @@ def prototxt(short: str, options: Options, header: str = "") -> str:
         "Divide base_lr by ten when the loss plateaus: stop with a snapshot (Ctrl-C), then\n"
         "`caffe train -solver THIS_FILE -snapshot LAST.solverstate`. Caffe has no such policy.\n"
     )
-    return comment(f"{header}\n\n{notes}".strip()) + text.dump(solver(short, options))
+    return comment(f"{header}\n\n{notes}".strip()) + text.dump(solver(short, options, s))

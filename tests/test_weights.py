@@ -208,7 +208,7 @@ def test_origins_of_names():
     assert names.origin("res5b_branch2a_big_noun", tasks) == ("res5b_branch2a", "big_noun")
     assert names.origin("res5b_cross_adj-noun", tasks) == ("res5b_cross_adj-noun", None)
     assert names.origin("_noun", tasks) == ("_noun", None)
-    assert names.norm_of("conv1") == ("bn_conv1", "scale_conv1")
+    assert names.norm_names("conv1") == ("bn_conv1", "scale_conv1")
 
 
 # ---- What is refused ----------------------------------------------------------------------

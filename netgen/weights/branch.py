@@ -29,7 +29,7 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from netgen.names import norm_of
+from netgen.names import norm_names
 from netgen.weights.published import CAFFE_EPSILON
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto.caffemodel import Layer, statistics
@@ -107,7 +107,7 @@ def moments(net: Any, blob: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
             terms = [moments(net, bottom, find) for bottom in layer.bottom]
             mean, var = (sum(term[i] for term in terms) for i in (0, 1))
         elif layer.type == "Convolution":  # its norm has moved away, or follows in place
-            mean, var = _promised(norm_of(layer.name)[1], find)
+            mean, var = _promised(norm_names(layer.name)[1], find)
         elif layer.type == "ReLU" and mean is not None:
             mean, var = rectified(mean, var)
     if mean is None:
@@ -139,7 +139,7 @@ def _bare(net: Any, addition: Any) -> list[Any]:
 
 def _norm(convolution: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
     """g/s, and b - g m/s, of the published norm behind a convolution."""
-    name, scale = norm_of(convolution)
+    name, scale = norm_names(convolution)
     mean, var = statistics(_needed(find, name))
     gamma, beta = (_wide(blob) for blob in _needed(find, scale).blobs)
     if (var + CAFFE_EPSILON <= 0).any():

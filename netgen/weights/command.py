@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from netgen import command
-from netgen.catalog import Entry, find
-from netgen.options import Options
+from netgen.network import Network
 from netgen.weights import fetch, plan, source
 from netgen.weights.fetch import PACKAGES
 from xresnet.basics.cli import Parser, UserError
@@ -43,7 +42,7 @@ towers from single-task nets, the shared layers from ImageNet's:
 
 
 def parser() -> Parser:
-    """The command line, but for the options of `init` that are netgen's."""
+    """The command line; `init` has the options of netgen's nets, too."""
     p = Parser(
         prog="netgen.weights",
         description="Make and look at the initial weights of netgen's nets, without Caffe.",
@@ -68,6 +67,7 @@ def parser() -> Parser:
         help="a .caffemodel, a Keras .h5, npm's .tgz of one, or a torchvision .pth; with TASK= "
         "for that task's own layers only, and then again for others",
     )
+    init.add_argument("net", nargs="?", metavar="NET", help="a name from python -m netgen --list")
     init.add_argument("--out", required=True, metavar="FILE", help="the .caffemodel to write")
     init.add_argument(
         "--branch-init",
@@ -78,6 +78,10 @@ def parser() -> Parser:
     )
     _add_epsilon(init)
     init.add_argument("--json", action="store_true", help="the report as JSON")
+    makes = "makes no weights: it is for python -m netgen"
+    forms = ("--solver", "--deploy", "--params", "--list", "--draw")
+    command.refuse_options(init, dict.fromkeys(forms, makes))
+    command.add_options(init)
     get = commands.add_parser(
         "fetch",
         prog="netgen.weights fetch",
@@ -123,11 +127,9 @@ def _add_epsilon(p: Parser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     p = parser()
-    args, rest = p.parse_known_args(sys.argv[1:] if argv is None else argv)
+    args = p.parse_args(sys.argv[1:] if argv is None else argv)
     if args.command == "init":
-        sys.stdout.write(init(args, rest))
-    elif rest:
-        p.error(f"unrecognized arguments: {' '.join(rest)}")
+        sys.stdout.write(init(args))
     elif args.command == "fetch":
         sys.stdout.write(fetched(args))
     elif args.command == "show":
@@ -158,35 +160,20 @@ def fetched(args: argparse.Namespace) -> str:
 # ---- init ------------------------------------------------------------------------
 
 
-def init(args: argparse.Namespace, netgen_argv: list[str]) -> str:
+def init(args: argparse.Namespace) -> str:
     """Write the initial weights and return the report."""
-    entry, options = net_of(netgen_argv)
-    sources = read_sources(args.sources, [task.name for task in options.tasks], args.bn_epsilon)
-    name, layers, report = plan.initial(entry, options, sources, args.branch_init)
-    size = caffemodel.save(args.out, name, layers)
-    if args.json:
-        written = {"net": entry.name, "out": args.out, "bytes": size}
-        return json.dumps({**written, **report.as_dict()}, indent=2) + "\n"
-    return as_text(report) + f"wrote {args.out} ({size / 1e6:.1f} MB)\n"
-
-
-def net_of(argv: list[str]) -> tuple[Entry, Options]:
-    """The net and the options that `python -m netgen ARGV` would build.
-
-    Raises:
-        UserError: no net named, or one asked for something else than a net.
-    """
-    p = command.parser()
-    p.prog = "netgen.weights init"
-    args = p.parse_args(argv)
     if not args.net:
         raise UserError("init needs the name of a net; python -m netgen --list has them")
-    for flag in ("solver", "params", "list", "draw"):
-        if getattr(args, flag):
-            raise UserError(f"init makes weights: --{flag} is for python -m netgen")
-    command.refuse_solver(argv)
-    entry = find(args.net)
-    return entry, command.options_of(args, entry)
+    net, solver = command.choices_of(args)
+    network = Network(args.net, {**net, **solver})  # which refuses the solver's
+    options = network.options
+    sources = read_sources(args.sources, [task.name for task in options.tasks], args.bn_epsilon)
+    name, layers, report = plan.initial(network.entry, options, sources, args.branch_init)
+    size = caffemodel.save(args.out, name, layers)
+    if args.json:
+        written = {"net": network.name, "out": args.out, "bytes": size}
+        return json.dumps({**written, **report.as_dict()}, indent=2) + "\n"
+    return as_text(report) + f"wrote {args.out} ({size / 1e6:.1f} MB)\n"
 
 
 def read_sources(
@@ -268,7 +255,7 @@ def show(path: str, as_json: bool) -> str:
 def _described(layer: caffemodel.Layer) -> dict[str, Any]:
     blobs = []
     for blob in layer.blobs:
-        norm = norm_of(blob)
+        norm = euclidean_norm(blob)
         bad = 0 if np.isfinite(norm) else int(np.count_nonzero(~np.isfinite(blob)))
         blobs.append({"shape": list(blob.shape), "norm": None if bad else norm, "not_finite": bad})
     return {"name": layer.name, "type": layer.kind, "blobs": blobs}
@@ -281,7 +268,7 @@ def _blob_text(blob: dict[str, Any]) -> str:
     return f"{shape} |{blob['norm']:.4g}|"
 
 
-def norm_of(blob: np.ndarray) -> float:
+def euclidean_norm(blob: np.ndarray) -> float:
     """The Euclidean norm; squares are summed as doubles, in pieces that stay in cache."""
     flat = blob.reshape(-1)
     pieces = (flat[i : i + (1 << 15)].astype(np.float64) for i in range(0, flat.size, 1 << 15))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from netgen.catalog import Entry
-from netgen.names import norm_of, origin
-from netgen.options import Family, Options
+from netgen.names import norm_names, origin
+from netgen.options import Options, Trunk
 from netgen.report import measured
 from netgen.weights import branch
 from netgen.weights.source import Source
@@ -65,7 +65,7 @@ def initial(
     """
     for source in sources.values():
         _demand(source, options)
-        if Family.TRUNK in entry.takes:
+        if Trunk in entry.takes:
             _hold_widths(source, options)
     net, wanted = _targets(entry, options)
     found = {target.name: hit for target in wanted if (hit := _find(target, sources))}
@@ -77,7 +77,7 @@ def initial(
     folded: dict[str, Layer] = {}
     if branch_init == "fold" and None in sources:
         folded = _fold(net.proto(), wanted, sources[None])
-        norms = [norm for name in folded for norm in norm_of(name)]
+        norms = [norm for name in folded for norm in norm_names(name)]
         used.update((sources[None].path, norm) for norm in norms)
     _hold_frozen(net.proto(), {*made, *folded})
     report = Report(
@@ -129,7 +129,7 @@ def _fold(net: Any, wanted: list[Target], source: Source) -> dict[str, Layer]:
         if target.name in unnormed:
             channels = target.shapes[0][:1]
             shapes = ((channels, channels, (1,)), (channels, channels))
-            for name, kind, shape in zip(norm_of(target.name), ("BatchNorm", "Scale"), shapes):
+            for name, kind, shape in zip(norm_names(target.name), ("BatchNorm", "Scale"), shapes):
                 if name in source.layers:
                     _copy(Target(name, kind, shape, (name,), None), source, name)
     return branch.fold(net, source.layers.get)

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from netgen import resnet
-from netgen.names import norm_of
+from netgen.names import norm_names
 from netgen.options import Options
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto.caffemodel import Layer, shown, statistics
@@ -273,7 +273,7 @@ def _unit(
             )
     mean = wide["mean"] - wide.get("bias", 0)
     var = wide["var"] + (epsilon - CAFFE_EPSILON)
-    norm, scale = norm_of(name)
+    norm, scale = norm_names(name)
     zeros = [np.zeros(len(weight))] if bias else []
     yield Layer(name, "Convolution", _floats(weight, *zeros))
     yield Layer(norm, "BatchNorm", _floats(mean, var, np.ones(1)))

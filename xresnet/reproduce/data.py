@@ -13,6 +13,8 @@ from typing import Any
 from data_prep.classes import MISSING, Classes
 from data_prep.folder import DataFolder
 from data_prep.reorder import reorder
+from netgen import Network, Task, build
+from netgen.options import flag
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import sha256
 
@@ -81,20 +83,37 @@ class Data:
         """Task -> number of classes."""
         return self.names.counts
 
-    def argv(self, folder: str | None = None, whole: bool = False) -> list[str]:
-        """netgen's arguments for nets on this data, in `folder` if it is called otherwise.
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """In the order of a label record's values."""
+        return tuple(Task(name, count) for name, count in self.classes.items())
+
+    def choices(self, folder: str | None = None, whole: bool = False) -> dict[str, Any]:
+        """netgen's options of nets on this data, in `folder` if it is called otherwise.
 
         On cached maps the nets begin behind their block; with `whole` they hold the trunk.
         """
-        return [
-            *("--tasks", ",".join(f"{task}:{n}" for task, n in self.classes.items())),
-            *("--input-size", str(self.size)),
-            *("--data", folder or str(self.folder.root)),
-            *("--train-images", str(self.train)),
-            *("--test-images", str(self.test)),
-            *(("--ignore-label", str(MISSING)) if self.names.has_missing else ()),
-            *(("--from-block", self.features["block"]) if self.features and not whole else ()),
-        ]
+        found = {
+            "tasks": self.tasks,
+            "input_size": self.size,
+            "data": folder or str(self.folder.root),
+            "train_images": self.train,
+            "test_images": self.test,
+            "ignore_label": MISSING if self.names.has_missing else None,
+            "from_block": self.features["block"] if self.features and not whole else None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def network(self, net: Network, folder: str | None = None, whole: bool = False) -> Network:
+        """`net` with these choices, too.
+
+        Raises:
+            UserError: it has chosen itself what the data say, or cannot be on them.
+        """
+        choices = self.choices(folder, whole)
+        for name in net.choices.keys() & choices.keys():
+            raise UserError(f"{flag(name)} is read from the data: leave it out")
+        return build(net.name, **net.choices, **choices)
 
     def facts(self) -> dict[str, Any]:
         """For results: where, how many, which."""
