@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from netgen import Network
 from xresnet.basics.cli import Parser
 from xresnet.basics.numbers import COUNT
 from xresnet.reproduce.data import Data
@@ -22,7 +23,7 @@ from xresnet.reproduce.engine import RealCaffe
 from xresnet.reproduce.plateau import Plateau
 from xresnet.reproduce.training import Training
 
-NET = ("--width", "8", "--blocks", "1,1,1,3", "--batch", "32", "--bn-fraction", "0.99")
+NET = {"width": 8, "blocks": (1, 1, 1, 3), "batch": 32, "bn_fraction": 0.99}
 
 
 def main() -> None:
@@ -33,11 +34,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         training = Training(
             name="cost",
-            argv=["xs_resnet50", *NET, "--head-lr", "1"],
+            net=Network("xs_resnet50", {**NET, "head_lr": 1}),
             data=Data.read(args.data),
             folder=Path(folder),
             schedule=Plateau(lr=0.02, max_epochs=args.epochs),
-            solver=["--display", "50", "--seed", "1"],
+            solver={"display": 50, "seed": 1},
             engine=RealCaffe(threads=1),
         )
         start = time.perf_counter()

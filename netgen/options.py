@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Callable
 
-from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, near_miss, told
 from xresnet.basics.numbers import (
     COUNT,
     FACTOR,
@@ -205,10 +205,10 @@ class Option:
     @property
     def help(self) -> str:
         """`channels of conv1; channels from 1 to 4,096; default: 64`."""
-        known = str(self.of) if isinstance(self.of, Number) else ""
-        default = spell(self.default) if self.default or self.default == 0 else self.unset
-        default = "" if self.default is False else f"default: {default or 'none'}"
-        return "; ".join(filter(None, [self.what, known, default]))
+        known = self.of if isinstance(self.of, Number) else None
+        default = (spell(self.default) if self.default else self.unset) or "none"
+        default = None if self.default is False else default
+        return told(self.what, known, default)
 
     def checked(self, value: Any) -> Any:
         """`value` as a net's function reads it: of several the tuple.

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netgen
-from netgen import paper
+from netgen import Network, paper
 from netgen.catalog import CATALOG
 from netgen.command import generate
-from netgen.committed import COMMANDS
+from netgen.committed import FILES
 from netgen.measure import measure, takes_part
 from netgen.net import Net
-from netgen.options import OPTIONS, divisor, flag
+from netgen.options import OPTIONS, Solver, divisor, flag
 from xresnet.basics.cli import UserError
 from xresnet.basics.numbers import Number
 from xresnet.caffeproto import TEST, TRAIN, NetParameter, SolverParameter, text
@@ -49,9 +49,9 @@ def layers(net) -> dict:
     return {layer.name: layer for layer in net.layer}
 
 
-@pytest.mark.parametrize("path", COMMANDS)
+@pytest.mark.parametrize("path", FILES)
 def test_committed_file_is_what_netgen_emits(path, root):
-    assert (root / path).read_text() == generate(COMMANDS[path]), "run: make nets"
+    assert (root / path).read_text() == FILES[path](), "run: make nets"
 
 
 @pytest.mark.parametrize(("net", "task"), EXACT)
@@ -405,10 +405,12 @@ def refused(*argv):
 # Every option that is a number, with a net that takes it.
 NUMBERS = {
     name: next(
-        e for e in CATALOG.values() if not e.single_task and one.metadata["family"] in e.families
+        e
+        for e in CATALOG.values()
+        if not e.single_task and (one.family in e.families or one.family is Solver)
     )
     for name, one in OPTIONS.items()
-    if isinstance(one.metadata["one_of"], Number)
+    if isinstance(one.of, Number)
 }
 
 
@@ -431,7 +433,9 @@ def test_a_number_given_as_a_value_is_held_to_the_same_range(name, value):
         return
     one = OPTIONS[name]
     with pytest.raises(UserError, match=f"^{flag(name)}: expected"):
-        NUMBERS[name].options(**{name: (value,) if "tuple" in str(one.type) else value})
+        if one.family is Solver:
+            Network(NUMBERS[name].name).solver(**{name: value})
+        Network(NUMBERS[name].name, {name: (value,) if one.many else value})
 
 
 @pytest.mark.parametrize("text", ["0", "1000000000"])
@@ -473,7 +477,7 @@ def test_any_options_make_a_net_or_one_clear_line(data):
     forms = [[], ["--deploy"], ["--solver"], ["--params"], ["--params", "--json"]]
     argv = [entry.name, *data.draw(st.sampled_from(forms))]
     argv += ["--task", "noun"] if entry.single_task else []
-    takes = [name for name, one in OPTIONS.items() if one.metadata["family"] in entry.families]
+    takes = [name for name, one in OPTIONS.items() if one.family in entry.families]
     for name in data.draw(st.lists(st.sampled_from(sorted(takes)), max_size=3, unique=True)):
         if name == "deploy":
             continue

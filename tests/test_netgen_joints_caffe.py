@@ -11,7 +11,7 @@ import pytest
 from netgen.catalog import CATALOG
 from netgen.command import generate
 from netgen.measure import measure, takes_part
-from netgen.options import Family
+from netgen.options import Learned, Scaled
 from tests.caffe_nets import assert_opencv_agrees, pycaffe, run
 from tests.test_netgen_caffe import FORWARD
 from xresnet.caffeproto import TRAIN, NetParameter, text
@@ -120,10 +120,10 @@ def random_options(seed: int) -> list[str]:
             argv += ["--branch-norm", draw.choice(["both", "branch2c", "none"])]
         argv += ["--shortcut-factor", draw.choice(["1", "0.5", "mean"])]
         joins = count > 1 and after[3:] != f"5{'abc'[int(stages[3]) - 1]}"
-        if joins and Family.LEARNED in CATALOG[name].families:
+        if joins and Learned in CATALOG[name].families:
             argv += draw.choice([[], ["--cross-lr", "3"], ["--cross-decay", "0"]])
             argv += draw.choice([[], ["--freeze-towers"]])
-        if joins and Family.SCALED in CATALOG[name].families:
+        if joins and Scaled in CATALOG[name].families:
             argv += draw.choice([[], ["--cross-start", "0.2"]])
     return argv
 

@@ -21,8 +21,8 @@ from xresnet.reproduce.table2 import SMOKE, SMOKE_ROWS, Setting, table2
 TINY = Setting(
     name="tiny",
     what="a test",
-    net=("--width", "4", "--blocks", "1,1,1,2", "--batch", "8"),
-    solver=("--cpu", "--seed", "1", "--test-interval", "0", "--display", "1", "--snapshot", "4"),
+    net={"width": 4, "blocks": (1, 1, 1, 2), "batch": 8},
+    solver={"cpu": True, "seed": 1, "test_interval": 0, "display": 1, "snapshot": 4},
     schedule=Stages((Stage(0.02, 6), Stage(0.002, 9))),
     rows=SMOKE_ROWS,
 )
@@ -113,7 +113,7 @@ def test_ctrl_c_leaves_a_snapshot_from_which_the_next_call_goes_on(caffe_tools, 
 def test_a_caffe_that_fails_is_quoted_with_its_log(caffe_tools, drawn, tmp_path):
     mean = tmp_path / "damaged.binaryproto"
     mean.write_bytes(b"damaged")
-    net = (*TINY.net, "--mean-file", str(mean))
+    net = {**TINY.net, "mean_file": str(mean)}
     broken = Setting("broken", "a test", net, TINY.solver, TINY.schedule)
     with pytest.raises(UserError, match=r"caffe train failed: .*; see .*train\.log"):
         table2(drawn, tmp_path, broken, ("x0_resnet50",))

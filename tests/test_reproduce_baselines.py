@@ -58,8 +58,8 @@ def test_published_baselines_are_trained_and_tabulated(
     setting = Setting(
         name="small",
         what="a test",
-        net=("--batch", "20"),
-        solver=("--display", "1", "--seed", "1"),
+        net={"batch": 20},
+        solver={"display": 1, "seed": 1},
         schedule=Plateau(max_epochs=1),
     )
     rows = ("caffenet", "inception_v1", "vggnet16")

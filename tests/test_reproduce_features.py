@@ -12,8 +12,10 @@ import pytest
 
 from data_prep.__main__ import main as data_prep
 from data_prep.folder import DataFolder
+from netgen import Network
 from netgen.command import generate
 from netgen.layers import FROZEN
+from netgen.options import spell, words
 from netgen.weights.command import main as weights_main
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto import NetParameter, caffemodel, text
@@ -30,7 +32,8 @@ from xresnet.reproduce.forward import Transform, scores
 from xresnet.reproduce.plateau import Stage, Stages
 from xresnet.reproduce.training import Training
 
-SMALL = ["--width", "4", "--blocks", "1,1,2,3", "--batch", "24"]
+CHOICES = {"width": 4, "blocks": (1, 1, 2, 3), "batch": 24}
+SMALL = words(CHOICES)
 BLOCK = "res4b"
 ONE = RealCaffe(threads=1)
 
@@ -39,9 +42,9 @@ ONE = RealCaffe(threads=1)
 def trained(drawn, caffe_tools, tmp_path_factory) -> Path:
     """The weights of a small XS that real Caffe has trained a little, running statistics filled."""
     plan = Stages((Stage(0.02, 40),))
-    net = ["xs_resnet50", *SMALL, "--bn-fraction", "0.9"]
+    net = Network("xs_resnet50", {**CHOICES, "bn_fraction": 0.9})
     folder = tmp_path_factory.mktemp("trained")
-    run = Training("xs", net, Data.read(drawn), folder, plan, ["--seed", "1"], engine=ONE)
+    run = Training("xs", net, Data.read(drawn), folder, plan, {"seed": 1}, engine=ONE)
     return train(run).weights
 
 
@@ -57,17 +60,17 @@ def cached(drawn, trained, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def unflipped(drawn, trained, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("unflipped") / "data"
-    features(Data.read(drawn), out, BLOCK, trained, SMALL, flips=False, engine=ONE)
+    features(Data.read(drawn), out, BLOCK, trained, CHOICES, flips=False, engine=ONE)
     return out
 
 
-def scored(net: list[str], data: Path, weights: Path, folder: Path, part: str) -> dict:
+def scored(net: Network, data: Path, weights: Path, folder: Path, part: str) -> dict:
     """Every image's scores, of netgen's net on a data folder."""
     folder.mkdir()
-    argv = [*net, *Data.read(data).argv()]
+    there = Data.read(data).network(net)
     model, deploy = folder / "net.prototxt", folder / "deploy.prototxt"
-    model.write_text(generate(argv))
-    deploy.write_text(generate([*argv, "--deploy"]))
+    model.write_text(there.prototxt())
+    deploy.write_text(there.deploy())
     transform = Transform.of(model)
     return scores(deploy, weights, (transform(x) for x in records(data, part)), 24, ONE)
 
@@ -75,7 +78,7 @@ def scored(net: list[str], data: Path, weights: Path, folder: Path, part: str) -
 @pytest.mark.caffe
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_the_tail_scores_as_the_whole_net(part, drawn, trained, unflipped, tmp_path):
-    net = ["xs_resnet50", *SMALL]
+    net = Network("xs_resnet50", CHOICES)
     whole = scored(net, drawn, trained, tmp_path / "whole", part)
     tail = scored(net, unflipped, trained, tmp_path / "tail", part)
     for task, values in whole.items():
@@ -92,8 +95,8 @@ def test_the_tail_learns_as_the_whole_net_behind_a_frozen_trunk(
     for name, data in (("whole", drawn), ("tail", unflipped)):
         folder = tmp_path / name
         folder.mkdir()
-        argv = ["xs_resnet50", *SMALL, *Data.read(data).argv()]
-        net = text.loads(generate(argv), NetParameter)
+        made_of = Data.read(data).network(Network("xs_resnet50", CHOICES))
+        net = made_of.proto()
         behind = False
         for layer in net.layer:
             behind |= layer.name.startswith("res5a")
@@ -108,9 +111,9 @@ def test_the_tail_learns_as_the_whole_net_behind_a_frozen_trunk(
                 if layer.type == "BatchNorm":
                     layer.batch_norm_param.use_global_stats = True
         (folder / "net.prototxt").write_text(text.dump(net))
-        solver = ["--solver", "--cpu", "--net", str(folder / "net.prototxt"), "--seed", "3"]
-        solver += ["--lr", "0.01", "--max-iter", "12", "--snapshot-prefix", str(folder / "s")]
-        (folder / "solver.prototxt").write_text(generate([*argv, *solver, "--test-interval", "0"]))
+        files = {"net": str(folder / "net.prototxt"), "snapshot_prefix": str(folder / "s")}
+        solver = made_of.solver(**files, cpu=True, seed=3, lr=0.01, max_iter=12, test_interval=0)
+        (folder / "solver.prototxt").write_text(solver)
         command = ["train", "-solver", str(folder / "solver.prototxt"), "-weights", str(trained)]
         with Caffe(command, folder / "log", name, ONE) as caffe:
             list(caffe.events())
@@ -161,7 +164,7 @@ def test_each_training_image_is_there_in_both_ways(drawn, trained, cached, unfli
             flipped = np.ascontiguousarray(pixels[:, :, ::-1].transpose(1, 2, 0))
             txn.put(name.encode(), image_datum(flipped, 0)[0].tobytes())
     out = tmp_path / "out"
-    features(Data.read(turned.root), out, BLOCK, trained, SMALL, flips=False, engine=ONE)
+    features(Data.read(turned.root), out, BLOCK, trained, CHOICES, flips=False, engine=ONE)
     for i, maps in zip(range(4), records(out, "train")):
         at = i if mirrored[i] else i + source.train
         assert np.abs(found[at] - maps).max() <= 1e-5
@@ -175,7 +178,7 @@ def test_a_grid_takes_the_folder_as_it_is(engine, drawn, cached, trained, tmp_pa
     if engine == "torch":
         pytest.importorskip("torch")
     initial = tmp_path / "xs.caffemodel"
-    names = ["--tasks", Data.read(cached).argv()[1], "--input-size", "32"]
+    names = ["--tasks", spell(Data.read(cached).tasks), "--input-size", "32"]
     begin = ["init", "xs_resnet50", *SMALL, *names, "--from-block", BLOCK]
     weights_main([*begin, "--from", str(trained), "--out", str(initial)])
     plan = {

@@ -175,7 +175,7 @@ def test_a_mean_image_is_kept_and_held(caffe_tools, drawn, photo, tmp_path):
     mean = tmp_path / "mean.binaryproto"
     shutil.copy(drawn / "mean.binaryproto", mean)
     made = training(drawn, tmp_path / "run", max_epochs=1)
-    made = replace(made, argv=[*made.argv, "--mean-file", str(mean)])
+    made = replace(made, net=made.net.choose(mean_file=str(mean)))
     train(made)
     assert main(["eval", str(made.folder)]) == 0
     scale = Transform.of(made.folder / "net.prototxt").mean

@@ -47,8 +47,8 @@ def test_rows_differ_in_what_is_trained(path, drawn, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("common", "row", "message"),
     [
-        ([], ["--cross-blocks", "1"], "row 'ROCK': --cross-blocks does not apply to rock_resnet50"),
-        (["--branch-after", "res5a"], [], "row 'ROCK': --branch-after does not apply"),
+        ([], ["--cross-blocks", "1"], "row 2: --cross-blocks does not apply to rock_resnet50"),
+        (["--branch-after", "res5a"], [], "row 2: --branch-after does not apply"),
     ],
 )
 def test_a_row_that_cannot_be_is_told_before_any_is_trained(common, row, message, drawn, tmp_path):

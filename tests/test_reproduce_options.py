@@ -7,15 +7,17 @@ import json
 
 import pytest
 
-from netgen import command as netgen
+from netgen import Network
+from netgen.options import flag, words
 from tests.test_reproduce_train import training
 from xresnet.basics.cli import UserError
 from xresnet.basics.numbers import Number
 from xresnet.reproduce.__main__ import main, parser
+from xresnet.reproduce.choices import OURS
 from xresnet.reproduce.grid import Grid
 from xresnet.reproduce.plateau import Plateau
 from xresnet.reproduce.snapshots import Snapshot
-from xresnet.reproduce.training import OURS, Training
+from xresnet.reproduce.training import Training
 
 TRAIN = ("train", "xs_resnet50", "--data", "none", "--out", "none")
 TABLE = ("table2", "--data", "none", "--out", "none")
@@ -72,9 +74,9 @@ def test_the_solvers_options_are_part_of_what_is_trained(drawn, tmp_path, monkey
     for more in ([], ["--momentum", "0.5"], ["--momentum", "0.6", "--display", "7"]):
         command = ["train", "xs_resnet50", "--data", str(drawn), "--out", str(tmp_path), *more]
         assert main([*command, "--width", "8"]) == 0
-        assert made[-1].solver == more
-        assert made[-1].argv == ["xs_resnet50", "--width", "8"]
-        netgen.generate(made[-1].net_argv)
+        assert words(made[-1].solver) == more
+        assert made[-1].net == Network("xs_resnet50", {"width": 8})
+        assert "num_output: 8" in made[-1].net_texts()["net.prototxt"]
     assert "momentum: 0.6" in made[-1].solver_text(0, 0.1)
     assert len({one.key for one in made}) == 3
 
@@ -85,17 +87,13 @@ def test_a_plateau_rule_from_a_file_has_the_same_ranges():
             Plateau(**wrong)
 
 
-def test_netgens_options_that_the_driver_sets_are_not_the_users(drawn, tmp_path, monkeypatch):
-    made: list[str] = []
-    real = netgen.generate
-    monkeypatch.setattr(netgen, "generate", lambda argv: made.extend(argv) or real(argv))
+def test_netgens_options_that_the_driver_sets_are_not_the_users(drawn, tmp_path):
     one = training(drawn, tmp_path)
-    one.net_texts()
-    one.solver_text(0, 0.1)
-    subparsers = parser()._subparsers._group_actions[0].choices
-    own = {o for action in subparsers["train"]._actions for o in action.option_strings}
-    users = {*one.argv, *one.solver}
-    set_by_driver = {word for word in made if word.startswith("--")} - users
+    made = [*one.net_texts().values(), one.solver_text(0, 0.1)]
+    typed = {word for text in made for word in text.split("\n\n")[0].split()}
+    users = {flag(name) for name in {**one.net.choices, **one.solver}}
+    own = {"--lr", "--data"}  # the command itself has these
+    set_by_driver = {word for word in typed if word.startswith("--")} - users
     assert {"--input-size", "--tasks", "--max-iter", "--deploy"} <= set_by_driver
     assert set_by_driver <= OURS.keys() | own
     for option in OURS:
@@ -105,7 +103,7 @@ def test_netgens_options_that_the_driver_sets_are_not_the_users(drawn, tmp_path,
                     main([*command, *given])
     row = {"name": "XS", "net": ["xs_resnet50"]}
     sized = {**row, "net": ["xs_resnet50", "--input-size", "64"]}
-    for plan, words in (
+    for plan, message in (
         ({"rows": [sized]}, "row 1: --input-size is the driver's"),
         ({"rows": [row], "net": ["--crop"]}, "net: --crop is the driver's"),
         ({"rows": [row], "solver": ["--max-iter=5"]}, "solver: --max-iter is the driver's"),
@@ -113,18 +111,18 @@ def test_netgens_options_that_the_driver_sets_are_not_the_users(drawn, tmp_path,
         ({"rows": [{**row, "solver": ["--lr", "1"]}]}, "row 1, solver: --lr stands in `plateau`"),
     ):
         (tmp_path / "grid.json").write_text(json.dumps({"name": "x", **plan}))
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=message):
             Grid.read(tmp_path / "grid.json")
 
 
 def test_options_that_do_not_apply_are_refused():
-    for wrong, words in (
+    for wrong, message in (
         ((*TABLE, "--smoke", "--lr", "0.1"), "has its own plan: leave out --lr"),
         ((*TABLE, "--smoke", "--max-epochs", "3"), "leave out --max-epochs"),
         ((*TABLE, "--task", "noun"), "do each task"),
         (("eval", "run", "--classes", "c.json"), "go with --deepsentibank"),
     ):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=message):
             main(list(wrong))
 
 

@@ -72,8 +72,8 @@ def test_the_plans_of_our_grids_are_what_they_were(path, tmp_path, monkeypatch):
 def test_the_plans_of_the_rehearsal_are_what_they_were(tmp_path):
     found = data(tmp_path / "data", {"adj": 9, "anp": 44, "noun": 10}, "a key")
     plans = [
-        Run(Training(f"{net}_{task}", argv, found, tmp_path, SMOKE.schedule, list(SMOKE.solver)))
-        for (net, task), argv in _nets(SMOKE, SMOKE.rows)
+        Run(Training(f"{net}_{task}", network, found, tmp_path, SMOKE.schedule, SMOKE.solver))
+        for (net, task), network in _nets(SMOKE, SMOKE.rows)
     ]
     lines = "".join(f"{run.name} {run.plan}\n" for run in plans)
     assert hashlib.sha256(lines.encode()).hexdigest() == PLANS["smoke"]

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from netgen import Network
 from netgen.weights import fetch
 from tests import weights_files as files
 from xresnet.basics import cache
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto import caffemodel
-from xresnet.reproduce import start
+from xresnet.reproduce import choices, start
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.grid import Grid
@@ -64,23 +65,27 @@ def test_a_run_starts_from_imagenet_and_says_how(caffe_tools, drawn, tmp_path, i
         train(drawn, out, "--branch-init", "fresh")
 
 
+def read(*argv: str) -> tuple[str, dict]:
+    return choices.of_net(argv, "a test")
+
+
 def test_each_choice_makes_its_own_weights_and_the_same_choice_the_same(drawn, tmp_path):
-    argv = ["xs_resnet50", *NET, *Data.read(drawn).argv("DATA")]
+    net = Data.read(drawn).network(Network(*read("xs_resnet50", *NET)), "DATA")
     chosen = [start.Start(), start.Start("fresh"), start.Start(bn_epsilon=1e-5)]
-    made = [one.made(argv, tmp_path / "a") for one in chosen]
+    made = [one.made(net, tmp_path / "a") for one in chosen]
     assert len(set(made)) == 3
     for one, path in zip(chosen, made):
-        again = one.made(argv, tmp_path / "b")
+        again = one.made(net, tmp_path / "b")
         assert (again.name, again.read_bytes()) == (path.name, path.read_bytes())
     folded, fresh, other = [{x.name: x for x in caffemodel.load(path)} for path in made]
     assert "bn5a_adj" in folded and "bn5a_adj" not in fresh
-    in_memory = chosen[0].source(argv).layers
+    in_memory = chosen[0].source(net).layers
     assert list(in_memory) == [name for name, layer in folded.items() if layer.blobs]
     for name, layer in in_memory.items():
         assert all(map(np.array_equal, layer.blobs, folded[name].blobs))
     assert not np.array_equal(folded["bn2a_branch1"].blobs[1], other["bn2a_branch1"].blobs[1])
     made[0].write_bytes(b"damaged")
-    assert chosen[0].made(argv, tmp_path / "a").stat().st_size > 1000
+    assert chosen[0].made(net, tmp_path / "a").stat().st_size > 1000
 
 
 def test_a_grid_makes_one_file_a_net_and_start(drawn, tmp_path):
@@ -121,23 +126,25 @@ def test_a_grid_makes_one_file_a_net_and_start(drawn, tmp_path):
 )
 def test_where_there_are_none_a_line_says_what_to_do(argv, message, drawn, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
-        start.Start().made([*argv, *Data.read(drawn).argv("DATA")], tmp_path)
+        net = Data.read(drawn).network(Network(*read(*argv)), "DATA")
+        start.Start().made(net, tmp_path)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("*.caffemodel"))
 
 
 def test_a_file_that_a_user_brings_is_checked_and_used(drawn, tmp_path, monkeypatch):
     brought = cache.folder("weights") / "bvlc_reference_caffenet.caffemodel"
-    argv = ["caffenet", "--task", "adj", *Data.read(drawn).argv("DATA"), "--input-size", "67"]
+    net = Data.read(drawn).network(Network("caffenet", {"task": "adj"}), "DATA")
+    net = net.choose(input_size=67)
     caffemodel.save(brought, "CaffeNet", [caffemodel.Layer("conv1", "Convolution", CONV1)])
     with pytest.raises(UserError, match=r"is another file: its SHA-1 is [0-9a-f]{40}, not 4c8d77d"):
-        start.Start().made(argv, tmp_path)
+        start.Start().made(net, tmp_path)
     sha1 = hashlib.sha1(brought.read_bytes()).hexdigest()
     monkeypatch.setitem(start.BROUGHT, "caffenet", start.Brought(brought.name, sha1))
-    made = start.Start().made(argv, tmp_path)
+    made = start.Start().made(net, tmp_path)
     assert [layer.name for layer in caffemodel.load(made)] == ["conv1"]
     with pytest.raises(UserError, match="--bn-epsilon is for files of Keras's"):
-        start.Start(bn_epsilon=1e-3).made(argv, tmp_path / "c")
+        start.Start(bn_epsilon=1e-3).made(net, tmp_path / "c")
 
 
 CONV1 = (np.ones((96, 3, 11, 11), np.float32), np.zeros(96, np.float32))
@@ -179,7 +186,7 @@ def test_table2_can_be_checked_before_there_is_data(tmp_path, capsys):
     imagenet = [*NET, "--weights", "imagenet", "--rows"]
     for wrong, message in [
         (["--weights", "imagenet", "--rows", "caffenet"], "put bvlc_reference_caffenet"),
-        ([*imagenet, "xs_resnet50,vggnet16"], "--blocks does not apply to vggnet16"),
+        ([*imagenet, "xs_resnet50,vggnet16"], "--width does not apply to vggnet16"),
         (["--rows", "xs_resnet50", "--blocks", "1,2"], "--blocks"),
         (["--weights", str(tmp_path / "weights")], "caffenet.caffemodel: no initial weights"),
         ([*imagenet, "deepsentibank"], "DeepSentiBank is not trained"),
@@ -194,7 +201,8 @@ def test_table2_can_be_checked_before_there_is_data(tmp_path, capsys):
 
 def test_all_files_that_a_user_must_bring_are_named_at_once():
     with pytest.raises(UserError) as caught:
-        start.Start().hold([[net, "--task", "adj"] for net in ("caffenet", "vggnet16", "caffenet")])
+        nets = ("caffenet", "vggnet16", "caffenet")
+        start.Start().hold([Network(net, {"task": "adj"}) for net in nets])
     said = str(caught.value)
     assert said.count("bvlc_reference_caffenet.caffemodel") == said.count("VGG_ILSVRC_16") == 1
     assert "those of caffenet, vggnet16: put" in said and "\n" not in said

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from netgen import Network
 from tests.test_reproduce_train import ENDLESS, NET, Driver, engine, resumed, training
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto import NetParameter, SolverState
@@ -132,7 +133,7 @@ def test_a_start_that_failed_is_no_training(caffe_tools, drawn, tmp_path):
             train(training(drawn, tmp_path, gpu))
         assert "Cannot use GPU in CPU-only Caffe: leave out --gpu" in str(said.value)
     other = training(drawn, tmp_path, max_epochs=1)
-    other.argv[0] = "x0_resnet50"
+    other = replace(other, net=Network("x0_resnet50", other.net.choices))
     assert train(other).iteration == other.epoch
     assert "gpu" not in (tmp_path / "train.log").read_text()
     with pytest.raises(UserError, match=r"another training \(another net\)"):
@@ -360,8 +361,8 @@ def test_a_lock_that_cannot_be_made_is_one_line(tmp_path):
 TINY = Setting(
     name="tiny",
     what="a test",
-    net=("--width", "4", "--blocks", "1,1,1,2", "--batch", "8"),
-    solver=("--cpu", "--seed", "1", "--test-interval", "0", "--display", "1", "--snapshot", "4"),
+    net={"width": 4, "blocks": (1, 1, 1, 2), "batch": 8},
+    solver={"cpu": True, "seed": 1, "test_interval": 0, "display": 1, "snapshot": 4},
     schedule=Stages((Stage(0.02, 4),)),
     rows=("x0_resnet50",),
 )
@@ -390,9 +391,9 @@ def test_a_rehearsal_deletes_no_training(caffe_tools, drawn, tmp_path, monkeypat
 @pytest.mark.caffe
 def test_a_rehearsal_of_another_kind_takes_an_older_ones_place(caffe_tools, drawn, tmp_path):
     def rehearsal(**more) -> Run:
-        made = replace(training(drawn, tmp_path, max_epochs=1, **more), fresh=True)
-        made.argv[0] = "x0_resnet50" if more else "xs_resnet50"
-        return Run(made)
+        made = training(drawn, tmp_path, max_epochs=1, **more)
+        net = Network("x0_resnet50" if more else "xs_resnet50", made.net.choices)
+        return Run(replace(made, net=net, fresh=True))
 
     assert train(rehearsal().training).iteration
     assert train(rehearsal(lr=0.02).training).iteration

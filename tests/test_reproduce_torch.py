@@ -7,11 +7,13 @@ import os
 import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from netgen.options import words
 from tests.test_reproduce_train import ENDLESS, Driver, resumed, training
 from xresnet.basics.cli import UserError
 from xresnet.reproduce.__main__ import main
@@ -112,7 +114,7 @@ def test_the_same_commands_take_the_engine(ours, drawn, tmp_path, capsys):
         assert first == pytest.approx(second, abs=2e-5)
     plan = {
         "name": "a test",
-        "net": [*ours.argv[1:]],
+        "net": words(ours.net.choices),
         "plateau": {"lr": 0.01, "max_epochs": 1},
         "solver": ["--display", "5"],
         "rows": [{"name": "XS", "net": ["xs_resnet50"]}],
@@ -146,7 +148,7 @@ def test_what_the_engine_says_last_is_quoted(drawn, tmp_path):
     mean = tmp_path / "damaged.binaryproto"
     mean.write_bytes(b"damaged")
     broken = training(drawn, tmp_path, Torch())
-    broken.argv.extend(["--mean-file", str(mean)])
+    broken = replace(broken, net=broken.net.choose(mean_file=str(mean)))
     with pytest.raises(UserError, match=r"torchcaffe train failed: .*damaged.binaryproto"):
         train(broken)
     assert resumed(tmp_path) == [0]

@@ -10,10 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from netgen import Network
+from netgen.options import words
 from xresnet.basics.cli import UserError
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.driver import train
@@ -24,19 +27,20 @@ from xresnet.reproduce.process import is_alive
 from xresnet.reproduce.snapshots import snapshots
 from xresnet.reproduce.training import Training
 
-NET = ("--width", "4", "--blocks", "1,1,1,2", "--batch", "8", "--bn-fraction", "0.9")
-SOLVER = ("--seed", "1", "--display", "5", "--snapshot", "10")
+CHOICES = {"width": 4, "blocks": (1, 1, 1, 2), "batch": 8, "bn_fraction": 0.9}
+CHOSEN_SOLVER = {"seed": 1, "display": 5, "snapshot": 10}
+NET, SOLVER = words(CHOICES), words(CHOSEN_SOLVER)
 ENDLESS = ("--patience", "50", "--lr", "0.01")
 
 
 def training(drawn: Path, folder: Path, engine: Engine = CAFFE, **rule) -> Training:
     return Training(
         name="xs",
-        argv=["xs_resnet50", *NET, "--head-lr", "1"],
+        net=Network("xs_resnet50", {**CHOICES, "head_lr": 1}),
         data=Data.read(drawn),
         folder=folder,
         schedule=Plateau(**{"lr": 0.01, "patience": 1, "min_gain": 0.5, "drops": 1, **rule}),
-        solver=list(SOLVER),
+        solver=CHOSEN_SOLVER,
         engine=engine,
     )
 
@@ -186,8 +190,7 @@ def test_caffe_by_hand_goes_on_from_the_same_files(caffe_tools, trained, tmp_pat
 
 @pytest.mark.caffe
 def test_another_net_in_the_same_folder_is_refused(trained, drawn):
-    other = training(drawn, trained.folder)
-    other.argv[0] = "x0_resnet50"
+    other = replace(training(drawn, trained.folder), net=Network("x0_resnet50", CHOICES))
     with pytest.raises(UserError, match="holds another training"):
         train(other)
 
@@ -277,7 +280,7 @@ def test_a_caffe_that_refuses_is_quoted_and_not_tried_again(caffe_tools, drawn, 
     mean = tmp_path / "damaged.binaryproto"
     mean.write_bytes(b"damaged")
     broken = training(drawn, tmp_path)
-    broken.argv.extend(["--mean-file", str(mean)])
+    broken = replace(broken, net=broken.net.choose(mean_file=str(mean)))
     with pytest.raises(UserError, match=r"caffe train failed: .*; see .*train\.log"):
         train(broken)
     assert resumed(tmp_path) == [0]

@@ -78,7 +78,7 @@ def parser() -> Parser:
     )
     _add_epsilon(init)
     init.add_argument("--json", action="store_true", help="the report as JSON")
-    makes = "makes no weights: it is for python -m netgen"
+    makes = "is for python -m netgen: init makes weights"
     forms = ("--solver", "--deploy", "--params", "--list", "--draw")
     command.refuse_options(init, dict.fromkeys(forms, makes))
     command.add_options(init)

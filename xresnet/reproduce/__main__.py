@@ -37,11 +37,7 @@ def parser() -> cli.Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = parser()
-    args, rest = p.parse_known_args(argv)
-    if rest and "netgen" not in args:  # a command that takes netgen's arguments too says so
-        p.error(f"unrecognized arguments: {' '.join(rest)}")
-    args.netgen = rest
+    args = parser().parse_args(argv)
     with stop.on_signals():  # Caffe takes its snapshot first
         return args.run(args)
 

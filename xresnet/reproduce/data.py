@@ -13,7 +13,7 @@ from typing import Any
 from data_prep.classes import MISSING, Classes
 from data_prep.folder import DataFolder
 from data_prep.reorder import reorder
-from netgen import Network, Task, build
+from netgen import Network, Task
 from netgen.options import flag
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import sha256
@@ -108,12 +108,12 @@ class Data:
         """`net` with these choices, too.
 
         Raises:
-            UserError: it has chosen itself what the data say, or cannot be on them.
+            UserError: it has chosen itself what the data say, or does not take it.
         """
         choices = self.choices(folder, whole)
         for name in net.choices.keys() & choices.keys():
             raise UserError(f"{flag(name)} is read from the data: leave it out")
-        return build(net.name, **net.choices, **choices)
+        return net.choose(**choices)
 
     def facts(self) -> dict[str, Any]:
         """For results: where, how many, which."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from netgen.command import generate
+from netgen import Network
 from netgen.deepsentibank import index_map, read_outputs
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import read_json, sha256, write_json
@@ -70,10 +69,10 @@ class DeepSentiBank:
             )
         outputs = index_map(data.names.anp, read_outputs(self.classes))
         size = min(data.size, most)
-        net = ["deepsentibank", "--input-size", str(size)]
+        net = Network("deepsentibank", {"input_size": size})
         folder.mkdir(parents=True, exist_ok=True)
         deploy = folder / "deploy.prototxt"
-        deploy.write_text(generate([*net, "--deploy"]))
+        deploy.write_text(net.deploy())
         mean = np.array(MEAN, np.float32).reshape(3, 1, 1)
         transform = Transform(mean, size if data.size > size else 0)
         pixels = (transform(image) for image in records(data.folder.root))
@@ -82,7 +81,7 @@ class DeepSentiBank:
         truth = labels(data.folder.root)
         result = summary(values, truth, data.names) | {
             "name": "deepsentibank",
-            "params": json.loads(generate([*net, "--params", "--json"]))["total"],
+            "params": net.params()["total"],
             "missing": outputs["missing"],
             "among": self.among,
             "weights": {"file": self.weights.name, "sha256": sha256(self.weights)},

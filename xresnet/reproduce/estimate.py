@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 
-from netgen.command import generate
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import unnamed
 from xresnet.reproduce.training import Training
@@ -43,7 +42,7 @@ def _timed(training: Training) -> tuple[float, float]:
     """Seconds of an iteration, and of its forward pass."""
     engine = training.engine
     data = training.data.order[1] if training.data.order else training.data
-    with unnamed(generate([*training.argv, *data.argv()])) as net:
+    with unnamed(data.network(training.net).prototxt()) as net:
         command = [*engine.program(), "time", "-model", str(net), "-iterations", str(ITERATIONS)]
         command += [] if engine.gpu is None else ["-gpu", engine.first_gpu]
         ran = subprocess.run(

@@ -2,7 +2,7 @@
 
 Where the shared trunk does not learn, each image's maps at its end never
 change. This writes them, as records of floats, into a data folder like any other; netgen
-makes the net that begins there (`--from-block`), and `Data.argv` says so
+makes the net that begins there (`--from-block`), and `Data.choices` say so
 by itself, so that `train`, `grid` and `eval` take the folder as it is. Then only the
 blocks behind it are computed and learned.
 
@@ -23,7 +23,7 @@ import json
 import shutil
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,7 @@ from data_prep.folder import PARTS, DataFolder
 from data_prep.lists import Entry, write_list
 from data_prep.lmdb_writer import CRCS, JOB, KINDS, Writer, made_from
 from data_prep.records import key
-from netgen import command as netgen
-from netgen.catalog import find
+from netgen import Network
 from netgen.measure import measure
 from netgen.resnet import cached_maps
 from netgen.weights import plan, source
@@ -43,7 +42,7 @@ from netgen.weights.source import Source
 from xresnet.basics import bars
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import sha256, unnamed, write, write_json
-from xresnet.caffeproto import NetParameter, caffemodel, databases, text
+from xresnet.caffeproto import caffemodel, databases, text
 from xresnet.caffeproto.datum import label_datum, maps_datum
 from xresnet.reproduce.data import Data, hold_vso
 from xresnet.reproduce.engine import CAFFE, Engine
@@ -51,7 +50,7 @@ from xresnet.reproduce.evaluate import keys, labels, records
 from xresnet.reproduce.forward import Transform
 from xresnet.reproduce.start import IMAGENET, Start
 
-NET = ("resnet50", "--task", "anp")  # any net: up to where the tasks part all are the same
+NET = Network("resnet50", {"task": "anp"})  # any net: up to where the tasks part all are the same
 MIRRORED = "mirrored"  # the folder in a mirrored image's path
 CHUNK = 64 << 20  # bytes of maps computed, and written, at a time
 
@@ -70,7 +69,7 @@ def features(
     out: Path,
     block: str,
     weights: Path,
-    argv: Sequence[str] = (),
+    choices: Mapping[str, Any] | None = None,
     flips: bool = True,
     engine: Engine = CAFFE,
 ) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def features(
     Args:
         block: as res4f; the maps are those behind its ReLU.
         weights: what `python -m netgen.weights init --from` takes, or `imagenet`.
-        argv: netgen's arguments of the trunk, as ["--width", "16"].
+        choices: netgen's options of the trunk, as {"width": 16}.
         flips: write each training image mirrored, too.
 
     A call that was stopped goes on where it was.
@@ -94,11 +93,12 @@ def features(
     folder = DataFolder(Path(out).resolve())
     if folder.root == data.folder.root:
         raise UserError(f"{out}: give the maps a folder of their own")
+    net = NET.choose(**(choices or {}))
     if weights == IMAGENET:
-        loaded = Start().source([*NET, *argv, *data.argv("DATA")])
+        loaded = Start().source(data.network(net, "DATA"))
     else:
         loaded = source.load(str(weights))
-    trunk = _Trunk.make(data, block, loaded, argv, engine)
+    trunk = _Trunk.make(data, block, loaded, net, engine)
     named = {"block": block, "maps": list(trunk.shape), "flips": flips, "of": data.key}
     parts = [json.dumps(named), text.dump(trunk.net), str(trunk.transform.mean.tolist())]
     named["key"] = hashlib.sha256("\0".join([*parts, trunk.weights_key]).encode()).hexdigest()
@@ -108,7 +108,7 @@ def features(
             raise UserError(f"{out} holds other data: choose another folder, or take it away")
         if "lmdb" in there:
             return there["features"]
-        named |= {"net": [*NET, *argv], "weights": weights.name}
+        named |= {"net": net.words(), "weights": weights.name}
         named |= {"computed_by": engine.name, "version": engine.version()}
         write_json(folder.manifest, {"format": 1, "features": named})
         made = data.folder.read_manifest()
@@ -141,19 +141,15 @@ class _Trunk:
     files: tuple[Path, Path] | None = None  # of net and weights, while they are on the disk
 
     @classmethod
-    def make(
-        cls, data: Data, block: str, loaded: Source, argv: Sequence[str], engine: Engine
-    ) -> _Trunk:
-        words = [*NET, *argv, *data.argv()]
-        args = netgen.parser().parse_args(words)
-        entry = find(args.net)
-        options = netgen.options_of(args, entry)
+    def make(cls, data: Data, block: str, loaded: Source, net: Network, engine: Engine) -> _Trunk:
+        network = data.network(net)
+        options = network.options
         shape = cached_maps(replace(options, from_block=block))
-        net = text.loads(netgen.generate([*words, "--deploy"]), NetParameter)
-        last = max(i for i, layer in enumerate(net.layer) if block in layer.top)
-        del net.layer[last + 1 :]
-        _, found, report = plan.initial(entry, options, {None: loaded})
-        wanted = [layer.name for layer in measure(net, {}) if layer.blobs]
+        proto = network.proto(deploy=True)
+        last = max(i for i, layer in enumerate(proto.layer) if block in layer.top)
+        del proto.layer[last + 1 :]
+        _, found, report = plan.initial(network.entry, options, {None: loaded})
+        wanted = [layer.name for layer in measure(proto, {}) if layer.blobs]
         fresh = [name for name in wanted if name in report.fresh]
         if fresh:
             raise UserError(f"{loaded.path} has no {fresh[0]!r}: not the weights of this trunk")
@@ -162,10 +158,10 @@ class _Trunk:
         for layer in layers:
             for blob in layer.blobs:
                 digest.update(np.ascontiguousarray(blob, np.float32).tobytes())
-        with unnamed(netgen.generate(words)) as whole:
+        with unnamed(network.prototxt()) as whole:
             transform = Transform.of(whole)
         return cls(
-            *(block, net, layers, digest.hexdigest(), transform, shape, engine),
+            *(block, proto, layers, digest.hexdigest(), transform, shape, engine),
             batch=options.batch,
         )
 

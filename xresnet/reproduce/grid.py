@@ -35,20 +35,20 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from netgen import command as netgen
-from netgen.catalog import find
+from netgen import Network
 from netgen.weights.plan import BRANCH_INITS
 from xresnet.basics import shapes
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.files import read_json, write, write_json
 from xresnet.basics.numbers import COUNT, POSITIVE, RATE, SEED
+from xresnet.reproduce import choices
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.estimate import estimate, spoken
 from xresnet.reproduce.plateau import Plateau, Schedule, Stages
 from xresnet.reproduce.run import Run, run_all
 from xresnet.reproduce.start import Start, is_imagenet
-from xresnet.reproduce.training import Training, refuse_ours
+from xresnet.reproduce.training import Training
 
 METRICS = ("top1", "top5")
 # What a grid file holds; the ranges of its numbers are held where they are used.
@@ -67,12 +67,12 @@ FILE = {
 
 @dataclass(frozen=True)
 class Row:
-    """A net by its netgen arguments, trained once a seed."""
+    """A net, trained once a seed by a solver of these options."""
 
     name: str
-    net: tuple[str, ...]
+    net: Network
     seeds: tuple[int, ...] = (1,)
-    solver: tuple[str, ...] = ()
+    solver: dict[str, Any] = field(default_factory=dict)
     weights: tuple[Path, ...] | None = None  # None: the grid's
     data: Path | None = None  # None: the grid's
     branch_init: str | None = None  # None: the grid's
@@ -85,8 +85,6 @@ class Grid:
     name: str
     rows: tuple[Row, ...]
     what: str = ""
-    net: tuple[str, ...] = ()
-    solver: tuple[str, ...] = ()
     plateau: Plateau = field(default_factory=Plateau)
     stages: tuple[tuple[float, int], ...] = ()  # (rate, epochs); none: the plateau rule
     shuffle: bool = False
@@ -105,28 +103,26 @@ class Grid:
             UserError: no such file, or what is wrong in it.
         """
         values = shapes.read(path, FILE)
-        _know(path, values, {f.name for f in fields(cls)} | {"seeds"})
+        _know(path, values, _keys(FILE))
         if "plateau" in values and "stages" in values:
             raise UserError(f"{path}: `plateau` or `stages`, not both")
         rules = {f.name for f in fields(Plateau)}
         _know(f"{path}, plateau", values.get("plateau", {}), rules)
-        refuse_ours(values.get("net", ()), f"{path}, net: ")
-        _hold_solver(values.get("solver", ()), f"{path}, solver: ")
+        shared, solver = _shared(values, path)
         seeds = _seeds(values.get("seeds", [1]), str(path))
         rows = []
         for row in values["rows"]:
             where = f"{path}, row {len(rows) + 1}"
-            _know(where, row, {f.name for f in fields(Row)})
+            _know(where, row, _keys(ROW))
             if not row["net"] or not row["name"] or not row["name"].isprintable():
                 raise UserError(f"{where}: a row has a name that can be printed, and a net")
-            refuse_ours(row["net"], f"{where}: ")
-            _hold_solver(row.get("solver", ()), f"{where}, solver: ")
+            own = choices.of_solver(row.get("solver", ()), f"{where}, solver")
             rows.append(
                 Row(
                     row["name"],
-                    tuple(row["net"]),
+                    _network(row["net"], shared, where),
                     _seeds(row["seeds"], where) if "seeds" in row else seeds,
-                    tuple(row.get("solver", ())),
+                    {**solver, **own},
                     _paths(row["weights"]) if "weights" in row else None,
                     Path(row["data"]) if "data" in row else None,
                     branch_init=_branch_init(row, where),
@@ -141,8 +137,6 @@ class Grid:
             name=values["name"],
             rows=tuple(rows),
             what=values.get("what", ""),
-            net=tuple(values.get("net", ())),
-            solver=tuple(values.get("solver", ())),
             plateau=Plateau(**values.get("plateau", {})),
             stages=tuple(_stage(v, f"{path}, stages") for v in values.get("stages", ())),
             shuffle=bool(values.get("shuffle", False)),
@@ -163,7 +157,7 @@ class Grid:
         folders = {row.data: Data.read(beside / row.data) for row in self.rows if row.data}
         for row in self.rows:
             try:
-                netgen.generate([*self._argv(row), *folders.get(row.data, data).argv()])
+                folders.get(row.data, data).network(row.net).net()
             except UserError as error:
                 raise UserError(f"row {row.name!r}: {error}") from error
         most = max(len(row.seeds) for row in self.rows)
@@ -177,42 +171,38 @@ class Grid:
             if i < len(row.seeds)
         ]
 
-    def _argv(self, row: Row) -> list[str]:
-        return [*row.net[:1], *self.net, *row.net[1:]]
-
     def _weights(self, row: Row, data: Data, out: Path) -> tuple[Path, ...]:
         """What all seeds of a row start from."""
         weights = self.weights if row.weights is None else row.weights
         start = Start(row.branch_init or self.branch_init, self.bn_epsilon)
         start = start if any(map(is_imagenet, weights)) else Start()  # another row's business
-        return start.weights(weights, [*self._argv(row), *data.argv("DATA")], out / "weights")
+        return start.weights(weights, data.network(row.net, "DATA"), out / "weights")
 
     def _run(
         self, row: Row, i: int, data: Data, weights: tuple[Path, ...], out: Path, engine: Engine
     ) -> Run:
         """A row's run of its seed number `i`."""
-        argv, seed = self._argv(row), row.seeds[i]
+        seed = row.seeds[i]
         name = f"{_folder(row.name)}-{seed}"
         if self.shuffle:
             folder = f"{row.data.name}-order-{seed}" if row.data else f"order-{seed}"
             data = data.reordered(seed, out / "data" / folder)
         training = Training(
             name=name,
-            argv=argv,
+            net=row.net,
             data=data,
             folder=out / "runs" / name,
-            schedule=self._schedule(argv, data),
-            solver=[*self.solver, *row.solver, "--seed", str(seed)],
+            schedule=self._schedule(row, data),
+            solver={**row.solver, "seed": seed},
             weights=weights,
             engine=engine,
         )
         return Run(training, both=True)
 
-    def _schedule(self, argv: list[str], data: Data) -> Schedule:
+    def _schedule(self, row: Row, data: Data) -> Schedule:
         if not self.stages:
             return self.plateau
-        args = netgen.parser().parse_args([*argv, *data.argv()])
-        options = netgen.options_of(args, find(args.net))
+        options = data.network(row.net).options
         return Stages.of_epochs(self.stages, -(-options.train_images // options.batch))
 
 
@@ -359,7 +349,7 @@ def _table(
     classes = runs[0][1].training.data.classes if runs else {}
     for row in plan.rows:
         mine = [
-            {"row": row.name, "seed": int(run.training.solver[-1]), **_portable(found[i], out)}
+            {"row": row.name, "seed": run.training.solver["seed"], **_portable(found[i], out)}
             for i, (owner, run) in enumerate(runs)
             if owner is row and i in found
         ]
@@ -439,6 +429,10 @@ def _folder(name: str) -> str:
     return name.replace(" ", "_").replace("/", "_")
 
 
+def _keys(shape: dict[str, Any]) -> set[str]:
+    return {name.rstrip("?") for name in shape}
+
+
 def _know(where: object, values: dict[str, Any], known: set[str]) -> None:
     for name in values:
         if name not in known:
@@ -465,12 +459,23 @@ def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[st
     return found
 
 
-def _hold_solver(words: Sequence[str], where: str) -> None:
-    """Hold the solver's arguments to those that a grid leaves to them."""
-    refuse_ours([word for word in words if word.split("=")[0] != "--test-interval"], where)
-    for option, place in (("--lr", "`plateau` or `stages`"), ("--seed", "`seeds`")):
-        if any(word.split("=")[0] == option for word in words):
-            raise UserError(f"{where}{option} stands in {place}")
+def _shared(values: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of net and solver that all rows share."""
+    name, net = choices.of_net(values.get("net", ()), f"{path}, net")
+    if name:
+        raise UserError(f"{path}, net: {name!r} is no option; each row names its net")
+    return net, choices.of_solver(values.get("solver", ()), f"{path}, solver")
+
+
+def _network(words: Sequence[str], shared: dict[str, Any], where: str) -> Network:
+    """The net that a row's words name, with the shared options that they do not outweigh."""
+    name, own = choices.of_net(words, where)
+    if not name:
+        raise UserError(f"{where}: its `net` names none")
+    try:
+        return Network(name, {**shared, **own})
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _seeds(values: Any, where: str) -> tuple[int, ...]:

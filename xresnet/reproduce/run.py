@@ -9,7 +9,6 @@ RUN/test.log      Caffe's words in `caffe test`
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netgen.command import generate
 from xresnet.basics import bars
 from xresnet.basics.files import read_json, sha256, write_json
 from xresnet.reproduce import stop
@@ -53,19 +51,19 @@ class Run:
         if done := self.finished():
             return done
         engine = self.training.engine
+        # A tail's trunk is part of the net, too.
+        whole = self.training.data.network(self.training.net, whole=True)
+        params = whole.params()["total"]
         weights = train(self.training).weights
         net = Net(self.name, self.folder / "net.prototxt", self.folder / "deploy.prototxt", weights)
         tested = evaluate(net, self.folder, engine)
         test = test_command(net, tested["images"], engine)
-        # A tail's trunk is part of the net, too.
-        whole = [*self.training.argv, *self.training.data.argv(whole=True)]
-        counted = json.loads(generate([*whole, "--params", "--json"]))
         commands = [*self.training.commands(), test]
         made = {
             "key": self._key(),
             "plan": self.plan,
             "name": self.name,
-            "params": counted["total"],
+            "params": params,
             "outputs": tested["outputs"],
             "tasks": {
                 task: {f"top{k}": values[f"top{k}"] for k in KS}

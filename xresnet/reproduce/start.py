@@ -16,10 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from netgen import command as netgen
-from netgen import resnet
-from netgen.catalog import Entry, find
-from netgen.options import Family, Options
+from netgen import Network, resnet
+from netgen.options import Trunk
 from netgen.weights import fetch, plan, source
 from netgen.weights.plan import BRANCH_INITS
 from netgen.weights.source import Source
@@ -65,17 +63,17 @@ class Start:
     branch_init: str | None = None
     bn_epsilon: float | None = None
 
-    def weights(self, files: Sequence[Path], argv: list[str], folder: Path) -> tuple[Path, ...]:
-        """`files`, and in place of `imagenet` the one made in `folder` for the net of `argv`.
+    def weights(self, files: Sequence[Path], net: Network, folder: Path) -> tuple[Path, ...]:
+        """`files`, and in place of `imagenet` the one made in `folder` for the net.
 
         Raises:
             UserError: there are no such weights for that net, or they cannot be had; or
                 `imagenet` is not among the files, but a choice of how to make it.
         """
         self._refuse_idle(any(map(is_imagenet, files)))
-        return tuple(self.made(argv, folder) if is_imagenet(path) else path for path in files)
+        return tuple(self.made(net, folder) if is_imagenet(path) else path for path in files)
 
-    def hold(self, nets: Iterable[list[str]]) -> None:
+    def hold(self, nets: Iterable[Network]) -> None:
         """Refuse nets whose ImageNet weights cannot be had; those of registries are fetched.
 
         Raises:
@@ -84,10 +82,7 @@ class Start:
         """
         nets = list(nets)
         self._refuse_idle(bool(nets))
-        origins = []
-        for argv in nets:
-            entry, options = _net(argv)
-            origins.append((entry.name, _origin(entry, options)))
+        origins = [(net.name, _origin(net)) for net in nets]
         _refuse_missing(name for name, _ in origins if name in BROUGHT)
         for name, origin in dict(origins).items():
             if name in BROUGHT:
@@ -99,48 +94,40 @@ class Start:
         if self != Start() and not wanted:
             raise UserError("--branch-init and --bn-epsilon go with --weights imagenet")
 
-    def made(self, argv: list[str], folder: Path) -> Path:
-        """The weights that the net of netgen's `argv` starts from; made where they are not yet."""
-        entry, options = _net(argv)
-        origin = _origin(entry, options)
+    def made(self, net: Network, folder: Path) -> Path:
+        """The weights that the net starts from; made where they are not yet."""
+        origin = _origin(net)
         how = {
-            "net": argv,
+            "net": net.words(),
             "branch_init": self.branch_init or BRANCH_INITS[0],
             "bn_epsilon": self.bn_epsilon,
             **origin,
         }
         identity = json.dumps([MADE, how], sort_keys=True).encode()
-        name = f"{entry.files(options)}-{hashlib.sha256(identity).hexdigest()[:12]}"
+        name = f"{net.entry.files(net.options)}-{hashlib.sha256(identity).hexdigest()[:12]}"
         path, record = folder / f"{name}.caffemodel", folder / f"{name}.json"
         before = read_json(record)
         if before and path.is_file() and before.get("sha256") == sha256(path):
             return path
-        title, layers, report = self._initial(entry, options, origin)
+        title, layers, report = self._initial(net, origin)
         caffemodel.save(path, title, layers)
         write_json(record, {**how, "sha256": sha256(path), "layers": asdict(report)})
         return path
 
-    def source(self, argv: list[str]) -> Source:
+    def source(self, net: Network) -> Source:
         """Those weights without a file, as if read from one."""
-        entry, options = _net(argv)
-        _, layers, _ = self._initial(entry, options, _origin(entry, options))
+        _, layers, _ = self._initial(net, _origin(net))
         return Source(str(IMAGENET), "Caffe", {x.name: x for x in layers if x.blobs})
 
     def _initial(
-        self, entry: Entry, options: Options, origin: dict[str, str]
+        self, net: Network, origin: dict[str, str]
     ) -> tuple[str, list[caffemodel.Layer], plan.Report]:
-        found = _load(entry, origin, self.bn_epsilon)
+        found = _load(net, origin, self.bn_epsilon)
         how = self.branch_init or BRANCH_INITS[0]
-        title, layers, report = plan.initial(entry, options, {None: found}, how)
+        title, layers, report = plan.initial(net.entry, net.options, {None: found}, how)
         for advice in report.advice:
             say(f"note: {advice}")
         return title, layers, report
-
-
-def _net(argv: list[str]) -> tuple[Entry, Options]:
-    args = netgen.parser().parse_args(argv)
-    entry = find(args.net)
-    return entry, netgen.options_of(args, entry)
 
 
 def is_imagenet(path: Path) -> bool:
@@ -167,19 +154,20 @@ def record_of(weights: Path) -> dict[str, Any] | None:
     return {name: value for name, value in found.items() if name != "layers"}
 
 
-def _origin(entry: Entry, options: Options) -> dict[str, str]:
+def _origin(net: Network) -> dict[str, str]:
     """Which published weights are the net's.
 
     Raises:
         UserError: none are.
     """
-    if entry.name in BROUGHT:
-        brought = BROUGHT[entry.name]
+    options = net.options
+    if net.name in BROUGHT:
+        brought = BROUGHT[net.name]
         return {"file": brought.file, "file_sha1": brought.sha1}
     widths = (options.width, options.stem_width or options.width)
-    if Family.TRUNK not in entry.takes or widths not in PACKAGE_OF_WIDTHS:
+    if Trunk not in net.entry.takes or widths not in PACKAGE_OF_WIDTHS:
         raise UserError(
-            f"--weights imagenet: there are none for {entry.name} of these widths; ImageNet's "
+            f"--weights imagenet: there are none for {net.name} of these widths; ImageNet's "
             "ResNet-50s are as published, and of --width 32 --stem-width 64"
         )
     if (options.blocks or resnet.DEPTHS.get(options.depth)) != BLOCKS:
@@ -188,12 +176,12 @@ def _origin(entry: Entry, options: Options) -> dict[str, str]:
     return {"package": package.spec, "package_sha256": package.sha256}
 
 
-def _load(entry: Entry, origin: dict[str, str], epsilon: float | None) -> Source:
-    if entry.name not in BROUGHT:
+def _load(net: Network, origin: dict[str, str], epsilon: float | None) -> Source:
+    if net.name not in BROUGHT:
         package = _package(origin)
         found = fetch.load(package, fetch.fetch(package), epsilon)
     else:
-        found = source.load(str(_brought(entry.name)))
+        found = source.load(str(_brought(net.name)))
     fetch.hold_epsilon(epsilon, [found])
     return found
 

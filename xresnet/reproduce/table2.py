@@ -12,8 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from netgen import command as netgen
+from netgen import Network, build
 from netgen.catalog import CATALOG
+from netgen.options import words
 from netgen.paper import paper
 from xresnet import realcaffe
 from xresnet.basics import cores
@@ -38,13 +39,13 @@ METRICS = ("top1", "top5")
 class Setting:
     """The size of the nets and how they are trained; one for all rows.
 
-    `net` are netgen's arguments for the net, `solver` those for its solver.
+    `net` are netgen's options of the net by name, `solver` those of its solver.
     """
 
     name: str
     what: str
-    net: tuple[str, ...]
-    solver: tuple[str, ...]
+    net: dict[str, Any]
+    solver: dict[str, Any]
     schedule: Schedule
     rows: tuple[str, ...] = ROWS
 
@@ -55,14 +56,8 @@ class Setting:
 SMOKE = Setting(
     name="smoke",
     what="nets of 26 layers and a quarter of the width, from scratch: a rehearsal, no reproduction",
-    net=(
-        *("--width", "16", "--blocks", "1,2,2,3", "--batch", "32"),
-        *("--bn-fraction", "0.95", "--head-lr", "1"),
-    ),
-    solver=(
-        *("--cpu", "--seed", "1", "--test-interval", "0"),
-        *("--display", "10", "--snapshot", "100"),
-    ),
+    net={"width": 16, "blocks": (1, 2, 2, 3), "batch": 32, "bn_fraction": 0.95, "head_lr": 1},
+    solver={"cpu": True, "seed": 1, "test_interval": 0, "display": 10, "snapshot": 100},
     schedule=Stages((Stage(0.02, 280), Stage(0.002, 350))),
     rows=SMOKE_ROWS,
 )
@@ -70,8 +65,8 @@ SMOKE = Setting(
 PAPER = Setting(
     name="by the paper's recipe",
     what="the nets that are asked for, trained by the plateau rule until convergence",
-    net=(),
-    solver=(),
+    net={},
+    solver={},
     schedule=Plateau(),
 )
 
@@ -105,17 +100,17 @@ def table2(
     jobs = jobs or (1 if engine.gpu is not None else cores.usable())
     shared = replace(engine, threads=max(1, cores.usable() // jobs))
     runs = {}
-    for (net, task), argv in _nets(setting, rows):
+    for (net, task), network in _nets(setting, rows):
         name = f"{net}_{task}" if task else net
-        named = [*argv, *found.argv("DATA")]
-        netgen.generate(named)  # an option that does not apply is told before any net is trained
+        named = found.network(network, "DATA")
+        named.net()  # what cannot be is told before any is trained
         training = Training(
             name=name,
-            argv=argv,
+            net=network,
             data=found,
             folder=out / "runs" / name,
             schedule=setting.schedule,
-            solver=list(setting.solver),
+            solver=setting.solver,
             weights=(start or Start()).weights(_initial(weights, net), named, out / "weights"),
             engine=shared,
             fresh=setting is SMOKE,
@@ -127,7 +122,7 @@ def table2(
         results[DEEPSENTIBANK, "anp"] = deepsentibank.result(found, folder, engine)
     table = {
         "table": _rows(found.classes, results),
-        "setting": {"name": setting.name, "what": setting.what, "net": list(setting.net)},
+        "setting": {"name": setting.name, "what": setting.what, "net": words(setting.net)},
         "data": found.facts(),
         "runs": [results[key] for key in runs],
         "engine": engine.name,
@@ -156,10 +151,8 @@ def check(
     """
     rows = rows or setting.rows
     _refuse(out, setting, rows, deepsentibank)
-    nets = [(net, argv) for (net, _), argv in _nets(setting, rows)]
-    for _, argv in nets:
-        netgen.generate(argv)
-    wanted = [argv for net, argv in nets if _initial(weights, net) == (IMAGENET,)]
+    nets = [build(net.name, **net.choices) for _, net in _nets(setting, rows)]
+    wanted = [net for net in nets if _initial(weights, net.name) == (IMAGENET,)]
     (start or Start()).hold(wanted)
 
 
@@ -187,11 +180,15 @@ def _refuse(
 
 def _nets(
     setting: Setting, rows: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, str | None], list[str]]]:
-    """What is trained for `rows`: (net, task or None), netgen's arguments without the data's."""
+) -> Iterator[tuple[tuple[str, str | None], Network]]:
+    """What is trained for `rows`: (net, task or None), and the net without what data say of it.
+
+    Raises:
+        UserError: an option that a row's net does not take.
+    """
     for net in rows:
         for task in _tasks(net) if net in ROWS else ():
-            yield (net, task), [net, *(["--task", task] if task else []), *setting.net]
+            yield (net, task), Network(net, {"task": task, **setting.net})
 
 
 def _refuse_another_table(out: Path, setting: Setting) -> None:

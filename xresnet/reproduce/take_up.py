@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from netgen.options import words
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import write_json
 from xresnet.reproduce.kept import find_record, keep
@@ -44,8 +45,8 @@ def _record(training: Training, engines: list[str]) -> dict[str, Any]:
     return {
         "key": training.key,
         "name": training.name,
-        "net": training.argv,
-        "solver": training.solver,
+        "net": training.net.words(),
+        "solver": words(training.solver),
         "epoch": training.epoch,
         "batch": training.options.batch,
         "weights": training.initial,
@@ -108,10 +109,10 @@ def _difference(training: Training, record: dict[str, Any]) -> str:
     weights, initial = record.get("weights", {}), training.initial
     changed = [path for path, digest in initial.items() if weights.get(path, digest) != digest]
     reasons = {
-        "another net": record["net"] != training.argv,
-        "another solver": record["solver"] != training.solver,
+        "another net": record["net"] != training.net.words(),
+        "another solver": record["solver"] != words(training.solver),
         "other data": record["data"]["key"] != training.data.key,
         f"--weights {', '.join(changed)}: another content now": changed,
         "other --weights": not changed and list(weights.values()) != list(initial.values()),
     }
-    return "; ".join(words for words, so in reasons.items() if so) or "another schedule"
+    return "; ".join(reason for reason, so in reasons.items() if so) or "another schedule"

@@ -4,47 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
-from netgen import command as netgen
-from netgen.catalog import find
+from netgen import Network
 from netgen.measure import takes_part
-from netgen.options import Options
+from netgen.options import Options, words
 from netgen.resnet import cached_maps
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import sha256
-from xresnet.caffeproto import NetParameter, text
+from xresnet.caffeproto import text
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.plateau import Schedule
 from xresnet.reproduce.snapshots import PREFIX, Snapshot, is_whole_weights, snapshots
 
-# netgen's options that the driver sets itself, and what to do instead.
-_FORM = "it makes each form of the net: leave it out (python -m netgen writes one)"
-_DATA = "it is read from the data: leave it out"
-_SOLVER = "it is set for each stage: leave it out"
-OURS = {
-    **dict.fromkeys(("--solver", "--deploy", "--params", "--list", "--draw", "--json"), _FORM),
-    **dict.fromkeys(("--tasks", "--train-images", "--test-images", "--ignore-label"), _DATA),
-    "--from-block": f"{_DATA} (python -m xresnet features makes them)",
-    "--input-size": f"{_DATA}; data_prep lmdb --size makes images of another",
-    "--crop": "its nets take the images whole: leave it out, and give data_prep lmdb --size",
-    **dict.fromkeys(("--max-iter", "--test-interval", "--net", "--snapshot-prefix"), _SOLVER),
-    "--cpu": "leave it out: without --gpu it is the CPU",
-}
 KEPT = 2  # most recent snapshots: the one before the last stands in for a damaged last
 
 
 @dataclass(frozen=True)
 class Training:
-    """A net by its netgen arguments, a schedule, and the folder where all of it goes.
+    """A net, the data, a schedule, and the folder where all of it goes.
 
-    `argv` makes the net, the data's arguments apart: `["xs_resnet50", "--width", "16"]`;
-    `solver` are netgen's arguments for the solver, without rate and iterations. `weights`
+    `net` is without what the data say of it, as `Network("xs_resnet50", {"width": 16})`;
+    `solver` are the solver's options by name, without rate and iterations. `weights`
     are copied before the first iteration. `fresh` begins anew where the folder holds
     another training, instead of an error.
 
@@ -52,11 +39,11 @@ class Training:
     """
 
     name: str
-    argv: list[str]
+    net: Network
     data: Data
     folder: Path
     schedule: Schedule
-    solver: list[str]
+    solver: dict[str, Any]
     weights: tuple[Path, ...] = ()
     engine: Engine = CAFFE
     fresh: bool = False
@@ -64,15 +51,15 @@ class Training:
 
     # ---- what it is ------------------------------------------------------------
 
-    @property
-    def net_argv(self) -> list[str]:
-        return [*self.argv, *self.data.argv()]
+    @cached_property
+    def network(self) -> Network:
+        """The net on its data."""
+        return self.data.network(self.net)
 
     @cached_property
     def options(self) -> Options:
-        """netgen's options, those of the solver included."""
-        args = netgen.parser().parse_args([*self.net_argv, *self.solver])
-        options = netgen.options_of(args, find(args.net))
+        """The net's, with what its data say."""
+        options = self.network.options
         held, wanted = (self.data.features or {}).get("maps"), cached_maps(options)
         if held and tuple(held) != wanted:
             raise UserError(
@@ -85,7 +72,7 @@ class Training:
     def intervals(self) -> tuple[int, int]:
         """(iterations between snapshots, iterations of an epoch)."""
         epoch = -(-self.options.train_images // self.options.batch)
-        return self.schedule.intervals(epoch, self.options.solver.snapshot)
+        return self.schedule.intervals(epoch, self.solver.get("snapshot"))
 
     @property
     def epoch(self) -> int:
@@ -97,36 +84,39 @@ class Training:
 
     def tests_at(self, iteration: int) -> bool:
         """Whether Caffe tests after `iteration` updates."""
-        interval = self.schedule.test_interval(self.options.solver.test_interval, self.epoch)
+        interval = self.schedule.test_interval(self.solver.get("test_interval"), self.epoch)
         return interval != 0 and iteration % (interval or self.epoch) == 0
 
     def net_texts(self) -> dict[str, str]:
         return {
-            "net.prototxt": netgen.generate(self.net_argv),
-            "deploy.prototxt": netgen.generate([*self.net_argv, "--deploy"]),
+            "net.prototxt": self.network.prototxt(),
+            "deploy.prototxt": self.network.deploy(),
         }
 
     def solver_text(self, stage: int, lr: float) -> str:
         """The solver of a stage, counted from 0, at the rate `lr`."""
         snapshot, epoch = self.intervals
-        end = self.schedule.end(stage, epoch)
-        options = ["--lr", f"{lr:g}", "--max-iter", str(end), "--snapshot", str(snapshot)]
-        asked = self.options.solver.test_interval
-        interval = self.schedule.test_interval(asked, epoch)
-        if interval != asked:
-            options += ["--test-interval", str(interval)]
+        folder = self.folder.resolve()
+        chosen = {
+            **self.solver,
+            "lr": float(f"{lr:g}"),
+            "max_iter": self.schedule.end(stage, epoch),
+            "snapshot": snapshot,
+            "test_interval": self.schedule.test_interval(self.solver.get("test_interval"), epoch),
+            "net": str(folder / "net.prototxt"),
+            "snapshot_prefix": str(folder / PREFIX),
+        }
         if self.engine.gpu is None:
-            options.append("--cpu")
-        paths = ["--net", str(self.folder.resolve() / "net.prototxt")]
-        paths += ["--snapshot-prefix", str(self.folder.resolve() / PREFIX)]
-        return netgen.generate([*self.net_argv, "--solver", *self.solver, *options, *paths])
+            chosen["cpu"] = True
+        return self.network.solver(**chosen)
 
     @cached_property
     def key(self) -> str:
         """Changes with the net, the data or the solver; not with rates, rule or places."""
         # What Caffe reads of the net: the comments may change with this code.
-        net = text.loads(netgen.generate([*self.argv, *self.data.argv("DATA")]), NetParameter)
-        parts = [self.data.key, text.dump(net), json.dumps(self.solver), self.schedule.identity]
+        net = self.data.network(self.net, "DATA").proto()
+        solver = json.dumps(words(self.solver))
+        parts = [self.data.key, text.dump(net), solver, self.schedule.identity]
         parts += self.initial.values()
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -138,8 +128,8 @@ class Training:
     @cached_property
     def last_layer(self) -> str:
         """The last layer of the training net: by it a .caffemodel is known to be whole."""
-        net = text.loads(netgen.generate(self.net_argv), NetParameter)
-        return [layer.name for layer in net.layer if takes_part(layer, 0)][-1]
+        layers = self.network.proto().layer
+        return [layer.name for layer in layers if takes_part(layer, 0)][-1]
 
     def check(self) -> None:
         """
@@ -186,18 +176,6 @@ class Training:
                 state = Snapshot.of(self.folder, at) if at else None
                 found.append(self.command(self.files.solver(stage), state))
         return found
-
-
-def refuse_ours(words: Sequence[str], where: str = "") -> None:
-    """Hold netgen's arguments to those that are the user's to give; `where` they stand.
-
-    Raises:
-        UserError: one that the driver sets itself: it would be overridden without a word.
-    """
-    for word in words:
-        option = word.split("=")[0]
-        if option in OURS:
-            raise UserError(f"{where}{option} is the driver's own business: {OURS[option]}")
 
 
 def _content(path: Path) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from xresnet.reproduce import choices
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.features import features
-from xresnet.reproduce.training import refuse_ours
 
 EXAMPLES = """\
-Everything else goes to netgen: --width, --blocks, --mean and what else makes the trunk.
-
 examples:
   python -m xresnet features res4f --weights imagenet --data data/fashion \\
       --out data/fashion-res4f
@@ -31,7 +29,6 @@ def add(commands: common.Commands) -> None:
         "is: their nets begin behind that block.",
         EXAMPLES,
     )
-    p.set_defaults(netgen=())
     p.add_argument("block", metavar="BLOCK", help="as res4f: the maps behind it")
     common.add_data(p)
     common.add_out(p, "the new data folder")
@@ -45,16 +42,17 @@ def add(commands: common.Commands) -> None:
         action="store_false",
         help="training images as they are only; default: mirrored, too, as records of their own",
     )
+    choices.add(p)
 
 
 def run(args: argparse.Namespace) -> int:
-    refuse_ours(args.netgen)
+    net, solver = choices.of(args)
     made = features(
         Data.read(args.data),
         args.out,
         args.block,
         args.weights,
-        args.netgen,
+        {**net, **solver},  # the net refuses the solver's
         args.flips,
         common.engine(args),
     )

@@ -6,7 +6,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from netgen.options import words
 from xresnet.basics.cli import UserError
+from xresnet.reproduce import choices
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.plateau import Plateau
 from xresnet.reproduce.table2 import (
@@ -19,11 +21,8 @@ from xresnet.reproduce.table2 import (
     markdown,
     table2,
 )
-from xresnet.reproduce.training import refuse_ours
 
 EXAMPLES = """\
-Without --smoke, everything else goes to netgen (`python -m netgen --help`).
-
 examples:
   python -m xresnet table2 --smoke --data work/demo/data --out work/demo
   python -m xresnet table2 --smoke --data DATA --out OUT --rows x0_resnet50,xs_resnet50
@@ -43,7 +42,6 @@ def add(commands: common.Commands) -> None:
         "A run that is done is taken as it is; one that was stopped goes on.",
         EXAMPLES,
     )
-    p.set_defaults(netgen=())
     p.add_argument("--smoke", action="store_true", help=SMOKE.what)
     common.add_data(p)
     common.add_out(p, "where all results go")
@@ -64,6 +62,8 @@ def add(commands: common.Commands) -> None:
         action="store_true",
         help="only refuse what is wrong with the rest of the command, before there is any data",
     )
+    task = "is the table's to choose, whose single-task nets do each task: leave it out"
+    choices.add(p, {"--task": task})
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,13 +89,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _setting(args: argparse.Namespace) -> Setting:
     rule = common.rule(args)
+    net, solver = choices.of(args)
     if args.smoke:
-        if args.netgen:
-            raise UserError(f"--smoke has its own nets: leave out {' '.join(args.netgen)}")
+        if net or solver:
+            more = " ".join(words({**net, **solver}))
+            raise UserError(f"--smoke has its own nets: leave out {more}")
         for name in rule:
             raise UserError(f"--smoke has its own plan: leave out {common.rule_flag(name)}")
         return SMOKE
-    refuse_ours(args.netgen)
-    if any(word.split("=")[0] == "--task" for word in args.netgen):
-        raise UserError("--task: the table's single-task nets do each task: leave it out")
-    return replace(PAPER, net=tuple(args.netgen), schedule=Plateau(**rule))
+    return replace(PAPER, net=net, solver=solver, schedule=Plateau(**rule))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from netgen import command as netgen
-from netgen.catalog import find
+from netgen import Network
 from xresnet.basics.cli import printable
 from xresnet.basics.numbers import COUNT
+from xresnet.reproduce import choices
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.driver import train
 from xresnet.reproduce.plateau import SNAPSHOT_EVERY, Plateau
-from xresnet.reproduce.training import KEPT, Training, refuse_ours
+from xresnet.reproduce.training import KEPT, Training
 
 EXAMPLES = """\
-Everything else goes to netgen: `python -m netgen --help` has the net's and solver's options.
-
 examples:
   python -m xresnet train xs_resnet50 --data data/vso --out runs/xs --gpu 0 --weights imagenet
   python -m xresnet train xs_resnet50 --data data/vso --out runs/xs --gpu 0 --weights xs.caffemodel
@@ -39,7 +37,6 @@ def add(commands: common.Commands) -> None:
         "until convergence. The same command takes up a training that was stopped or killed.",
         EXAMPLES,
     )
-    p.set_defaults(netgen=())
     p.add_argument("net", metavar="NET", help="a name from `python -m netgen --list`")
     common.add_data(p)
     common.add_out(p, "this run's folder")
@@ -51,21 +48,21 @@ def add(commands: common.Commands) -> None:
     common.option(p, "--snapshot", what, COUNT, unset=f"{SNAPSHOT_EVERY}", metavar="N")
     rule = p.add_argument_group("the plateau rule (docs/REPRODUCTION.md)")
     common.add_rule(rule, *common.RULE)
+    choices.add(p)
 
 
 def run(args: argparse.Namespace) -> int:
-    find(args.net)
-    refuse_ours(args.netgen)
+    chosen, solver = choices.of(args)
+    net = Network(args.net, chosen)
     data = Data.read(args.data)
-    argv, solver = netgen.split([args.net, *args.netgen])
-    weights = common.start(args).weights(args.weights, [*argv, *data.argv("DATA")], args.out)
+    weights = common.start(args).weights(args.weights, data.network(net, "DATA"), args.out)
     training = Training(
         name=args.out.name or args.net,
-        argv=argv,
+        net=net,
         data=data,
         folder=args.out,
         schedule=Plateau(**common.rule(args)),
-        solver=[*([] if args.snapshot is None else ["--snapshot", str(args.snapshot)]), *solver],
+        solver={**({} if args.snapshot is None else {"snapshot": args.snapshot}), **solver},
         weights=weights,
         engine=common.engine(args),
         keep=args.keep,

@@ -1,0 +1,72 @@
+"""What a user of the harness may choose of netgen's options, as typed: here words end.
+
+On a command line and in a grid file alike; what the harness sets itself is refused with the
+reason. Everything behind holds values: `netgen.Network`, and the solver's options by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from netgen import command
+from xresnet.basics.cli import UserError
+
+_OURS = "is the driver's own business:"
+_FORM = f"{_OURS} it makes each form of the net: leave it out (python -m netgen writes one)"
+_DATA = f"{_OURS} it is read from the data: leave it out"
+_SOLVER = f"{_OURS} it is set for each stage: leave it out"
+# netgen's options that the driver sets itself, and what to do instead.
+OURS = {
+    **dict.fromkeys(("--solver", "--deploy", "--params", "--list", "--draw", "--json"), _FORM),
+    **dict.fromkeys(("--tasks", "--train-images", "--test-images", "--ignore-label"), _DATA),
+    "--from-block": f"{_DATA} (python -m xresnet features makes them)",
+    "--input-size": f"{_DATA}; data_prep lmdb --size makes images of another",
+    "--crop": f"{_OURS} its nets take the images whole: leave it out, and give data_prep lmdb "
+    "--size",
+    **dict.fromkeys(("--max-iter", "--test-interval", "--net", "--snapshot-prefix"), _SOLVER),
+    "--cpu": f"{_OURS} leave it out: without --gpu it is the CPU",
+}
+# In a grid file, where a solver may test seldom, or never.
+OF_A_GRID = {
+    **{flag: reason for flag, reason in OURS.items() if flag != "--test-interval"},
+    "--data": _DATA,
+    "--lr": "stands in `plateau` or `stages`",
+    "--seed": "stands in `seeds`",
+}
+
+
+def add(p: argparse.ArgumentParser, refused: Mapping[str, str] | None = None) -> None:
+    """Give a command netgen's options, behind its own; `refused` are more that it does not take."""
+    command.refuse_options(p, {**OURS, **(refused or {})})
+    command.add_options(p)
+
+
+def of(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was chosen of these: the net's options by name, and the solver's."""
+    return command.choices_of(args)
+
+
+def of_net(words: Sequence[str], where: str) -> tuple[str | None, dict[str, Any]]:
+    """The net's name, if there is one, and its options among `words` of a grid file.
+
+    Raises:
+        UserError: they are no such options; begins with `where` they stand.
+    """
+    name, net, solver = command.parse(words, where, OF_A_GRID)
+    for option in solver:
+        raise UserError(f"{where}: {command.OPTIONS[option].flag} goes into `solver`")
+    return name, net
+
+
+def of_solver(words: Sequence[str], where: str) -> dict[str, Any]:
+    """The solver's options among `words` of a grid file.
+
+    Raises:
+        UserError: they are no such options; begins with `where` they stand.
+    """
+    name, net, solver = command.parse(words, where, OF_A_GRID)
+    for wrong in [*([name] if name else []), *(command.OPTIONS[one].flag for one in net)]:
+        raise UserError(f"{where}: {wrong} is no option of the solver")
+    return solver
