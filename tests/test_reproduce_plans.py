@@ -44,14 +44,14 @@ def data(root: Path, counts: dict[str, int], key: str) -> Data:
 
 
 def test_the_plans_of_the_published_study_are_what_they_were(root, tmp_path):
-    """Its 13 finished runs: with other plans the study would begin anew."""
+    """Its finished runs: with other plans the study would begin anew."""
     study = json.loads((root / "docs/results/scratch/grid.json").read_text())
     key = "22462830d3448848e8ca886e065dc0e5d166956b17423cbbfede61ed8dda9883"  # CIFAR-ANP, 44 pairs
     cifar = data(tmp_path / "cifar", {"adj": 9, "anp": 44, "noun": 10}, key)
     (path,) = (path for path in GRIDS if path.stem == "scratch")
     plans = {run.name: run.plan for _, run in Grid.read(path).runs(cifar, tmp_path / "out")}
     finished = {result["name"]: result["plan"] for result in study["results"]}
-    assert len(finished) == 13
+    assert len(finished) >= 13
     assert {name: plans[name] for name in finished} == finished
 
 

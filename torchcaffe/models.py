@@ -183,8 +183,9 @@ def create_model(
         UserError: a net, task, option or file that cannot be.
     """
     # The engine knows layers, not nets: here alone it asks netgen, and only when called.
+    from netgen import Task, build
     from netgen.catalog import find
-    from netgen.options import OPTIONS, Options, Task
+    from netgen.options import OPTIONS, TASKS
 
     entry = find(name)
     for option in options:
@@ -192,15 +193,16 @@ def create_model(
             raise UserError(f"create_model: no option {option!r}{near_miss(option, OPTIONS)}")
     if tasks is not None and not isinstance(tasks, Mapping):
         raise UserError(f"create_model: tasks are a dict of names and classes, not {tasks!r}")
-    chosen = tuple(Task(*pair) for pair in tasks.items()) if tasks else Options().tasks
+    chosen = tuple(Task(*pair) for pair in tasks.items()) if tasks else TASKS
     if entry.single_task and "task" not in options and len(chosen) == 1:
         options["task"] = chosen[0].name
-    settings = entry.options(tasks=chosen, **options, **({} if entry.trained else {"deploy": True}))
-    proto, names = _with_labels_by_task(entry.build(settings).proto(), settings.tasks)
-    size = settings.input_size
+    network = build(name, tasks=chosen, **options)
+    proto = network.proto(deploy=not entry.trained)
+    proto, names = _with_labels_by_task(proto, network.options.tasks)
+    size = network.options.input_size
     model = Model(proto, shapes={"data": (3, size, size)}, names=names)
     if weights is not None:
-        _start(model, entry, settings, str(weights))
+        _start(model, network, str(weights))
     return model
 
 
@@ -217,7 +219,7 @@ def _with_labels_by_task(proto: Any, tasks: Iterable[Any]) -> tuple[Any, dict[st
     return NetParameter(name=proto.name, layer=[*inputs, *kept]), names
 
 
-def _start(model: Model, entry: Any, settings: Any, weights: str) -> None:
+def _start(model: Model, network: Any, weights: str) -> None:
     """Load what the net itself wrote, or start it from another net's weights."""
     from netgen.weights import fetch, plan, source
 
@@ -225,7 +227,7 @@ def _start(model: Model, entry: Any, settings: Any, weights: str) -> None:
     found = source.load(path, None)
     layers = list(found.layers.values())
     if not {one.name for one in model.body.learned} <= found.layers.keys():
-        _, layers, _ = plan.initial(entry, settings, {None: found})
+        _, layers, _ = plan.initial(network.entry, network.options, {None: found})
     copied = NetParameter()
     for one in layers:
         copied.layer.add(name=one.name, blobs=map(blobs.to_proto, one.blobs))
