@@ -159,17 +159,21 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 
 def refuse_options(p: argparse.ArgumentParser, reasons: Mapping[str, str]) -> None:
-    """Give `p` arguments that are refused, with these reasons, and in no help."""
+    """Give `p` arguments that are refused, with these reasons, and stand in no help."""
     for flag, reason in reasons.items():
         if flag not in p._option_string_actions:
-            p.add_argument(flag, nargs="?", action=_Refused, help=argparse.SUPPRESS, metavar=reason)
+            p.add_argument(flag, action=_Refused, reason=reason)
 
 
 class _Refused(argparse.Action):
-    """An option that must not be given; its metavar says why."""
+    """An option that must not be given, with a value or without."""
+
+    def __init__(self, reason: str, **more: Any) -> None:
+        super().__init__(nargs="?", help=argparse.SUPPRESS, **more)
+        self.reason = reason
 
     def __call__(self, *_: Any) -> NoReturn:
-        raise cli.UserError(f"{self.option_strings[0]} {self.metavar}")
+        raise cli.UserError(f"{self.option_strings[0]} {self.reason}")
 
 
 def choices_of(args: argparse.Namespace) -> tuple[Choices, Choices]:
