@@ -60,7 +60,8 @@ def test_every_help_tells_range_and_default():
             where = f"{name} {' '.join(action.option_strings)}: {action.help}"
             if isinstance(action.type, Number):
                 assert str(action.type) in action.help, where
-            if action.option_strings and action.nargs != 0 and not action.required:
+            shown = action.help != argparse.SUPPRESS  # not one that is refused
+            if shown and action.option_strings and action.nargs != 0 and not action.required:
                 assert "; default: " in action.help, where
 
 
