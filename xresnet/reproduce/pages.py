@@ -94,6 +94,7 @@ _ENVIRONMENT.filters |= {
     "number": _number,
     "count": lambda value: f"{value:,}",
     "share": lambda value: f"{value:.0%}",
+    "probability": lambda value: "<1%" if value < 0.005 else f"{value:.0%}",
     "p_value": lambda value: "< 0.0001" if value < 1e-4 else f"{value:.4f}",
     "sentence": lambda text: f"{text[:1].upper()}{text[1:].rstrip('.')}.",
 }
