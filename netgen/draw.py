@@ -29,7 +29,7 @@ FORMATS = ("svg", "png", "pdf", "dot")
 COLOURS = ("#c2410c", "#6d28d9", "#0f766e", "#1d4ed8", "#a16207", "#be185d", "#4d7c0f", "#475569")
 SHARED = "#374151"
 STYLES = {"flow": "solid", "identity": "solid", "projection": "dotted", "cross": "dashed"}
-LEGEND = "solid: identity   dotted: projection   dashed: cross-residual"
+LEGEND = {"identity": "identity", "projection": "projection", "cross": "cross-residual"}
 # In place or without effect on the shape: nothing to see in a picture.
 QUIET = {"BatchNorm", "Scale", "ReLU", "Dropout", "LRN", "DummyData", "Sigmoid", "Split"}
 
@@ -67,16 +67,23 @@ def draw(entry: Entry, options: Options, path: str | Path) -> None:
     files.write(path, render(source(entry, options), kind))
 
 
-def source(entry: Entry, options: Options) -> str:
-    """The picture of the net's inference form in Graphviz's language."""
+def source(entry: Entry, options: Options, branch: bool = False) -> str:
+    """The picture of the net's inference form in Graphviz's language.
+
+    With `branch` the residual blocks that all tasks share are one box, where there are tasks.
+    """
     net = entry.build(replace(options, deploy=True)).proto()
-    return dot(net, [task.name for task in options.tasks])
+    return dot(net, [task.name for task in options.tasks], branch)
 
 
-def dot(net: Any, tasks: list[str]) -> str:
+def dot(net: Any, tasks: list[str], branch: bool = False) -> str:
     """The picture in Graphviz's language."""
     nodes, edges = _graph(net, tasks)
-    legend = f"\\n{LEGEND}" if any(style != "flow" for _, _, style in edges) else ""
+    if branch:
+        nodes, edges = _branch(nodes, edges)
+    there = {style for _, _, style in edges}
+    words = [f"{STYLES[style]}: {word}" for style, word in LEGEND.items() if style in there]
+    legend = "\\n" + "   ".join(words) if words else ""
     lines = [
         f'digraph "{net.name}" {{',
         f'  label="{net.name}{legend}" labelloc=t fontsize=11 fontname="Helvetica" nodesep=0.3',
@@ -90,11 +97,14 @@ def dot(net: Any, tasks: list[str]) -> str:
             look = 'shape=circle label="+" width=0.2 fixedsize=true style=solid fontsize=12'
         else:
             look = f'shape={node.shape} label="{_escape(node.lines)}"'
-        lines.append(f'  "{node.name}" [{look} color="{colour}" fontcolor="{colour}"]')
+        tower = f' group="{node.task}"' * bool(node.task)  # one straight below the other
+        lines.append(f'  "{node.name}" [{look} color="{colour}" fontcolor="{colour}"{tower}]')
     for (source, target, style), count in edges.items():
         colour = _colour(nodes[source].task, tasks)
         across = nodes[source].task != nodes[target].task
-        more = " weight=0" if style == "cross" and across else " weight=8" * (style == "flow")
+        # What goes across must not pull towers aslant.
+        more = " constraint=false" if style == "cross" and across else ""
+        more += " weight=8" * (style == "flow")
         more += f' label="x{count}"' * (count > 1)
         lines.append(f'  "{source}" -> "{target}" [style={STYLES[style]} color="{colour}"{more}]')
     return "\n".join([*lines, "}", ""])
@@ -148,6 +158,23 @@ def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Counter]:
         for top in layer.top:
             wires[top] = Wire(node.name)
     return nodes, edges
+
+
+def _branch(nodes: dict[str, Node], edges: Counter) -> tuple[dict[str, Node], Counter]:
+    """The same with all up to the last sum before the first task as one box."""
+    names = list(nodes)
+    first = next((i for i, name in enumerate(names) if nodes[name].task), 0)
+    sums = [i for i in range(first) if nodes[names[i]].shape == "circle"]
+    if not sums:
+        return nodes, edges
+    shared = names[: sums[-1] + 1]
+    blocks = f"{names[sums[0]]} to {names[sums[-1]]}: {len(sums)} blocks"
+    trunk = Node("trunk", "", [nodes[names[0]].lines[0], "the shared trunk,", blocks])
+    kept: Counter = Counter()
+    for (source, target, style), count in edges.items():
+        if target not in shared:
+            kept["trunk" if source in shared else source, target, style] += count
+    return {"trunk": trunk, **{name: nodes[name] for name in names[sums[-1] + 1 :]}}, kept
 
 
 def _shortcut(layer: Any) -> str:

@@ -16,7 +16,8 @@ Made by `make nets` from the generator; `python -m netgen NET --params` gives th
 layer and block, `python -m netgen NET --draw FILE.svg` the picture, and
 `python -m netgen diff A B` what differs between two. Parameters are all that Caffe
 stores, BatchNorm's statistics included; multiply-adds are for one image of the net's
-input size; memory is for training at the paper's batch of 24.
+input size; memory is for training at the paper's batch of 24. Pictures of nets that share
+resnet50's blocks show them as one box; `--draw` draws them all.
 
 | Net | Command | Parameters (million) | Table 2 | Multiply-adds (10^9) | Memory (GiB) |
 |---|---|---:|---:|---:|---:|
@@ -85,10 +86,11 @@ def networks(entry: Entry) -> list[Network]:
 
 
 def figures() -> dict[str, str]:
-    """Path of each picture to its source in Graphviz's language."""
+    """Path of each picture to its source in Graphviz's language: of many tasks the branch alone."""
     found = {}
     for entry in CATALOG.values():
-        found[f"docs/figures/{entry.short}.svg"] = draw.source(entry, networks(entry)[0].options)
+        options, branch = networks(entry)[0].options, not entry.single_task
+        found[f"docs/figures/{entry.short}.svg"] = draw.source(entry, options, branch)
     return found
 
 

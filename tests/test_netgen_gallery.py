@@ -99,6 +99,29 @@ def test_pictures_tell_the_shortcuts_apart():
     assert edges("xs_resnet50") == {"solid": 10 + 6, "dotted": 4, "dashed": 12}
 
 
+def test_the_branch_is_drawn_alone_and_its_joints_are_whole():
+    xs = catalog.find("xs_resnet50")
+    whole, branch = (draw.source(xs, xs.options(), alone) for alone in (False, True))
+    assert "res2a to res5a: 14 blocks" in branch and '"res5a"' not in branch
+    assert branch.count("dashed color") == whole.count("dashed color") == 12
+    legend = 'solid: identity   dashed: cross-residual"'
+    assert legend in branch and "dotted" not in branch and "dotted: projection" in whole
+    stitch = catalog.find("cross_stitch_resnet50")  # nothing is shared but the image
+    assert draw.source(stitch, stitch.options(), True) == draw.source(stitch, stitch.options())
+
+
+@pytest.mark.parametrize("net", ["x0", "xi", "xs", "xself", "xp", "xg"])
+def test_each_tower_stands_straight(net, root):
+    picture = (root / f"docs/figures/{net}.svg").read_text()
+    places = re.findall(
+        r"<title>(\w*_(adj|anp|noun))</title>\s.*?<text [^>]*x=\"([-.\d]+)", picture, re.S
+    )
+    assert len(places) >= 3 * 6
+    for task in ("adj", "anp", "noun"):
+        across = [float(x) for _, of, x in places if of == task]
+        assert max(across) - min(across) < 1, task
+
+
 def test_diff_names_what_is_added_and_what_is_changed(tmp_path, capsys):
     assert diff.main(["x0_resnet50", "xs_resnet50", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
