@@ -21,21 +21,15 @@ from tests.test_reproduce_train import training
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto import Datum
 from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.accuracy import confusion, ranks
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.deepsentibank import DeepSentiBank
 from xresnet.reproduce.driver import train
-from xresnet.reproduce.evaluate import (
-    Evaluation,
-    Net,
-    compare,
-    confusion,
-    evaluate,
-    labels,
-    net_of,
-    ranks,
-    records,
-)
+from xresnet.reproduce.evaluate import evaluate
+from xresnet.reproduce.evaluation import Evaluation, compare
 from xresnet.reproduce.forward import scores
+from xresnet.reproduce.net import Net, net_of
+from xresnet.reproduce.records import labels, records
 from xresnet.reproduce.run import Run
 from xresnet.reproduce.stats import bootstrap, mcnemar, paired_bootstrap
 

@@ -22,9 +22,11 @@ from xresnet.realcaffe.train_log import TrainStep
 from xresnet.reproduce import figures
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.driver import train
-from xresnet.reproduce.evaluate import Evaluation, net_of, records
+from xresnet.reproduce.evaluation import Evaluation
 from xresnet.reproduce.forward import Transform
 from xresnet.reproduce.history import History
+from xresnet.reproduce.net import net_of
+from xresnet.reproduce.records import records
 from xresnet.reproduce.weights import cross_weights
 
 

@@ -18,7 +18,7 @@ from xresnet.realcaffe.train_log import TestPass, TrainStep
 from xresnet.reproduce import figures, pages
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
-from xresnet.reproduce.evaluate import Evaluation
+from xresnet.reproduce.evaluation import Evaluation
 from xresnet.reproduce.grid import Grid
 from xresnet.reproduce.history import History
 from xresnet.reproduce.report import Section

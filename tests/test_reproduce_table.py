@@ -15,7 +15,8 @@ from xresnet.basics.files import sha256
 from xresnet.caffeproto import NetParameter, text
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
-from xresnet.reproduce.evaluate import Evaluation, labels
+from xresnet.reproduce.evaluation import Evaluation
+from xresnet.reproduce.records import labels
 
 SMALL = ["--width", "4", "--blocks", "1,1,1,2", "--bn-fraction", "0.9", "--head-lr", "1"]
 RULE = ["--batch", "8", "--lr", "0.01", "--max-epochs", "2", "--display", "1", "--seed", "1"]
@@ -87,7 +88,8 @@ def test_engines_agree_on_missing_labels(data, tmp_path, caffe_tools):
     """The first losses and the test pass before training, from the same weights."""
     pytest.importorskip("torch", reason="SKIPPED FOR LACK OF PYTORCH: pip install '.[torch]'")
     from xresnet.reproduce.engine import ENGINES
-    from xresnet.reproduce.evaluate import caffe_test, net_of
+    from xresnet.reproduce.evaluate import caffe_test
+    from xresnet.reproduce.net import net_of
 
     run = tmp_path / "run"
     argv = ["train", "xs_resnet50", *SMALL, *RULE, "--test-batch", "2", "--threads", "1"]

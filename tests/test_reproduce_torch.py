@@ -19,8 +19,10 @@ from xresnet.basics.cli import UserError
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import Engine, RealCaffe, Torch
-from xresnet.reproduce.evaluate import Evaluation, evaluate, net_of
+from xresnet.reproduce.evaluate import evaluate
+from xresnet.reproduce.evaluation import Evaluation
 from xresnet.reproduce.folder import RunFolder
+from xresnet.reproduce.net import net_of
 from xresnet.reproduce.process import is_alive
 from xresnet.reproduce.run import Run
 from xresnet.reproduce.snapshots import snapshots

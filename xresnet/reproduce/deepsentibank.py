@@ -13,10 +13,12 @@ from netgen import Network
 from netgen.deepsentibank import index_map, read_outputs
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import read_json, sha256, write_json
+from xresnet.reproduce.accuracy import summary
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
-from xresnet.reproduce.evaluate import Evaluation, labels, records, summary
+from xresnet.reproduce.evaluation import Evaluation
 from xresnet.reproduce.forward import Transform, scores
+from xresnet.reproduce.records import labels, records
 
 INPUT = (224, 227)  # pixels, from and to where its fc6 has the published shape
 MEAN = (104.0, 117.0, 123.0)  # BGR

@@ -46,8 +46,8 @@ from xresnet.caffeproto import caffemodel, databases, text
 from xresnet.caffeproto.datum import label_datum, maps_datum
 from xresnet.reproduce.data import Data, hold_vso
 from xresnet.reproduce.engine import CAFFE, Engine
-from xresnet.reproduce.evaluate import keys, labels, records
 from xresnet.reproduce.forward import Transform
+from xresnet.reproduce.records import keys, labels, records
 from xresnet.reproduce.start import IMAGENET, Start
 
 NET = Network("resnet50", {"task": "anp"})  # any net: up to where the tasks part all are the same

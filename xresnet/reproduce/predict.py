@@ -19,9 +19,9 @@ from xresnet.basics.cli import UserError
 from xresnet.basics.files import read_text, unnamed
 from xresnet.caffeproto import NetParameter, caffemodel, text
 from xresnet.reproduce.engine import CAFFE, Engine
-from xresnet.reproduce.evaluate import Net
 from xresnet.reproduce.forward import Transform, heads, scores, softmax
 from xresnet.reproduce.kept import Kept
+from xresnet.reproduce.net import Net
 
 BATCH = 16
 

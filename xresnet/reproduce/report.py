@@ -25,9 +25,10 @@ from xresnet.basics.files import sha256, write
 from xresnet.reproduce import figures, pages
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, ENGINES
-from xresnet.reproduce.evaluate import Evaluation, compare, records
+from xresnet.reproduce.evaluation import Evaluation, compare
 from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.kept import FACTS, Kept, read_record
+from xresnet.reproduce.records import records
 from xresnet.reproduce.snapshots import snapshots
 from xresnet.reproduce.table2 import METRICS, SMOKE, versions
 

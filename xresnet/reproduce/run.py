@@ -19,9 +19,11 @@ from typing import Any
 from xresnet.basics import bars
 from xresnet.basics.files import read_json, sha256, write_json
 from xresnet.reproduce import stop
+from xresnet.reproduce.accuracy import KS
 from xresnet.reproduce.caffe import Caffe
 from xresnet.reproduce.driver import train
-from xresnet.reproduce.evaluate import KS, Net, evaluate, on_training, test_command
+from xresnet.reproduce.evaluate import evaluate, on_training, test_command
+from xresnet.reproduce.net import Net
 from xresnet.reproduce.snapshots import delete_except
 from xresnet.reproduce.training import Training
 

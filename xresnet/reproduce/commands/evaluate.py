@@ -8,8 +8,10 @@ from pathlib import Path
 from xresnet.basics.cli import UserError
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.data import Data
-from xresnet.reproduce.evaluate import Evaluation, as_text, compare, evaluate, net_of
+from xresnet.reproduce.evaluate import evaluate
+from xresnet.reproduce.evaluation import Evaluation, as_text, compare
 from xresnet.reproduce.kept import Kept
+from xresnet.reproduce.net import net_of
 
 EXAMPLES = """\
 examples:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from xresnet.reproduce.commands import common
-from xresnet.reproduce.evaluate import net_of
+from xresnet.reproduce.net import net_of
 from xresnet.reproduce.snapshots import snapshots
 
 

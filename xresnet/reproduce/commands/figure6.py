@@ -6,7 +6,7 @@ import argparse
 
 from xresnet.basics.cli import printable
 from xresnet.reproduce.commands import common
-from xresnet.reproduce.evaluate import net_of
+from xresnet.reproduce.net import net_of
 from xresnet.reproduce.predict import images_of, predict
 
 

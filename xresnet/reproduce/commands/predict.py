@@ -7,7 +7,7 @@ import json
 
 from xresnet.basics.numbers import COUNT
 from xresnet.reproduce.commands import common
-from xresnet.reproduce.evaluate import net_of
+from xresnet.reproduce.net import net_of
 from xresnet.reproduce.predict import imagenet, images_of, predict
 from xresnet.reproduce.start import is_imagenet
 

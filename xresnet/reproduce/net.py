@@ -1,0 +1,83 @@
+"""A trained net in a run's folder: which weights, with the forms that they go into."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import read_json, sha256
+from xresnet.reproduce.folder import RunFolder
+from xresnet.reproduce.forward import image_layer
+from xresnet.reproduce.snapshots import is_whole_weights, snapshots
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net: its train/test form, its deploy form, and weights."""
+
+    name: str
+    model: Path
+    deploy: Path
+    weights: Path
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.model.parent
+
+    @property
+    def batch(self) -> int:
+        return image_layer(self.model).data_param.batch_size
+
+
+def net_of(place: Path, snapshot: str | None = None) -> Net:
+    """The net in a run's folder at `snapshot`: last (None), best, or an iteration.
+
+    `place` may also be a .caffemodel in a run's folder.
+
+    Raises:
+        UserError: no run there, or no such snapshot.
+    """
+    folder = place.parent if place.suffix == ".caffemodel" else place
+    model, deploy = folder / "net.prototxt", folder / "deploy.prototxt"
+    for path in (model, deploy):
+        if not path.exists():
+            raise UserError(f"{folder}: no {path.name} there: not a run's folder")
+    if folder != place:
+        if snapshot:
+            raise UserError(f"--snapshot {snapshot}: {place} is one already")
+        if not is_whole_weights(place):
+            raise UserError(f"{place}: not there, or not a whole .caffemodel")
+        return Net(folder.name, model, deploy, place)
+    found = {s.iteration: s.weights for s in snapshots(folder)} or _kept_alone(folder)
+    if not found:
+        raise UserError(f"{folder}: no whole snapshot there yet")
+    if snapshot in (None, "last"):
+        at = max(found)
+    elif snapshot == "best":
+        at = RunFolder(folder).history().best(set(found)) or max(found)
+    elif re.fullmatch(r"[0-9]+", snapshot) and int(snapshot) in found:
+        at = int(snapshot)
+    else:
+        there = ", ".join(map(str, sorted(found)))
+        raise UserError(f"{folder}: no snapshot {snapshot!r}; there are {there}, last and best")
+    return Net(folder.name, model, deploy, found[at])
+
+
+def _kept_alone(folder: Path) -> dict[int, Path]:
+    """Iteration -> the weights of a finished run that keeps no solver's state: a model to use.
+
+    Raises:
+        UserError: they are not those that its result is of.
+    """
+    result = read_json(folder / "result.json") or {}
+    found = {}
+    for name, digest in result.get("sha256", {}).items():
+        path = folder / name
+        if path.suffix == ".caffemodel" and path.is_file():
+            if sha256(path) != digest:
+                raise UserError(f"{path}: damaged, or of another run than {folder}/result.json")
+            found[int(path.stem.rpartition("_")[2])] = path
+    return found
