@@ -1,20 +1,44 @@
-"""From an ontology and folders of images to the four LMDBs that Caffe trains on.
+"""From images and labels to the four LMDBs that Caffe trains on.
 
-One role a module, each stage reading what the one before it left in the data folder:
+Functions with keyword arguments that return what they did, for programs and notebooks; the
+command line (`__main__.py`) is made of them, and prints what `prose.py` makes of their results:
 
-    ontology.py   the published formats -> adjective-noun pairs (ANPs)
-    images.py     a folder tree -> which image files there are, by ANP
-    filter.py     the paper's three criteria -> which ANPs become classes, and why others do not
-    table.py      any table of paths and labels -> classes and lists, in place of the three above
-    classes.py    classes/TASK.txt: line order is label order
-    split.py      80/20 per ANP -> train.txt, test.txt
-    lists.py      convert_imageset's list format, bound to its classes
-    decode.py     a file -> pixels, or the reason why not
-    lmdb_writer.py  lists -> image and label databases, record for record together
-    verify.py     the databases read back
-    sample.py     a small drawn image set, to try all this without a download
-    reorder.py    the same records in a seed's order
-    spreadsheet.py  CSV that a spreadsheet shows and does not compute
-    parallel.py   threads that keep order
-    folder.py     where everything lies in a data folder; its manifest and lock
+    from data_prep.table import take
+    from data_prep.databases import write_databases
+    take("data/own", "labels.csv", "photos", ["colour", "kind"])
+    write_databases("data/own", "photos", size=64).reports["train"].written
+
+Images, and what is known of them:
+    sample.py        `make`: a small drawn set, to try all this without a download
+    drawing.py       its pictures
+    labels.py        `fetch`: the class lists that the authors published
+    download.py      `download`: addresses -> images, judged; urls.py reads the lists of
+                     addresses, fetch_shards.py is img2dataset in a process of its own
+    archives.py      `unpack_all`: archives -> images
+    ontology.py      the published formats -> adjective-noun pairs (ANPs)
+    graph.py         `describe`: an ontology's numbers and picture
+
+Classes and lists:
+    table.py         `take`: any table -> a data folder's classes and lists; rows.py reads it
+    vso.py           `choose_classes`, `divide_images`: the same of VSO's ANP folders
+    criteria.py      the paper's three criteria: which ANPs become classes, and why others do not
+    images.py        a folder tree -> which image files there are, by ANP
+    duplicates.py    files with the same bytes
+    split.py         80/20 of each group -> train, test
+    classes.py       classes/TASK.txt: line order is label order
+    lists.py         convert_imageset's list format, bound to its classes
+
+Databases:
+    databases.py     `write_databases`: lists -> image and label databases, in step
+    records.py       what goes into them; decode.py: a file -> pixels, or the reason why not
+    lmdb_writer.py   one database, appended to; write_behind.py brings it to the disk
+    mean.py          the mean image
+    progress.py      how far a database is, so that a killed run is taken up
+    verify.py        `verify`: they are read back; sheet.py: some of them with their labels
+    reorder.py       `reorder`: the same records in a seed's order
+
+Of use to several:
+    folder.py        where everything lies in a data folder; its manifest and lock
+    parallel.py      threads that keep order
+    spreadsheet.py   CSV that a spreadsheet shows and does not compute
 """

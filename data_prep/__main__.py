@@ -1,14 +1,31 @@
-"""The commands: `python -m data_prep COMMAND`, from published lists to Caffe's databases."""
+"""The commands: `python -m data_prep COMMAND`, from published lists to Caffe's databases.
+
+Each is a function of this package: its keyword arguments are the options, with their defaults.
+"""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
-from collections.abc import Callable
-from fractions import Fraction
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from data_prep import criteria, labels, stages
-from data_prep.sample import PER_ANP
+from data_prep import prose
+from data_prep.archives import unpack_all
+from data_prep.databases import hold_form, write_databases
+from data_prep.download import DISTRIBUTORS, download
+from data_prep.folder import DataFolder
+from data_prep.graph import describe
+from data_prep.labels import fetch
+from data_prep.reorder import reorder
+from data_prep.sample import PER_ANP, make
+from data_prep.table import take
+from data_prep.verify import verify
+from data_prep.vso import choose_classes, divide_images
 from xresnet.basics.cli import Parser, printable, run
 from xresnet.basics.numbers import (
     COUNT,
@@ -19,6 +36,7 @@ from xresnet.basics.numbers import (
     THREADS,
     TRIES,
     WAIT,
+    Number,
     exact_fraction,
 )
 
@@ -37,15 +55,293 @@ from nothing to the four databases, in one command or one by one:
 formats and layout: docs/DATA.md
 """
 
-_DATA = "the data folder, written by filter, split and lmdb in turn"
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    summary, text = arguments.command(arguments)
-    print(json.dumps(summary, indent=2) if arguments.json else printable(text))
+    facts, text = (_run if arguments.name == "run" else _one)(arguments, arguments.name)
+    print(json.dumps(facts, indent=2) if arguments.json else printable(text))
     return 0
+
+
+def _one(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
+    command = COMMANDS[name]
+    names = ("out", *(argument.name for argument in command.arguments))
+    result = command.function(**{name: getattr(arguments, name) for name in names})
+    return result.facts, prose.of(result)
+
+
+def _run(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
+    """`run`: each of its commands as that would.
+
+    What is done stays: databases that are whole are left alone, half ones
+    are taken up, so the same command goes on after any interruption.
+    """
+    if not (arguments.replace or arguments.fresh):  # before one has changed anything
+        form = (arguments.size, arguments.encoded, arguments.drop_damaged)
+        hold_form(DataFolder(arguments.out), *form)
+    facts, lines = {}, []
+    for stage in COMMANDS[name].stages:
+        before = time.monotonic()
+        print(f"== {stage}", file=sys.stderr, flush=True)
+        facts[stage], text = _one(arguments, stage)
+        lines += [f"== {stage} ({time.monotonic() - before:,.0f} s)", text]
+    return facts, "\n".join(lines)
+
+
+# --- what there is to give ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Argument:
+    """An argument: a function's parameter of the same name, whose default is its own.
+
+    `unset`: what the default None stands for, or words in place of another default.
+    `either`: a name for those of which one has to be given.
+    """
+
+    flag: str
+    what: str
+    metavar: Any = None
+    type: Callable[[str], Any] | None = None
+    unset: str = ""
+    either: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The parameter's name."""
+        return self.flag.lstrip("-").replace("-", "_")
+
+    def add_to(self, parser: Any, default: Any) -> None:
+        """Make it an argument of an argparse parser; `inspect.Parameter.empty`: no default."""
+        told = [self.what, str(self.type) if isinstance(self.type, Number) else ""]
+        more = dict(self.more)
+        if default is False:
+            more["action"] = "store_true"
+        elif self.metavar is not None:
+            more["metavar"] = self.metavar
+        if self.type:
+            more["type"] = self.type
+        if self.flag.startswith("--"):
+            if default is not inspect.Parameter.empty:
+                more["default"] = default
+                plain = "" if default is None or default is False else _shown(default)
+                shown = self.unset or plain
+                told.append(f"default: {shown}" if shown else "")
+            elif not self.either:
+                more["required"] = True
+        parser.add_argument(
+            self.flag, help="; ".join(filter(None, told)).replace("%", "%%"), **more
+        )
+
+
+def _shown(default: Any) -> str:
+    return f"{float(default):g}" if hasattr(default, "numerator") else str(default)
+
+
+@dataclass(frozen=True)
+class _Command:
+    """A command; `stages` are those that it runs in turn, where it has no function of its own."""
+
+    help: str
+    example: str
+    arguments: tuple[_Argument, ...] = ()
+    function: Callable[..., Any] | None = None
+    out: str = "the data folder, written by filter, split and lmdb in turn"
+    stages: tuple[str, ...] = ()
+
+
+_IMAGES = _Argument("--images", "the ANP folders", "DIR")
+_SHARE = _Argument(
+    "--train",
+    "share for training, above 0 and below 1: a group of n images gives floor(F n)",
+    "F",
+    exact_fraction,
+    unset="0.8",
+)
+_MISSING = _Argument("--allow-missing", "go on when classes have no image at all")
+_FORMATS = "the 3,244 list, one ANP a line, CSV with a column `anp`, or a folder of ANP folders"
+
+
+def _seed(what: str) -> _Argument:
+    return _Argument("--seed", f"another one, another {what}", "N", SEED)
+
+
+def _number(flag: str, what: str, number: Number, metavar: str = "N", unset: str = "") -> _Argument:
+    return _Argument(flag, what, metavar, number, unset)
+
+
+COMMANDS = {
+    "sample": _Command(
+        "draw a small adjective x noun image set",
+        "--out work/sample --per-anp 60",
+        (_number("--per-anp", "images an ANP", PER_ANP), _seed("set of images")),
+        make,
+        "where bi_concepts/ and ontology.txt go",
+    ),
+    "labels": _Command(
+        "fetch the class lists that the authors published",
+        "--out vso/labels",
+        (_Argument("--source", "a mirror of the three files", "URL", unset="the published ones"),),
+        fetch,
+        "where mtvso_adj.txt, mtvso_anp.txt and mtvso_noun.txt go",
+    ),
+    "ontology": _Command(
+        "read an ontology in any published format; its numbers and a picture",
+        "vso/3244ANPs.txt --images vso/bi_concepts1553 --out vso/described",
+        (
+            _Argument("ontology", _FORMATS, "FILE"),
+            _Argument("--images", "the ANP folders, to count images on disk", "DIR"),
+        ),
+        describe,
+        "where anps.csv and anps.svg go",
+    ),
+    "download": _Command(
+        "fetch the images of a URL list with img2dataset; goes on where it was stopped",
+        "vso/english.csv --out vso/images --processes 4",
+        (
+            _Argument(
+                "urls",
+                "`adj_noun url` lines, CSV with `anp,url[,sha256]`, or files named adj_noun",
+                "LIST",
+            ),
+            _Argument(
+                "--distributor",
+                "one machine, or a Spark or Ray cluster",
+                more={"choices": tuple(DISTRIBUTORS)},
+            ),
+            _Argument("--cluster", "Spark master or Ray address", "URL", unset="this machine"),
+            _number("--processes", "that fetch at once", PROCESSES),
+            _number("--threads", "connections a process", THREADS),
+            _number("--timeout", "of a try", WAIT, "S"),
+            _number("--retries", "further tries", TRIES),
+            _number("--per-shard", "addresses a shard", COUNT),
+            _number("--min-bytes", "smaller files are placeholders", NATURAL),
+        ),
+        download,
+        "where the ANP folders, downloaded.csv and rejected.csv go",
+    ),
+    "unpack": _Command(
+        "unpack archives of images, safely and resumably",
+        "bi_concepts1553.tar.gz --out vso",
+        (_Argument("archives", "tar (compressed or not) or zip", "ARCHIVE", more={"nargs": "+"}),),
+        unpack_all,
+        "the folder to unpack into",
+    ),
+    "filter": _Command(
+        "choose the classes by the paper's three criteria",
+        "--ontology vso/1200ANPsv1.1.txt --images vso/bi_concepts1553 --out data",
+        (
+            _Argument("--ontology", _FORMATS, "FILE", either="classes"),
+            _Argument(
+                "--labels",
+                "take finished class lists instead: *adj.txt, *anp.txt, *noun.txt",
+                "DIR",
+                either="classes",
+            ),
+            _number(
+                "--min-nouns", "criterion 1: nouns an adjective needs in the full list", NATURAL
+            ),
+            _Argument(
+                "--exclude",
+                "criterion 2: `noun: reason` lines",
+                "FILE",
+                unset="the paper's five nouns",
+            ),
+            _number("--min-images", "criterion 3: images an ANP needs on disk", NATURAL),
+            _MISSING,
+            _Argument("--images", "the ANP folders; without it criterion 3 is left out", "DIR"),
+        ),
+        choose_classes,
+    ),
+    "split": _Command(
+        "divide the images of each class into train and test",
+        "--images vso/bi_concepts1553 --out data",
+        (
+            _IMAGES,
+            _SHARE,
+            _seed("split"),
+            _Argument(
+                "--lists",
+                "take finished lists instead: `path label` a line",
+                ("TRAIN", "TEST"),
+                more={"nargs": 2},
+            ),
+            _MISSING,
+        ),
+        divide_images,
+    ),
+    "table": _Command(
+        "choose classes and divide images by a table of your own: any tasks, labels as text",
+        "labels.csv --images photos --tasks colour,kind --out data/own",
+        (
+            _Argument("table", "CSV, TSV, JSON lines or Parquet; a row an image", "TABLE"),
+            _Argument("--images", "where the paths start from", "DIR"),
+            _Argument(
+                "--tasks",
+                "a column a task, or TASK=COLUMN; an empty cell is no label",
+                "COLUMN,...",
+            ),
+            _Argument("--path", "of the paths", "COLUMN"),
+            _Argument("--split", "takes the sides from the table: train or test", "COLUMN"),
+            _Argument(
+                "--stratify",
+                "whose classes are divided alike, or all: each combination",
+                "TASK",
+                unset="the first task",
+            ),
+            _SHARE,
+            _seed("split"),
+            _number("--min-images", "a class of fewer is no label", COUNT),
+            _Argument(
+                "--classes", "TASK.txt there: the classes in that order", "DIR", unset="sorted"
+            ),
+            _Argument("--allow-missing", "leave out rows whose image is not there"),
+        ),
+        take,
+        "the data folder; lmdb and verify come next",
+    ),
+    "lmdb": _Command(
+        "write the image and label databases of both lists; takes up a run that was stopped",
+        "--images vso/bi_concepts1553 --size 224 --out data",
+        (
+            _IMAGES,
+            _number("--size", "height and width of an image", PIXELS, "S"),
+            _Argument(
+                "--encoded",
+                "JPEGs in the records: 14 GB instead of 58, but Caffe reads a sixth as many a "
+                "second",
+            ),
+            _number("--threads", "threads that decode", THREADS, unset="cores + 1"),
+            _Argument("--allow-dropped", "go on when more than 1% of a list cannot be read"),
+            _Argument(
+                "--drop-damaged", "leave out JPEGs that end early; convert_imageset keeps them"
+            ),
+            _Argument("--replace", "replace finished databases of another size or form"),
+            _Argument("--fresh", "write anew whatever databases are there"),
+        ),
+        write_databases,
+    ),
+    "verify": _Command(
+        "read the databases back and hold them against lists, classes and manifest",
+        "--out data --sheet sheet.jpg",
+        (_Argument("--sheet", "a JPEG of 40 training records with their labels", "FILE"),),
+        verify,
+    ),
+    "reorder": _Command(
+        "give the training images another order, in a folder of its own: a study's seeds",
+        "data --seed 3 --out data-order-3",
+        (_Argument("data", "a finished data folder", "DATA"), _seed("order")),
+        reorder,
+        "where the reordered data folder goes; its test databases are links",
+    ),
+    "run": _Command(
+        "filter, split, lmdb and verify in one; the same command goes on after an interruption",
+        "--labels vso/labels --images vso/bi_concepts1553 --out data",
+        stages=("filter", "split", "lmdb", "verify"),
+    ),
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,297 +351,33 @@ def _parser() -> argparse.ArgumentParser:
         description="From an ontology and image folders to LMDBs that Caffe reads.",
     )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-
-    def add(
-        name: str, command: Callable, help: str, example: str, out: str = _DATA
-    ) -> argparse.ArgumentParser:
+    for name, command in COMMANDS.items():
         sub = commands.add_parser(
             name,
-            help=help,
-            description=f"{help[0].upper()}{help[1:]}.",
-            epilog=f"example:\n  python -m data_prep {name} {example}\n",
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            epilog=f"example:\n  python -m data_prep {name} {command.example}\n",
         )
-        sub.add_argument("--out", required=True, metavar="DIR", help=out)
+        sub.add_argument("--out", required=True, metavar="DIR", help=command.out)
         sub.add_argument("--json", action="store_true", help="print the summary as JSON")
-        sub.set_defaults(command=command)
-        return sub
-
-    sub = add(
-        "sample",
-        stages.draw_sample,
-        "draw a small adjective x noun image set",
-        "--out work/sample --per-anp 60",
-        "where bi_concepts/ and ontology.txt go",
-    )
-    sub.add_argument("--per-anp", type=PER_ANP, default=60, metavar="N", help="images an ANP (60)")
-    sub.add_argument("--seed", type=SEED, default=0, help="another seed, other images (0)")
-
-    sub = add(
-        "labels",
-        stages.fetch_labels,
-        "fetch the class lists that the authors published",
-        "--out vso/labels",
-        "where mtvso_adj.txt, mtvso_anp.txt and mtvso_noun.txt go",
-    )
-    sub.add_argument(
-        "--source", metavar="URL", default=labels.SOURCE, help="a mirror of the three files"
-    )
-
-    sub = add(
-        "ontology",
-        stages.describe_ontology,
-        "read an ontology in any published format; its numbers and a picture",
-        "vso/3244ANPs.txt --images vso/bi_concepts1553 --out vso/described",
-        "where anps.csv and anps.svg go",
-    )
-    sub.add_argument(
-        "ontology",
-        metavar="FILE",
-        help="the 3,244 list, one ANP a line, CSV with a column `anp`, or a folder of ANP folders",
-    )
-    sub.add_argument("--images", metavar="DIR", help="the ANP folders, to count images on disk")
-
-    sub = add(
-        "download",
-        stages.download_images,
-        "fetch the images of a URL list with img2dataset; goes on where it was stopped",
-        "vso/english.csv --out vso/images --processes 4",
-        "where the ANP folders, downloaded.csv and rejected.csv go",
-    )
-    sub.add_argument(
-        "urls",
-        metavar="LIST",
-        help="`adj_noun url` lines, CSV with `anp,url[,sha256]`, or files named adj_noun of URLs",
-    )
-    sub.add_argument(
-        "--distributor",
-        choices=("multiprocessing", "pyspark", "ray"),
-        default="multiprocessing",
-        help="one machine, or a Spark or Ray cluster (multiprocessing)",
-    )
-    sub.add_argument(
-        "--cluster", default="", metavar="URL", help="Spark master or Ray address (this machine)"
-    )
-    sub.add_argument("--processes", type=PROCESSES, default=2, metavar="N", help="processes (2)")
-    sub.add_argument(
-        "--threads", type=THREADS, default=16, metavar="N", help="connections a process (16)"
-    )
-    sub.add_argument("--timeout", type=WAIT, default=20, metavar="S", help="seconds a try (20)")
-    sub.add_argument("--retries", type=TRIES, default=2, metavar="N", help="further tries (2)")
-    sub.add_argument(
-        "--per-shard", type=COUNT, default=1000, metavar="N", help="addresses a shard (1000)"
-    )
-    sub.add_argument(
-        "--min-bytes",
-        type=NATURAL,
-        default=2052,
-        metavar="N",
-        help="smaller files are placeholders (2052)",
-    )
-
-    sub = add(
-        "unpack",
-        stages.unpack_archives,
-        "unpack archives of images, safely and resumably",
-        "bi_concepts1553.tar.gz --out vso",
-        "the folder to unpack into",
-    )
-    sub.add_argument(
-        "archives", nargs="+", metavar="ARCHIVE", help="tar (compressed or not) or zip"
-    )
-
-    sub = add(
-        "filter",
-        stages.choose_classes,
-        "choose the classes by the paper's three criteria",
-        "--ontology vso/1200ANPsv1.1.txt --images vso/bi_concepts1553 --out data",
-    )
-    _add_filter(sub)
-    _add_missing(sub)
-    sub.add_argument(
-        "--images", metavar="DIR", help="the ANP folders; without it criterion 3 is left out"
-    )
-
-    sub = add(
-        "split",
-        stages.divide_images,
-        "divide the images of each class into train and test",
-        "--images vso/bi_concepts1553 --out data",
-    )
-    sub.add_argument("--images", required=True, metavar="DIR", help="the ANP folders")
-    _add_split(sub)
-    _add_missing(sub)
-
-    sub = add(
-        "table",
-        stages.take_table,
-        "choose classes and divide images by a table of your own: any tasks, labels as text",
-        "labels.csv --images photos --tasks colour,kind --out data/own",
-        "the data folder; lmdb and verify come next",
-    )
-    _add_table(sub)
-
-    sub = add(
-        "lmdb",
-        stages.write_databases,
-        "write the image and label databases of both lists; takes up a run that was stopped",
-        "--images vso/bi_concepts1553 --size 224 --out data",
-    )
-    sub.add_argument("--images", required=True, metavar="DIR", help="the ANP folders")
-    _add_lmdb(sub)
-
-    sub = add(
-        "verify",
-        stages.read_back,
-        "read the databases back and hold them against lists, classes and manifest",
-        "--out data --sheet sheet.jpg",
-    )
-    _add_verify(sub)
-
-    sub = add(
-        "reorder",
-        stages.reorder_training,
-        "give the training images another order, in a folder of its own: a study's seeds",
-        "data --seed 3 --out data-order-3",
-        "where the reordered data folder goes; its test databases are links",
-    )
-    sub.add_argument("data", metavar="DATA", help="a finished data folder")
-    sub.add_argument("--seed", type=SEED, required=True, help="another seed, another order")
-
-    sub = add(
-        "run",
-        stages.run_all,
-        "filter, split, lmdb and verify in one; the same command goes on after an interruption",
-        "--labels vso/labels --images vso/bi_concepts1553 --out data",
-    )
-    sub.add_argument("--images", required=True, metavar="DIR", help="the ANP folders")
-    for options in (_add_filter, _add_split, _add_missing, _add_lmdb, _add_verify):
-        options(sub)
+        _add_arguments(sub, [command, *(COMMANDS[stage] for stage in command.stages)])
     return parser
 
 
-def _add_filter(sub: argparse.ArgumentParser) -> None:
-    source = sub.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--ontology",
-        metavar="FILE",
-        help="the 3,244 list, one ANP a line, CSV with a column `anp`, or a folder of ANP folders",
-    )
-    source.add_argument(
-        "--labels",
-        metavar="DIR",
-        help="take finished class lists instead: *adj.txt, *anp.txt, *noun.txt",
-    )
-    sub.add_argument(
-        "--min-nouns",
-        type=NATURAL,
-        default=3,
-        metavar="N",
-        help="criterion 1: nouns an adjective needs in the full list (3)",
-    )
-    sub.add_argument(
-        "--exclude",
-        metavar="FILE",
-        default=str(criteria.EXCLUDED_NOUNS),
-        help="criterion 2: `noun: reason` lines (the paper's five nouns)",
-    )
-    sub.add_argument(
-        "--min-images",
-        type=NATURAL,
-        default=500,
-        metavar="N",
-        help="criterion 3: images an ANP needs on disk (500)",
-    )
-
-
-def _add_table(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "table", metavar="TABLE", help="CSV, TSV, JSON lines or Parquet; a row an image"
-    )
-    sub.add_argument("--images", required=True, metavar="DIR", help="where the paths start from")
-    sub.add_argument(
-        "--tasks",
-        required=True,
-        metavar="COLUMN,...",
-        help="a column a task, or TASK=COLUMN; an empty cell is no label",
-    )
-    sub.add_argument("--path", default="path", metavar="COLUMN", help="of the paths (path)")
-    sub.add_argument(
-        "--split", metavar="COLUMN", help="takes the sides from the table: train or test"
-    )
-    sub.add_argument(
-        "--stratify",
-        metavar="TASK",
-        help="whose classes are divided alike, or all: each combination (the first task)",
-    )
-    sub.add_argument("--train", type=exact_fraction, metavar="F", help="share for training (0.8)")
-    sub.add_argument("--seed", type=SEED, default=0, help="another seed, another split (0)")
-    sub.add_argument(
-        "--min-images", type=COUNT, default=1, metavar="N", help="a class of fewer is no label (1)"
-    )
-    sub.add_argument(
-        "--classes", metavar="DIR", help="TASK.txt there: the classes in that order (sorted)"
-    )
-    sub.add_argument(
-        "--allow-missing", action="store_true", help="leave out rows whose image is not there"
-    )
-
-
-def _add_split(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--train",
-        type=exact_fraction,
-        default=Fraction(4, 5),
-        metavar="F",
-        help="share for training; an ANP with n images gives floor(F n) (0.8)",
-    )
-    sub.add_argument("--seed", type=SEED, default=0, help="another seed, another split (0)")
-    sub.add_argument(
-        "--lists",
-        nargs=2,
-        metavar=("TRAIN", "TEST"),
-        help="take finished lists instead: `path label` a line",
-    )
-
-
-def _add_missing(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--allow-missing",
-        action="store_true",
-        help="go on when classes have no image at all",
-    )
-
-
-def _add_lmdb(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--size", type=PIXELS, default=224, metavar="S", help="pixels a side (224)")
-    sub.add_argument(
-        "--encoded",
-        action="store_true",
-        help="JPEGs in the records: 14 GB instead of 58, but Caffe reads a sixth as many a second",
-    )
-    sub.add_argument("--threads", type=THREADS, metavar="N", help="decoding threads (cores + 1)")
-    sub.add_argument(
-        "--allow-dropped",
-        action="store_true",
-        help="go on when more than 1%% of a list cannot be read",
-    )
-    sub.add_argument(
-        "--drop-damaged",
-        action="store_true",
-        help="leave out JPEGs that end early; convert_imageset keeps them",
-    )
-    sub.add_argument(
-        "--replace",
-        action="store_true",
-        help="replace finished databases of another size or form",
-    )
-    sub.add_argument("--fresh", action="store_true", help="write anew whatever databases are there")
-
-
-def _add_verify(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--sheet", metavar="FILE", help="a JPEG of 40 training records with their labels"
-    )
+def _add_arguments(parser: argparse.ArgumentParser, commands: list[_Command]) -> None:
+    """Those of one command, or of several in one; what one of them needs has to be given."""
+    found: dict[str, tuple[_Argument, Any]] = {}
+    empty = inspect.Parameter.empty
+    for command in commands:
+        for one in command.arguments:
+            default = inspect.signature(command.function).parameters[one.name].default
+            if one.name not in found or default is empty:
+                found[one.name] = one, default
+    groups = {"": parser}
+    for one, default in found.values():
+        if one.either not in groups:
+            groups[one.either] = parser.add_mutually_exclusive_group(required=True)
+        one.add_to(groups[one.either], default)
 
 
 if __name__ == "__main__":

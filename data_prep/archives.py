@@ -17,9 +17,10 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from data_prep.decode import MOST_BYTES
 from data_prep.folder import LOCK, DataFolder
@@ -54,6 +55,23 @@ class _Member(NamedTuple):
     size: int
     wrong: str
     open: Callable[[], IO[bytes]]
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came of archives; `facts`: the files that are there now, and `ignored`."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+
+def unpack_all(archives: Sequence[PathLike], out: PathLike) -> Unpacked:
+    """`unpack` each archive into the same folder."""
+    facts: dict[str, Any] = {"files": 0, "ignored": []}
+    for archive in archives:
+        done, ignored = unpack(archive, out)
+        facts = {"files": facts["files"] + done, "ignored": facts["ignored"] + ignored}
+    return Unpacked(Path(out), facts)
 
 
 def unpack(archive: PathLike, out: PathLike) -> tuple[int, list[tuple[str, str]]]:

@@ -10,7 +10,7 @@ those on disk; an ontology's own counts are search hits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,11 @@ def decide(
             criterion, reason = "images", f"{count} images on disk, fewer than {min_images}"
         decisions.append(Decision(anp, count, criterion, reason))
     return decisions
+
+
+def undecided(anps: Iterable[Anp], images: Mapping[str, int] | None) -> list[Decision]:
+    """ANPs that no criterion was applied to, with their images on disk (None: not counted)."""
+    return [Decision(anp, None if images is None else images.get(anp.name, 0)) for anp in anps]
 
 
 def summary(decisions: Sequence[Decision]) -> list[dict[str, object]]:

@@ -24,48 +24,25 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data_prep.decode import Unreadable, decode
+from data_prep.folder import DataFolder
 from data_prep.parallel import default_threads, ordered
 from data_prep.spreadsheet import table
 from data_prep.urls import read_urls
 from xresnet.basics import bars
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import PathLike, replacing, write
-from xresnet.basics.numbers import COUNT, PROCESSES, THREADS, TRIES, WAIT
+from xresnet.basics.numbers import COUNT, NATURAL, PROCESSES, THREADS, TRIES, WAIT
 
 DISTRIBUTORS = {"multiprocessing": "", "pyspark": "pyspark", "ray": "ray"}  # name -> package
-_RANGES = {
-    "processes": PROCESSES,
-    "threads": THREADS,
-    "timeout": WAIT,
-    "retries": TRIES,
-    "per_shard": COUNT,
-}
 # Flickr's answer for a deleted photo has 2,051 bytes; no photo is as small.
 MIN_BYTES = 2052
 # The same bytes at so many addresses are nobody's photo.
 PLACEHOLDER = 5
-
-
-@dataclass
-class Engine:
-    """How to fetch. `cluster` is a Spark master or Ray address; "" is this machine."""
-
-    distributor: str = "multiprocessing"
-    cluster: str = ""
-    processes: int = 2
-    threads: int = 16
-    timeout: int = 20
-    retries: int = 2
-    per_shard: int = 1000
-
-    def __post_init__(self) -> None:
-        for name, number in _RANGES.items():
-            number.check(getattr(self, name), name)
 
 
 class Fetched(NamedTuple):
@@ -79,33 +56,72 @@ class Fetched(NamedTuple):
     error: str
 
 
-def download(
-    addresses: PathLike, out: PathLike, engine: Engine, min_bytes: int = MIN_BYTES
-) -> dict[str, object]:
-    """Fetch what `addresses` lists into `out`; the caller holds the folder's lock.
+@dataclass(frozen=True)
+class Downloaded:
+    """What came of a list of addresses; `facts`: how many there are, the images of them that
+    are there now, how many were rejected for which reason, and how they were fetched."""
 
-    Returns:
-        counts: addresses, images (there now), rejected (by reason).
+    folder: Path
+    facts: dict[str, Any]
+
+
+def download(
+    urls: PathLike,
+    out: PathLike,
+    *,
+    distributor: str = "multiprocessing",
+    cluster: str = "",
+    processes: int = 2,
+    threads: int = 16,
+    timeout: int = 20,
+    retries: int = 2,
+    per_shard: int = 1000,
+    min_bytes: int = MIN_BYTES,
+) -> Downloaded:
+    """Fetch what `urls` lists into `out`, going on where an earlier run was stopped.
+
+    Args:
+        urls: see `urls.read_urls`.
+        distributor: multiprocessing, pyspark or ray.
+        cluster: a Spark master or Ray address; "" is this machine.
+        threads: connections a process.
+        timeout, retries: seconds a try, and further tries.
+        per_shard: addresses a shard.
+        min_bytes: a smaller file is a placeholder.
 
     Raises:
         UserError: the list is wrong, img2dataset is not installed or fails,
             or the place cannot be written.
     """
+    if distributor not in DISTRIBUTORS:
+        raise UserError(f"distributor: expected {', '.join(DISTRIBUTORS)}, not {distributor!r}")
+    numbers = {
+        "processes": PROCESSES.check(processes, "processes"),
+        "threads": THREADS.check(threads, "threads"),
+        "timeout": WAIT.check(timeout, "timeout"),
+        "retries": TRIES.check(retries, "retries"),
+        "per_shard": COUNT.check(per_shard, "per_shard"),
+    }
+    NATURAL.check(min_bytes, "min_bytes")
+    engine = {"distributor": distributor, "cluster": cluster, **numbers}
     out = Path(out)
-    _check_installed(engine.distributor)
-    try:
-        shards, total = _prepare(addresses, out / ".download", engine.per_shard)
-        _fetch(shards, total, engine)
-        rejected = _sort(shards, out, total, min_bytes)
-    except OSError as error:
-        place = error.filename2 or error.filename or out
-        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
-    return {
+    _check_installed(distributor)
+    with DataFolder(out).lock():
+        try:
+            shards, total = _prepare(urls, out / ".download", per_shard)
+            _fetch(shards, total, engine)
+            rejected = _sort(shards, out, total, min_bytes)
+        except OSError as error:
+            place = error.filename2 or error.filename or out
+            raise UserError(f"cannot write {place}: {error.strerror or error}") from error
+    reasons = Counter(reason.partition(":")[0] for _, _, reason in rejected)
+    facts = {
         "addresses": total,
         "images": total - len(rejected),
-        "rejected": dict(Counter(r.partition(":")[0] for _, _, r in rejected).most_common()),
-        "engine": asdict(engine),
+        "rejected": dict(reasons.most_common()),
+        "engine": engine,
     }
+    return Downloaded(out, facts)
 
 
 def _check_installed(distributor: str) -> None:
@@ -132,9 +148,9 @@ def _prepare(addresses: PathLike, work: Path, per_shard: int) -> tuple[Path, int
     return folder, total
 
 
-def _fetch(folder: Path, total: int, engine: Engine) -> None:
+def _fetch(folder: Path, total: int, engine: dict[str, Any]) -> None:
     """Run the engine in a process of its own: it takes over signals and prints a lot."""
-    job = json.dumps({"folder": str(folder.resolve()), **asdict(engine)})
+    job = json.dumps({"folder": str(folder.resolve()), **engine})
     log = folder / "log.txt"
     with log.open("ab") as said:
         process = subprocess.Popen(

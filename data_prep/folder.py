@@ -25,7 +25,7 @@ import lmdb
 import numpy as np
 
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import PathLike, read_text, write_json
+from xresnet.basics.files import PathLike, read_text, sha256, write_json
 
 STAGES = ("filter", "split", "lmdb")  # each rests on those before it
 _RESULTS = {"filter": "classes", "split": "lists"}  # stage -> its entry with the files' hashes
@@ -49,7 +49,7 @@ def check_name(folder: PathLike) -> Path:
 
 
 class DataFolder:
-    """The paths under one data folder, and what is written down about them.
+    """The paths under one data folder, and what is written down about them; itself a path.
 
     Raises:
         UserError: its name is not UTF-8.
@@ -62,6 +62,9 @@ class DataFolder:
         self.classes = self.root / "classes"
         self.mean = self.root / "mean.binaryproto"
         self.partial = self.root / ".partial"
+
+    def __fspath__(self) -> str:
+        return str(self.root)
 
     def list(self, part: str) -> Path:
         """The list of `train` or `test`."""
@@ -132,6 +135,11 @@ class DataFolder:
             yield
         finally:
             os.close(lock)
+
+
+def source(path: PathLike) -> dict[str, str | None]:
+    """What a manifest tells of a file that was read; of a folder no hash."""
+    return {"path": str(path), "sha256": sha256(path) if Path(path).is_file() else None}
 
 
 def versions() -> dict[str, str]:

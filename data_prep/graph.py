@@ -5,9 +5,46 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from data_prep.ontology import Anp
+from data_prep import criteria
+from data_prep.folder import source
+from data_prep.images import Images, scan
+from data_prep.ontology import Anp, read
+from xresnet.basics.files import PathLike, write
+
+
+@dataclass(frozen=True)
+class Described:
+    """An ontology as a table and a picture; `facts` are where it came from and `statistics`."""
+
+    table: Path
+    picture: Path
+    images: Images | None
+    facts: dict[str, Any]
+
+
+def describe(ontology: PathLike, out: PathLike, *, images: PathLike | None = None) -> Described:
+    """Write any published format as one table, anps.csv, and a picture, anps.svg, into `out`.
+
+    Args:
+        ontology: see `ontology.read`.
+        images: the ANP folders, to count images on disk.
+
+    Raises:
+        UserError: something cannot be read or written.
+    """
+    anps = read(ontology)
+    found = scan(images) if images else None
+    counts = found and found.counts
+    table = write(
+        Path(out) / "anps.csv", criteria.table(criteria.undecided(anps, counts), fates=False)
+    )
+    drawn = write(Path(out) / "anps.svg", picture(anps, counts))
+    facts = {"ontology": source(ontology), "images": None, **statistics(anps, counts)}
+    return Described(table, drawn, found, facts)
 
 
 def statistics(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -37,35 +74,6 @@ def statistics(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> 
         found["without_images"] = sum(not images.get(anp.name) for anp in anps)
         found["outside_ontology"] = sorted(set(images) - {anp.name for anp in anps})
     return found
-
-
-def describe(found: Mapping[str, Any]) -> list[str]:
-    """`statistics` as lines for a person."""
-    lines = [
-        f"{found['anps']:,} ANPs of {found['adjectives']:,} adjectives and {found['nouns']:,} "
-        f"nouns: {found['density']:.2%} of all pairs, {found['components']} connected part(s)"
-    ]
-    for name, title in (
-        ("adjective_degree", "nouns an adjective"),
-        ("noun_degree", "adjectives a noun"),
-        ("hits", "search hits an ANP"),
-        ("images", "images an ANP"),
-    ):
-        if name in found:
-            s = found[name]
-            lines.append(
-                f"{title:<20} {s['min']:,} to {s['max']:,}, median {s['median']:,}; "
-                f"the largest tenth holds {s['top_tenth']:.0%}"
-            )
-    for name, title in (("widest_adjectives", "adjectives"), ("widest_nouns", "nouns")):
-        widest = ", ".join(f"{word} {n}" for word, n in found[name])
-        lines.append(f"{'widest ' + title:<20} {widest}")
-    if "without_images" in found:
-        lines.append(
-            f"{found['without_images']:,} ANPs without an image on disk, "
-            f"{len(found['outside_ontology']):,} folders that the ontology does not have"
-        )
-    return lines
 
 
 def picture(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> bytes:

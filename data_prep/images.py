@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from data_prep.folder import check_name
 from data_prep.ontology import is_name
@@ -17,9 +18,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 LEAVES = "a link that leads out of the image folder"
 _UNFIT = "a list cannot hold its name (not UTF-8, or a line break)"
 _NOTHING = "a link that leads to nothing"
-
-# Stages shorten long lists of complaints on the terminal; the manifest has all of them.
-SHOWN = 20
 
 
 @dataclass
@@ -40,9 +38,20 @@ class Images:
         return [path for path, reason in self.ignored if reason == LEAVES]
 
     @property
-    def total(self) -> int:
-        """The number of image files."""
-        return sum(map(len, self.by_anp.values()))
+    def counts(self) -> dict[str, int]:
+        """ANP -> number of image files."""
+        return {anp: len(paths) for anp, paths in self.by_anp.items()}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a manifest tells of them."""
+        return {
+            "root": str(self.root),
+            "anps": len(self.by_anp),
+            "images": sum(self.counts.values()),
+            "links_out": len(self.leaving),
+            "ignored": self.ignored,
+        }
 
 
 def find_root(folder: PathLike) -> Path:

@@ -11,8 +11,11 @@ import hashlib
 import http.client
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from data_prep.classes import Classes
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import PathLike, sha256, write
 
@@ -38,13 +41,26 @@ FILES = {
 _MOST = 1 << 20  # bytes; the lists have 9 KB
 
 
-def fetch(out: PathLike, source: str = SOURCE, timeout: float = 30) -> list[Path]:
+@dataclass(frozen=True)
+class Published:
+    """The authors' class lists, where they are now, and what is known of them."""
+
+    folder: Path
+    classes: Classes
+    facts: dict[str, Any]
+
+
+def fetch(out: PathLike, *, source: str = SOURCE, timeout: float = 30) -> Published:
     """Fetch the three lists to `out/mtvso_{adj,anp,noun}.txt`; those already there stay.
+
+    Args:
+        source: the address above the three files; a mirror's must hold the same bytes.
+        timeout: seconds that a server may keep silent.
 
     Raises:
         UserError: no connection, or a file is not the one that was published.
     """
-    paths = []
+    files = []
     for task, (name, expected) in FILES.items():
         path = Path(out) / f"mtvso_{task}.txt"
         if not (path.is_file() and sha256(path) == expected):
@@ -57,8 +73,10 @@ def fetch(out: PathLike, source: str = SOURCE, timeout: float = 30) -> list[Path
                     f"{expected[:12]}...); nothing was written for {task}"
                 )
             write(path, data)
-        paths.append(path)
-    return paths
+        files.append({"path": str(path), "sha256": expected})
+    classes = Classes.read(out)
+    facts = {"source": source, "files": files, "classes": classes.counts}
+    return Published(Path(out), classes, facts)
 
 
 def _get(url: str, timeout: float) -> bytes:

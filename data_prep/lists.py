@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,41 @@ class Entry(NamedTuple):
 
     path: str
     label: int
+
+
+@dataclass(frozen=True)
+class Division:
+    """Images divided into training and test.
+
+    `parts`: the entries of the two lists; `copies`: groups of identical files, by path;
+    `across`: those of them that stand on both sides; `facts`: the manifest's entry.
+    """
+
+    folder: DataFolder
+    classes: Classes
+    parts: tuple[Sequence[Entry], Sequence[Entry]]
+    copies: list[list[str]]
+    across: list[list[str]]
+    facts: dict[str, Any]
+
+
+def on_both_sides(copies: Iterable[list[str]], test: Iterable[Entry]) -> list[list[str]]:
+    """The groups of identical files of which some are tested and some are not."""
+    tested = {entry.path for entry in test}
+    return [group for group in copies if 0 < len(tested.intersection(group)) < len(group)]
+
+
+def read_classes(folder: DataFolder) -> Classes:
+    """A data folder's classes.
+
+    Raises:
+        UserError: there are none yet, or they are wrong.
+    """
+    if not folder.classes.is_dir():
+        raise UserError(
+            f"{folder.classes} is not there: run `python -m data_prep filter` first, or `table`"
+        )
+    return Classes.read(folder.classes)
 
 
 def write_parts(folder: DataFolder, parts: Sequence[Sequence[Entry]], **facts: Any) -> dict:

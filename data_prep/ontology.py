@@ -23,7 +23,7 @@ from pathlib import Path
 
 from data_prep.spreadsheet import plain
 from xresnet.basics import bars
-from xresnet.basics.cli import UserError
+from xresnet.basics.cli import UserError, shortened
 from xresnet.basics.files import PathLike, read_text
 
 _NAME = re.compile(r"[^\s_\ud800-\udfff]+_[^\s\ud800-\udfff]+")  # UTF-8, as the lists are
@@ -76,10 +76,9 @@ def read(path: PathLike) -> list[Anp]:
         anps = [Anp(name) for name in names if is_name(name)]
         others = [name for name in names if not is_name(name)]
         if others:
-            more = ", ..." if len(others) > 3 else ""
             bars.say(
                 f"{path}: ignored {len(others):,} folders whose names are not adjective_noun "
-                f"in UTF-8: {', '.join(others[:3])}{more}"
+                f"in UTF-8: {shortened(others, 3)}"
             )
     else:
         anps = parse(read_text(path), str(path))

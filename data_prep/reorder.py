@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from array import array
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,31 @@ from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from, rea
 from data_prep.records import key
 from data_prep.split import rank
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import sha256, write, write_json
+from xresnet.basics.files import PathLike, sha256, write, write_json
+from xresnet.basics.numbers import SEED
 from xresnet.caffeproto.databases import reading
 
 
-def reorder(source: DataFolder, target: DataFolder, seed: int) -> dict[str, Any]:
-    """Make `target` the data of `source`, its training images in the order of `seed`.
+@dataclass(frozen=True)
+class Reordered:
+    """A data folder in another order: `facts`, the manifest's entry `order`, has its seed, the
+    folder that it was made of, and the hash of that one's training list."""
+
+    folder: DataFolder
+    facts: dict[str, Any]
+
+
+def reorder(data: PathLike, out: PathLike, seed: int) -> Reordered:
+    """Make `out` the data of `data`, its training images in the order of `seed`.
 
     A path's place follows from the seed and the path alone, through a hash. The test
-    databases are links to `source`'s. What is there already and whole is left as it is.
-
-    Returns:
-        the manifest's entry `order`: the seed, the folder, and the hash of its training list.
+    databases are links to `data`'s. What is there already and whole is left as it is.
 
     Raises:
-        UserError: `source` has no finished databases, or `target` holds other data.
+        UserError: `data` has no finished databases, or `out` holds other data.
     """
+    SEED.check(seed, "seed")
+    source, target = DataFolder(data), DataFolder(out)
     made = source.read_manifest()
     if "lmdb" not in made:
         raise UserError(
@@ -55,7 +65,7 @@ def reorder(source: DataFolder, target: DataFolder, seed: int) -> dict[str, Any]
         if there and there.get("order") != order:
             raise UserError(f"{target.root} holds other data: choose another folder")
         if "lmdb" in there:
-            return order
+            return Reordered(target, order)
         # The mark first: a folder that a kill left half made is known, and made again.
         write_json(target.manifest, {"format": 1, "order": order})
         classes = Classes.read(source.classes)
@@ -71,7 +81,7 @@ def reorder(source: DataFolder, target: DataFolder, seed: int) -> dict[str, Any]
         made["split"]["lists"]["train"]["sha256"] = sha256(target.list("train"))
         made["lmdb"]["train"] = report
         write_json(target.manifest, {**made, "order": order})
-    return order
+    return Reordered(target, order)
 
 
 def _reorder_train(

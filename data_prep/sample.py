@@ -10,7 +10,9 @@ ontology gives it many search hits.
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep.drawing import SIZE, jpeg, render, rng
 from data_prep.folder import DataFolder, versions
@@ -53,14 +55,23 @@ def counts(per_anp: int) -> dict[str, int]:
     }
 
 
-def make(out: PathLike, per_anp: int = 60, seed: int = 0, threads: int | None = None) -> dict:
+@dataclass(frozen=True)
+class Sample:
+    """A drawn set; `facts` are what its sample.json tells of it."""
+
+    root: Path
+    facts: dict[str, Any]
+
+
+def make(out: PathLike, *, per_anp: int = 60, seed: int = 0, threads: int | None = None) -> Sample:
     """Draw the set into `out/bi_concepts` and describe it in `out/ontology.txt`.
 
     The same arguments and the same OpenCV give the same bytes. What an
     earlier `make` drew there is replaced once the new set is whole.
 
-    Returns:
-        the summary that also goes to `out/sample.json`.
+    Args:
+        per_anp: images an ANP (an eighth of it for one that is too rare), each 96 x 96.
+        seed: another one, other images.
 
     Raises:
         UserError: `out/bi_concepts` is somebody else's, another `make` is at work there, or the
@@ -69,10 +80,10 @@ def make(out: PathLike, per_anp: int = 60, seed: int = 0, threads: int | None = 
     PER_ANP.check(per_anp, "per_anp")
     SEED.check(seed, "seed")
     with DataFolder(out).lock():
-        return _make(Path(out), per_anp, seed, threads or default_threads())
+        return Sample(Path(out), _make(Path(out), per_anp, seed, threads or default_threads()))
 
 
-def _make(out: Path, per_anp: int, seed: int, threads: int) -> dict:
+def _make(out: Path, per_anp: int, seed: int, threads: int) -> dict[str, Any]:
     final, aside, note = out / FOLDER, out / f".{FOLDER}.partial", out / "sample.json"
     if final.exists() and not note.exists():
         raise UserError(f"{final} was not made by `sample` and is left alone; choose another --out")

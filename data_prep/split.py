@@ -1,4 +1,4 @@
-"""Train and test: 80/20, stratified by ANP (section 5.2).
+"""Train and test: 80/20, stratified, as the paper's by ANP (section 5.2).
 
 An ANP with n images gives floor(0.8 n) of them to training: only this
 rounding meets the paper's 307,185 of 384,258 over 553 ANPs.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
 
 from data_prep.lists import Entry
@@ -22,40 +22,39 @@ def train_count(n: int, fraction: Fraction) -> int:
 
 
 def split(
-    by_anp: Mapping[str, Sequence[str]],
-    labels: Mapping[str, int],
+    groups: Mapping[Hashable, Sequence[str]],
+    numbers: Mapping[str, int],
     seed: int = 0,
     fraction: Fraction = Fraction(4, 5),
     duplicates: Iterable[Sequence[str]] = (),
 ) -> tuple[list[Entry], list[Entry]]:
-    """Shuffled (train, test) lists of (path, ANP label).
+    """Shuffled (train, test) lists: of each group a share for training.
 
     A file's place follows from the seed and its own path alone, through a
-    hash: the order of `by_anp` and of its files, the machine and the Python
+    hash: the order of `groups` and of their files, the machine and the Python
     do not matter. Identical files take one side together; the others make
-    up for it, so that each ANP still gives floor(fraction n) to training
+    up for it, so that each group still gives floor(fraction n) to training
     wherever it has enough of them.
 
     Args:
-        by_anp: ANP -> paths. ANPs outside `labels` are left out.
-        labels: ANP -> label.
+        groups: what is divided alike, as an ANP or a class -> paths.
+        numbers: path -> its number in the lists.
         duplicates: groups of identical files.
     """
-    wanted = {anp: sorted(by_anp.get(anp, ())) for anp in labels}
+    wanted = {group: sorted(paths) for group, paths in groups.items()}
     quotas = {}
-    for anp, paths in wanted.items():
+    for group, paths in wanted.items():
         cut = train_count(len(paths), fraction)
-        quotas[anp] = [cut, len(paths) - cut]
+        quotas[group] = [cut, len(paths) - cut]
     sides = _place(duplicates, wanted, quotas, seed, fraction)
 
     parts: tuple[list[Entry], list[Entry]] = ([], [])
-    for anp, label in labels.items():
-        free = [path for path in wanted[anp] if path not in sides]
+    for group, paths in wanted.items():
+        free = [path for path in paths if path not in sides]
         free.sort(key=lambda path: rank(seed, "split", path))
-        cut = max(0, quotas[anp][TRAIN])
-        sides.update(dict.fromkeys(free[:cut], TRAIN))
-        for path in wanted[anp]:
-            parts[sides.get(path, TEST)].append(Entry(path, label))
+        sides.update(dict.fromkeys(free[: max(0, quotas[group][TRAIN])], TRAIN))
+        for path in paths:
+            parts[sides.get(path, TEST)].append(Entry(path, numbers[path]))
     for entries in parts:
         entries.sort(key=lambda entry: rank(seed, "order", entry.path))
     return parts
@@ -63,26 +62,26 @@ def split(
 
 def _place(
     duplicates: Iterable[Sequence[str]],
-    wanted: Mapping[str, Sequence[str]],
-    quotas: dict[str, list[int]],
+    wanted: Mapping[Hashable, Sequence[str]],
+    quotas: dict[Hashable, list[int]],
     seed: int,
     fraction: Fraction,
 ) -> dict[str, int]:
-    """Path -> side for every duplicate; takes its place from its ANP's quotas."""
+    """Path -> side for every duplicate; takes its place from its group's quotas."""
     sides: dict[str, int] = {}
-    anps = {path: anp for anp, paths in wanted.items() for path in paths} if duplicates else {}
-    for group in duplicates:
-        group = sorted(path for path in group if path in anps)
-        if len(group) < 2:
+    owner = {path: group for group, paths in wanted.items() for path in paths} if duplicates else {}
+    for same in duplicates:
+        same = sorted(path for path in same if path in owner)
+        if len(same) < 2:
             continue
-        needs = Counter(anps[path] for path in group)
-        draw = int.from_bytes(rank(seed, "side", group[0])[0][:4], "big")
+        needs = Counter(owner[path] for path in same)
+        draw = int.from_bytes(rank(seed, "side", same[0])[0][:4], "big")
         first = TRAIN if Fraction(draw, 1 << 32) < fraction else TEST
-        fits = [s for s in (first, 1 - first) if all(quotas[a][s] >= n for a, n in needs.items())]
+        fits = [s for s in (first, 1 - first) if all(quotas[g][s] >= n for g, n in needs.items())]
         side = fits[0] if fits else TRAIN  # too many of them: training, whatever the quota
-        for anp, n in needs.items():
-            quotas[anp][side] -= n
-        sides.update(dict.fromkeys(group, side))
+        for group, n in needs.items():
+            quotas[group][side] -= n
+        sides.update(dict.fromkeys(same, side))
     return sides
 
 

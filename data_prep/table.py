@@ -1,58 +1,161 @@
-"""Images and labels from a table: a row an image, a column a task, any tasks.
+"""A data folder from a table of images and labels: any tasks, labels as text.
 
-CSV, TSV, JSON lines or Parquet. A cell's text is the class; an empty cell is no label. Blanks at
-its ends are left off, several in a row are one, and Unicode is taken in its composed form (NFC),
-so that what looks the same is the same class.
+The general way; VSO's (`vso.py`) takes its labels from adjective-noun pairs instead.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
-import os
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from data_prep import duplicates, rows
 from data_prep.classes import MISSING, Classes, read_names
-from data_prep.lists import Entry
-from data_prep.split import TEST, TRAIN, rank, split, train_count
+from data_prep.folder import PARTS, DataFolder, check_name, source
+from data_prep.lists import Division, Entry, on_both_sides, write_parts
+from data_prep.rows import Row
+from data_prep.split import rank, split, train_count
 from xresnet.basics.cli import UserError, near_miss
-from xresnet.basics.files import PathLike, read_text
+from xresnet.basics.files import PathLike
+from xresnet.basics.numbers import COUNT, SEED, as_fraction
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-SIDES = {"train": TRAIN, "test": TEST}  # what cells of a split's column say
 ALL = "all"  # to stratify by: the combinations of all tasks
 MOST_CLASSES = 32_767  # what evaluations keep of a label
 RESERVED = ("image", ALL)  # what predictions call the image's name; to stratify by
 
 
 @dataclass(frozen=True)
-class Row:
-    """An image: where its row stands, its path, its class of each task ("" for none), its side."""
+class Taken(Division):
+    """A data folder's classes and lists, from a table.
 
-    where: str
-    path: str
-    labels: tuple[str, ...]
-    side: int | None = None
+    `root`: where its paths start; `rows`: how many it has; `absent`: those whose image is not
+    there; `unlabelled`: how many were left out because no label was left; `counts`: as `count`
+    has them; `facts`: the manifest's entries on the classes and on the lists.
+    """
+
+    root: Path
+    rows: int
+    absent: list[Row]
+    unlabelled: int
+    counts: dict[str, dict[str, Any]]
 
 
-def parse_tasks(text: str) -> dict[str, str]:
-    """`colour,kind=Art der Ware` as task -> column.
+def take(
+    out: PathLike,
+    table: PathLike,
+    images: PathLike,
+    tasks: str | Mapping[str, str] | Sequence[str],
+    *,
+    path: str = "path",
+    split: str | None = None,
+    stratify: str | None = None,
+    train: Fraction | float | str | None = None,
+    seed: int = 0,
+    min_images: int = 1,
+    classes: PathLike | None = None,
+    allow_missing: bool = False,
+) -> Taken:
+    """Write classes and lists as a table has them.
+
+    Args:
+        out: the data folder.
+        table: CSV, TSV, JSON lines or Parquet; a row an image.
+        images: the folder that the table's paths start from.
+        tasks: `colour,kind=Art der Ware`, names of columns, or task -> column.
+        path: the column of paths.
+        split: the column that says train or test.
+        stratify: the task whose classes are divided alike (the first), or `ALL`: each
+            combination of labels.
+        train: share for training (4/5).
+        seed: another one, another split and order.
+        min_images: a class of fewer is no label.
+        classes: a folder of TASK.txt with classes in their order; otherwise they are sorted.
+        allow_missing: leave out rows whose image is not there.
+
+    Raises:
+        UserError: something cannot be read or written, a row is wrong (its line), an image is
+            not there, or nothing is left of a task on one of the sides.
+    """
+    tasks = tasks_of(tasks)
+    if split and (stratify or train):
+        raise UserError("--split takes the sides from the table: leave out --stratify and --train")
+    by = stratify or next(iter(tasks))
+    if by not in (*tasks, ALL):
+        raise UserError(f"--stratify: {by!r} is no task; give {', '.join(tasks)} or {ALL}")
+    fraction = as_fraction(train or Fraction(4, 5), "train")
+    SEED.check(seed, "seed")
+    COUNT.check(min_images, "min_images")
+    folder, root = DataFolder(out), check_name(images)
+    if not root.is_dir():
+        raise UserError(f"--images {root}: no such folder; name the one that the paths start from")
+    listed = rows.read(table, tasks, path, split)
+    there = [row for row in listed if (root / row.path).is_file()]
+    absent = [row for row in listed if not (root / row.path).is_file()]
+    if absent and not (allow_missing and there):
+        raise UserError(
+            f"{absent[0].where}: {not_there(absent, len(listed), root)}; to leave them out, add "
+            "--allow-missing"
+        )
+    kept = keep_common(there, list(tasks), min_images)
+    found, numbers = classes_of(kept, list(tasks), classes)
+    copies = duplicates.find(root, [row.path for row in kept])
+    parts = divide(
+        kept, numbers, None if by == ALL else list(tasks).index(by), seed, fraction, copies
+    )
+    counts = count(parts, found)
+    for i, side in enumerate(PARTS):
+        if not parts[i]:
+            raise UserError(f"{table}: no image is left for {side} of {len(kept)}")
+        for task, n in counts.items():
+            if not n[side]:
+                raise UserError(f"{table}: no {side} image has a label of the task {task}")
+    decided: dict[str, Any] = {"stratify": by, "fraction": str(fraction)}
+    chosen = {
+        "table": source(table),
+        "columns": {"path": path, **tasks},
+        "min_images": min_images,
+        "rows": len(listed),
+        "not_there": len(absent),
+        "tasks": counts,
+        "classes": found.facts,
+    }
+    with folder.lock():
+        folder.begin("filter", chosen)
+        found.write(folder.classes)
+        folder.record("filter", chosen)
+        written = write_parts(
+            folder,
+            parts,
+            images={"root": str(root)},
+            **({"column": split} if split else decided),
+            seed=seed,
+            duplicates=copies,
+        )
+    across = on_both_sides(copies, parts[1]) if split else []
+    facts = {"classes": chosen, "split": written}
+    return Taken(
+        *(folder, found, parts, copies, across, facts),
+        *(root, len(listed), absent, len(there) - len(kept), counts),
+    )
+
+
+def tasks_of(given: str | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """`colour,kind=Art der Ware`, or its parts, or the same as a mapping: task -> column.
 
     Raises:
         UserError: no name of a task, or one that stands there twice.
     """
+    if isinstance(given, Mapping):
+        pairs = list(given.items())
+    else:
+        parts = given.split(",") if isinstance(given, str) else given
+        pairs = [tuple(side.strip() for side in part.partition("=")[::2]) for part in parts]
     found: dict[str, str] = {}
-    for part in text.split(","):
-        task, _, column = (side.strip() for side in part.partition("="))
+    for task, column in pairs:
         if not re.fullmatch(r"[A-Za-z0-9_]+", task):
             raise UserError(
                 f"--tasks: {task!r} is no name of letters, digits and _; of a column of another "
@@ -62,42 +165,14 @@ def parse_tasks(text: str) -> dict[str, str]:
             why = "stands there twice" if task in found else "has another meaning: give another"
             raise UserError(f"--tasks: {task!r} {why}")
         found[task] = column or task
+    if not found:
+        raise UserError("--tasks: name a column, or several")
     return found
 
 
-def read(
-    table: PathLike, tasks: Mapping[str, str], path: str = "path", side: str | None = None
-) -> list[Row]:
-    """The rows of a table.
-
-    Args:
-        tasks: task -> its column.
-        path: the column of paths, relative to the image folder.
-        side: the column that says train or test.
-
-    Raises:
-        UserError: it cannot be read, has no such column or no row, or a row's cells are wrong:
-            its line.
-    """
-    rows: list[Row] = []
-    seen: dict[str, str] = {}
-    wanted = [path, *tasks.values(), *([side] if side else [])]
-    for where, cells in _read(Path(table)):
-        for column in wanted:
-            if column not in cells:
-                raise UserError(
-                    f"{where}: no column {column!r}{near_miss(column, cells)}; there are "
-                    f"{', '.join(cells)}"
-                )
-        name = _path(cells[path], where)
-        if name in seen:
-            raise UserError(f"{where}: {name} stands already at {seen[name]}")
-        seen[name] = where
-        labels = tuple(_label(cells[column], where, column) for column in tasks.values())
-        rows.append(Row(where, name, labels, _side(cells[side], where) if side else None))
-    if not rows:
-        raise UserError(f"{table}: no row in it")
-    return rows
+def not_there(absent: Sequence[Row], listed: int, root: PathLike) -> str:
+    """The rows whose image is not in `root`, of `listed`, as a line."""
+    return f"{len(absent):,} of {listed:,} images are not in {root}: {absent[0].path}"
 
 
 def keep_common(rows: Sequence[Row], tasks: Sequence[str], least: int) -> list[Row]:
@@ -176,12 +251,7 @@ def divide(
     few = [name for name, paths in groups.items() if not train_count(len(paths), fraction)]
     if few:
         groups[None] = [path for name in few for path in groups.pop(name)]
-    order = {name: i for i, name in enumerate(groups)}
-    train, test = split(groups, order, seed, fraction, duplicates)
-    return (
-        [Entry(entry.path, numbers[entry.path]) for entry in train],
-        [Entry(entry.path, numbers[entry.path]) for entry in test],
-    )
+    return split(groups, numbers, seed, fraction, duplicates)
 
 
 def count(parts: Sequence[Sequence[Entry]], classes: Classes) -> dict[str, dict[str, Any]]:
@@ -189,7 +259,7 @@ def count(parts: Sequence[Sequence[Entry]], classes: Classes) -> dict[str, dict[
     found: dict[str, dict[str, Any]] = {}
     for i, (task, names) in enumerate(zip(classes.tasks, classes.lists)):
         values = {}
-        for side, entries in zip(SIDES, parts):
+        for side, entries in zip(PARTS, parts):
             seen = Counter(classes.combinations[entry.label][i] for entry in entries)
             values[side] = sum(n for label, n in seen.items() if label != MISSING)
             values[f"without_{side}"] = [n for label, n in enumerate(names) if label not in seen]
@@ -197,133 +267,19 @@ def count(parts: Sequence[Sequence[Entry]], classes: Classes) -> dict[str, dict[
     return found
 
 
-def _read(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """(where it stands, column -> cell) of each row."""
-    kind = table.suffix.lower()
-    if kind not in FORMATS:
-        raise UserError(f"{table}: expected a table named {', '.join('*' + f for f in FORMATS)}")
-    if kind == ".parquet":
-        return _read_parquet(table)
-    text = read_text(table).lstrip("\ufeff")
-    if kind in (".jsonl", ".ndjson"):
-        return _read_json(table, text)
-    return _read_csv(table, text, "\t" if kind == ".tsv" else ",")
-
-
-def _read_csv(table: Path, text: str, delimiter: str) -> Iterator[tuple[str, dict[str, str]]]:
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    columns: list[str] = []
-    begin = 1
-    while True:
-        where = f"{table}:{begin}"
-        try:
-            cells = next(lines)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UserError(f"{where}: no row of a table ({error})") from None
-        begin = lines.line_num + 1
-        if not any(cell.strip() for cell in cells):
-            continue
-        if not columns:
-            columns = [cell.strip() for cell in cells]
-            twice = [name for name, n in Counter(columns).items() if n > 1 and name]
-            if twice:
-                raise UserError(f"{where}: two columns are named {twice[0]!r}")
-            continue
-        if len(cells) != len(columns):
-            raise UserError(f"{where}: {len(cells)} cells, the header has {len(columns)}")
-        yield where, dict(zip(columns, cells))
-
-
-def _read_json(table: Path, text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    columns: dict[str, None] = {}
-    found = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{table}:{number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: expected an object, {{...}}, a line")
-        columns.update(dict.fromkeys(row))
-        found.append((where, row))
-    for where, row in found:  # what a line leaves out is an empty cell
-        yield where, {column: _cell(row.get(column), where, column) for column in columns}
-
-
-def _read_parquet(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_table
-    except ImportError:
-        raise UserError(f"{table}: Parquet needs pyarrow: pip install pyarrow") from None
-    try:
-        rows = read_table(table).to_pylist()
-    except (ArrowException, OSError) as error:
-        raise UserError(f"{table}: no Parquet table ({error})") from None
-    for number, row in enumerate(rows, 1):
-        where = f"{table}, row {number}"
-        yield where, {name: _cell(value, where, name) for name, value in row.items()}
-
-
-def _cell(value: Any, where: str, column: str) -> str:
-    """A value of JSON or Parquet as a cell's text."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (str, int, float)):
-        return str(value)
-    raise UserError(f"{where}: {column} is neither a text nor a number")
-
-
-def _path(text: str, where: str) -> str:
-    name = text.strip()
-    if not name:
-        raise UserError(f"{where}: no path in it")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{where}: the path {name!r} is not UTF-8") from None
-    if any(c in name for c in "\n\r\0"):
-        raise UserError(f"{where}: a path with a line break: {name!r}")
-    if name.startswith("/") or ".." in name.split("/"):
-        raise UserError(f"{where}: {name} leaves the image folder: paths are relative to --images")
-    return os.path.normpath(name)
-
-
-def _label(text: str, where: str, column: str) -> str:
-    name = unicodedata.normalize("NFC", " ".join(text.split()))
-    wrong = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs")), None)
-    if wrong is not None:
-        raise UserError(f"{where}: {column} holds {wrong!r}, which no text shows")
-    return name
-
-
-def _side(text: str, where: str) -> int:
-    side = SIDES.get(text.strip().lower())
-    if side is None:
-        raise UserError(f"{where}: expected train or test, found {text!r}")
-    return side
-
-
-def _names(rows: Sequence[Row], i: int, task: str, given: PathLike | None) -> tuple[str, ...]:
+def _names(listed: Sequence[Row], i: int, task: str, given: PathLike | None) -> tuple[str, ...]:
     path = Path(given or "") / f"{task}.txt"
     if given and path.is_file():
-        names = read_names(path)
+        names = tuple(rows.label(name, str(path), task) for name in read_names(path))
         known = set(names)
-        for row in rows:
+        for row in listed:
             if row.labels[i] and row.labels[i] not in known:
                 raise UserError(
                     f"{row.where}: {row.labels[i]!r} is not in {path}"
                     f"{near_miss(row.labels[i], names)}: add it there, or empty the cell"
                 )
     else:
-        names = tuple(sorted({row.labels[i] for row in rows if row.labels[i]}))
+        names = tuple(sorted({row.labels[i] for row in listed if row.labels[i]}))
     if len(names) > MOST_CLASSES:
         raise UserError(
             f"the task {task} has {len(names):,} classes, more than {MOST_CLASSES:,}: is that "

@@ -4,21 +4,54 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_prep.classes import Classes
-from data_prep.folder import DataFolder
-from data_prep.lists import read_part
+from data_prep.folder import PARTS, DataFolder
+from data_prep.lists import read_classes, read_part
 from data_prep.lmdb_writer import CRCS, KINDS, made_from, read_crcs
 from data_prep.records import key
+from data_prep.sheet import write_sheet
 from xresnet.basics import bars
+from xresnet.basics.cli import UserError
+from xresnet.basics.files import PathLike
 from xresnet.caffeproto.databases import reading
 from xresnet.caffeproto.datum import Datum, parse_datum
 
 _WINDOW = 100 << 20  # bytes of records
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How many records of each part agree, and how many the sheet shows (0: none was asked for)."""
+
+    facts: dict[str, int]
+    sheet: PathLike | None
+    shown: int
+
+
+def verify(out: PathLike, *, sheet: PathLike | None = None) -> Verified:
+    """Read a data folder's databases back and hold them against all that is known of them.
+
+    Args:
+        sheet: a JPEG to write, of 40 training records with their labels.
+
+    Raises:
+        UserError: what is wrong, the first three of it; or the sheet cannot be written.
+    """
+    folder = DataFolder(out)
+    classes = read_classes(folder)
+    counts, wrong = {}, []
+    for part in PARTS:
+        counts[part], problems = verify_pair(folder, part, classes)
+        wrong += [f"{folder.lmdb(part, 'image').name}: {problem}" for problem in problems]
+    if wrong:
+        raise UserError("; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" * (len(wrong) > 3)))
+    return Verified(counts, sheet, write_sheet(folder, "train", classes, sheet) if sheet else 0)
 
 
 def verify_pair(

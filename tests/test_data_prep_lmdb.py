@@ -23,10 +23,10 @@ import pytest
 from data_prep import duplicates, sample, verify
 from data_prep.__main__ import _parser, main
 from data_prep.classes import Classes
+from data_prep.databases import write_databases
 from data_prep.decode import Unreadable, decode
 from data_prep.folder import DataFolder
 from data_prep.lists import Entry, write_parts
-from data_prep.lmdb_writer import write_pair
 from data_prep.verify import verify_pair
 from xresnet.basics import files
 from xresnet.basics.cli import UserError
@@ -386,10 +386,10 @@ def test_two_runs_at_once(plain):
     plain.lmdb()
 
 
-def test_a_pair_is_held_to_its_ranges(plain):
+def test_databases_are_held_to_their_ranges(plain):
     for option in ({"size": 0}, {"size": 5000}, {"threads": 0}):
         with pytest.raises(UserError, match=f"{next(iter(option))}: expected"):
-            write_pair(plain.folder, "train", plain.images, plain.classes, **{"size": 48, **option})
+            write_databases(plain.out, plain.images, **{"size": 48, **option})
 
 
 def test_stale_lists_are_refused(plain):

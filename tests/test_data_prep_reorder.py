@@ -48,9 +48,9 @@ def test_a_folder_is_made_once_and_again_where_a_kill_left_half(drawn, tmp_path,
         with pytest.raises(KeyboardInterrupt):
             reorder(source, target, 3)
     assert "lmdb" not in target.read_manifest()
-    order = reorder(source, target, 3)
+    order = reorder(source, target, 3).facts
     written = (target.lmdb("train", "image") / "data.mdb").stat().st_mtime_ns
-    assert reorder(source, target, 3) == order
+    assert reorder(source, target, 3).facts == order
     assert (target.lmdb("train", "image") / "data.mdb").stat().st_mtime_ns == written
     with pytest.raises(UserError, match="holds other data"):
         reorder(source, target, 4)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import lmdb_writer
+from data_prep import databases, lmdb_writer
 from data_prep.verify import verify_pair
 from tests.test_data_prep_lmdb import NAMES, Data, encoded, picture, records
 from xresnet.basics.cli import UserError
@@ -50,7 +50,7 @@ def test_fifty_kills(corpus, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.getbasetemp().parent))
     data, whole = corpus
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["data_prep.lmdb_writer", "tests.test_data_prep_lmdb"])
+    context.set_forkserver_preload(["data_prep.databases", "tests.test_data_prep_lmdb"])
     rng = random.Random(5)
     killed = resumed = 0
     fresh: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def test_a_run_goes_on_where_it_was(corpus, tmp_path, monkeypatch, capsys):
     files = {f"{i}.jpg": encoded(".jpg", picture(i)) for i in range(100)}
     data = Data(tmp_path, files)
     monkeypatch.setattr(lmdb_writer, "BATCH_RECORDS", 10)
-    decode = lmdb_writer.records
+    decode = databases.records
 
     def fails(*args, **options):
         for record in decode(*args, **options):
@@ -105,11 +105,11 @@ def test_a_run_goes_on_where_it_was(corpus, tmp_path, monkeypatch, capsys):
                 raise OSError(28, "No space left on device")
             yield record
 
-    monkeypatch.setattr(lmdb_writer, "records", fails)
+    monkeypatch.setattr(databases, "records", fails)
     with pytest.raises(UserError, match=r"cannot write the train .*No space left .*goes on there"):
         data.lmdb()
     assert data.there() == []
-    monkeypatch.setattr(lmdb_writer, "records", decode)
+    monkeypatch.setattr(databases, "records", decode)
     capsys.readouterr()
     data.lmdb()
     assert "(taken up at 50)" in capsys.readouterr().out
@@ -119,7 +119,7 @@ def test_a_run_goes_on_where_it_was(corpus, tmp_path, monkeypatch, capsys):
 def test_a_leftover_of_another_job_is_not_taken_up(tmp_path, monkeypatch, capsys):
     data = Data(tmp_path, {f"{i}.jpg": encoded(".jpg", picture(i)) for i in range(40)})
     monkeypatch.setattr(lmdb_writer, "BATCH_RECORDS", 10)
-    monkeypatch.setattr(lmdb_writer, "_publish", lambda *_: (_ for _ in ()).throw(OSError(5, "x")))
+    monkeypatch.setattr(databases, "_publish", lambda *_: (_ for _ in ()).throw(OSError(5, "x")))
     with pytest.raises(UserError):
         data.lmdb()
     monkeypatch.undo()

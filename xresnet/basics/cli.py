@@ -13,7 +13,7 @@ import io
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import xresnet
@@ -27,6 +27,11 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     """` (did you mean 'xs_resnet50'?)`, or nothing where nothing is near."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def shortened(names: Sequence[str], most: int = 10) -> str:
+    """The first of some names, for one line; dots stand for the others."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 class Parser(argparse.ArgumentParser):

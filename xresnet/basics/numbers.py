@@ -143,6 +143,18 @@ def exact_fraction(text: str) -> Fraction:
     )
 
 
+def as_fraction(value: Fraction | float | str, where: str) -> Fraction:
+    """`value`, which `where` gives, as `exact_fraction` takes it; 0.8 is 4/5.
+
+    Raises:
+        UserError: it is no such fraction.
+    """
+    try:
+        return exact_fraction(str(value))
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
 def several(one: Number, exactly: tuple[int, ...] = ()) -> Callable[[str], tuple]:
     """The argparse type of comma-separated numbers, as many as one of `exactly` says if given."""
 
