@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Callable
 
-from netgen import classics, neighbours, resnet
+from netgen import classics, neighbours, plugin, resnet
 from netgen.net import Net
 from netgen.options import (
     OPTIONS,
@@ -95,7 +95,9 @@ class Entry:
         return replace(Options(), **{**self.defaults, **self.checked(given)})
 
     def files(self, options: Options) -> str:
-        """The stem of the net's file names: `xs`, `resnet50_noun`."""
+        """The stem of the net's file names: `xs`, `resnet50_noun`, `x_half` of a joint `half`."""
+        if options.joint:
+            return f"x_{plugin.name(options.joint)}"
         return f"{self.short}_{options.task}" if self.single_task else self.short
 
 

@@ -23,28 +23,55 @@ resnet50's blocks show them as one box; `--draw` draws them all.
 |---|---|---:|---:|---:|---:|
 """
 TAIL = """\
-## A new joint, a new net
+## From Python
 
-What joins two tasks is one function of `netgen/resnet.py`. It takes the source's shortcut
-blob and returns the term that the target adds, or None; layer names carry `CROSS`, so that
-`--freeze-towers` and the pictures know them:
+What the command writes is a value, too; the options are the command's, by name:
+
+    import netgen
+
+    tasks = (netgen.Task("style", 25), netgen.Task("artist", 600))
+    net = netgen.build("xs_resnet50", tasks=tasks, width=32, data="data/art")
+    print(net.params()["total"])
+    with open("xs.prototxt", "w") as file:
+        file.write(net.prototxt())
+    with open("xs_solver.prototxt", "w") as file:
+        file.write(net.solver(net="xs.prototxt", lr=0.01, cpu=True))
+    wide = net.choose(width=64)
+    assert wide.words()[-2:] == ["--data", "data/art"]
+
+`deploy()` is the inference net, `proto()` a NetParameter, `draw("xs.svg")` a picture, `options`
+every choice with its default. A mistake raises `UserError` with the line that the command says.
+The header of each file has the command that makes it.
+
+## A joint of your own
+
+What joins two tasks, the term that a target adds of a source's shortcut, can be a function of
+yours, in any module that Python finds. This one, in `my_joints.py`, halves the shortcut:
+
+    from netgen.resnet import CROSS
+
 
     def half(net, x, block, source, target, options):
         name = f"res{block.name}{CROSS}{source}-{target}"
         return net.layer("Power", name, x, power_param={"scale": 0.5})
 
-and one line in `netgen/catalog.py`:
+It stands in for the net's own, and that is recorded in the file:
 
-    joined("xh_resnet50", "xh", "XH", half, "cross-residuals halved"),
+    python -m netgen xs_resnet50 --joint my_joints:half > xh.prototxt
+    python -m netgen xs_resnet50 --joint my_joints:half --params
 
-Behind the words may stand families of options that it takes: `Family.LEARNED` for a joint
-that learns (`--cross-lr`, `--freeze-towers`). A new option is one line of `netgen/options.py`
-with its default, its family and its range, and one of help in `netgen/command.py`.
+`x` is the blob of the source's shortcut, `block` has its `name` (`5b`) and `width`, a quarter of
+its channels; `options` are all choices. The function returns the blob of the term, as large as
+`x`, or None where it joins nothing. Names of its layers carry `CROSS`, so that `--freeze-towers`,
+`--cross-lr` and the pictures know them. `train`, `table2` and grid files take `--joint`, too.
 
-A new baseline is a function from `Options` to `Net` and an `Entry` of its own: see
-`netgen/neighbours.py`. Both then have solver, deploy net, parameter table and picture, and
-the options of their families; any other is refused, with the names of the nets it is for.
-`tests/test_netgen_gallery.py` adds the joint above, and real Caffe runs it.
+## A new net
+
+A new baseline in the package is a function from `Options` to `Net` and an `Entry` of
+`netgen/catalog.py`: see `netgen/neighbours.py`. It then has solver, deploy net, parameter table
+and picture, and the options of the families that the entry names; any other is refused, with the
+names of the nets it is for. A new option is one declaration in a family of `netgen/options.py`:
+default, help and range; the command lines are made of it.
 """
 
 

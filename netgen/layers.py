@@ -176,7 +176,7 @@ def add(net: Net, name: str, terms: list[str], coefficients: Sequence[float] = (
 
 
 # Learned arrays of a layer, where the layer's own parameters say nothing of them.
-BLOBS = {"BatchNorm": 3, "Convolution": 2, "InnerProduct": 2, "Scale": 2}
+BLOBS = {"BatchNorm": 3, "Convolution": 2, "InnerProduct": 2, "PReLU": 1, "Scale": 2}
 
 
 def freeze(net: Net, frozen: Callable[[Any], bool]) -> None:

@@ -73,6 +73,18 @@ def _same(layer: Any, bottoms: list[Shape]):
     return [bottoms[0]], [], 0
 
 
+def _sum(layer: Any, bottoms: list[Shape]):
+    if len(set(bottoms)) > 1:
+        shown = " and ".join(" x ".join(map(str, shape)) for shape in dict.fromkeys(bottoms))
+        raise ValueError(f"layer {layer.name!r}: it adds blobs of {shown}")
+    return [bottoms[0]], [], 0
+
+
+def _prelu(layer: Any, bottoms: list[Shape]):
+    slopes = () if layer.prelu_param.channel_shared else (bottoms[0][1],)
+    return [bottoms[0]], [slopes], prod(bottoms[0])
+
+
 def _scalar(layer: Any, bottoms: list[Shape]):
     return [()], [], 0
 
@@ -147,18 +159,24 @@ def _inner_product(layer: Any, bottoms: list[Shape]):
 
 
 RULES: dict[str, Rule] = {
+    "AbsVal": _same,
     "Accuracy": _scalar,
     "BatchNorm": _batch_norm,
+    "BNLL": _same,
     "Concat": _concat,
     "Convolution": _convolution,
     "Dropout": _same,
     "DummyData": _dummy_data,
-    "Eltwise": _same,
+    "ELU": _same,
+    "Eltwise": _sum,
+    "Exp": _same,
     "InnerProduct": _inner_product,
     "Input": _input,
+    "Log": _same,
     "LRN": _same,
     "Pooling": _pooling,
     "Power": _same,
+    "PReLU": _prelu,
     "ReLU": _same,
     "Scale": _scale,
     "Sigmoid": _same,
@@ -166,4 +184,5 @@ RULES: dict[str, Rule] = {
     "Slice": _slice,
     "Softmax": _same,
     "SoftmaxWithLoss": _scalar,
+    "TanH": _same,
 }

@@ -12,6 +12,7 @@ from netgen import draw, report, solver
 from netgen.catalog import Entry, find
 from netgen.net import Net
 from netgen.options import Options, Solver, solver_choices, words
+from xresnet.basics.cli import UserError
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,16 @@ class Network:
 
     def net(self, deploy: bool = False) -> Net:
         """The train/test net, or the inference net, layer by layer."""
+        if self.options.joint:
+            self._check_shapes()
         return self.entry.build(self.options.with_form(deploy))
+
+    def _check_shapes(self) -> None:
+        """Refuse a user's joint whose term has not the shape of what it is added to."""
+        try:
+            report.measured(self.entry, self.options)
+        except ValueError as error:
+            raise UserError(f"--joint {self.options.joint}: {error}") from None
 
     def proto(self, deploy: bool = False) -> Any:
         """The same as a NetParameter."""

@@ -383,6 +383,12 @@ class Joined:
     cross_blocks: int | None = option(
         None, "cross-residual blocks", "N", of=NATURAL, unset="all behind the branch"
     )
+    joint: str | None = option(
+        None,
+        "a function of your own for what joins two tasks (docs/NETWORKS.md)",
+        "MODULE:FUNCTION",
+        unset="the net's",
+    )
 
 
 @dataclass(frozen=True)

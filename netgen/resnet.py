@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
+from netgen import plugin
 from netgen.layers import add, convolution, freeze, head, images, labels, learn, norm, relu
 from netgen.net import Net
 from netgen.options import OPTIONS, Learned, Options, Scaled, Task
@@ -66,7 +67,12 @@ def resnet(name: str, options: Options, classifier: str | None = None) -> Net:
 
 
 def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
-    """A cross-residual net (Figure 4, left and centre): branch, cross-residual units, heads."""
+    """A cross-residual net (Figure 4, left and centre): branch, cross-residual units, heads.
+
+    `options.joint`, where it names one, stands in for `joint`.
+    """
+    if options.joint:
+        prefix, joint = f"X-{plugin.name(options.joint)}", plugin.load(options.joint)
     net = Net(title(options, f"{prefix}-ResNet"))
     x = images(net, options, cached_maps(options))
     labels(net, options, list(options.tasks))

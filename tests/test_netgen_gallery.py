@@ -8,18 +8,14 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from netgen import catalog, diff, draw, gallery
 from netgen.command import generate
 from netgen.options import Task
 from netgen.report import training_memory
-from netgen.resnet import CROSS
-from tests.caffe_nets import pycaffe, run, write_lmdbs
-from tests.test_netgen_joints_caffe import SMALL, STEP_BACK, train_net
+from tests.caffe_nets import run, write_lmdbs
 from xresnet.basics.cli import UserError
-from xresnet.caffeproto import NetParameter, text
 
 
 def test_the_page_of_networks_is_what_the_catalog_says(root):
@@ -141,27 +137,6 @@ def test_diff_names_what_is_added_and_what_is_changed(tmp_path, capsys):
         diff.main(["xs_resnet50", str(tmp_path / "none.prototxt")])
     with pytest.raises(UserError, match="did you mean 'xs_resnet50'"):
         diff.main(["xs_resnet50", "xs_resnet"])
-
-
-def half(net, x, block, source, target, options):
-    """The joint of docs/NETWORKS.md, word for word."""
-    name = f"res{block.name}{CROSS}{source}-{target}"
-    return net.layer("Power", name, x, power_param={"scale": 0.5})
-
-
-@pytest.mark.caffe
-def test_a_new_joint_is_a_function_and_a_line(monkeypatch, caffe_tools, tmp_path):
-    entry = catalog.joined("xh_resnet50", "xh", "XH", half, "cross-residuals halved")
-    monkeypatch.setitem(catalog.CATALOG, entry.name, entry)
-    net = text.loads(generate(["xh_resnet50"]), NetParameter)
-    assert net.name == "XH-ResNet-50"
-    assert json.loads(generate(["xh_resnet50", "--params", "--json"]))["total"] == 43_159_431
-    assert "snapshots/xh" in generate(["xh_resnet50", "--solver"])
-    path = tmp_path / "net.prototxt"
-    path.write_text(text.dump(train_net(["xh_resnet50", *SMALL])))
-    printed = pycaffe(caffe_tools, STEP_BACK, path, 0)
-    (line,) = [line for line in printed.splitlines() if line.startswith("OUT ")]
-    assert np.isfinite(list(json.loads(line[4:])[0].values())).all()
 
 
 # Run by this Python: a command's peak memory in bytes.
