@@ -248,7 +248,7 @@ def dots(found: Sequence[Dot]) -> Figure:
             continue
         if dot.interval:
             axis.plot(dot.interval, [y, y], color="black", linewidth=1)
-        axis.plot(dot.seeds, [y] * len(dot.seeds), "o", color=COLOURS[0], ms=3.5, alpha=0.5)
+        axis.plot(dot.seeds, [y] * len(dot.seeds), "o", color=COLOURS[5], ms=4, markeredgewidth=0)
         axis.plot(dot.value, y, "d" if dot.seeds else "o", color="black", ms=4.5)
     axis.set_yticks(range(len(found)), [printable(dot.name) for dot in found])
     axis.set(xlabel="top-1, %", xlim=(low - margin, high + margin), ylim=(len(found) - 0.5, -0.5))
@@ -258,7 +258,7 @@ def dots(found: Sequence[Dot]) -> Figure:
 
 def sizes(counts: Sequence[int], what: str) -> Figure:
     """Images of each class, the largest first."""
-    figure, (axis,) = _panel(width=2 * PANEL)
+    figure, (axis,) = _panel()
     axis.bar(range(len(counts)), sorted(counts, reverse=True), color=COLOURS[0])
     axis.set(xlabel=what, ylabel="images")
     axis.margins(x=0.01)
@@ -582,12 +582,10 @@ def _colour(task: str, tasks: Sequence[str]) -> str:
     return COLOURS[list(tasks).index(task) % len(COLOURS)] if task in tasks else "black"
 
 
-def _panel(
-    rows: int = 1, width: float = PANEL, height: float = 2.1
-) -> tuple[Figure, tuple[Any, ...]]:
-    """A small chart of `rows` plots, one below the other; inches."""
+def _panel(rows: int = 1, height: float = 2.1) -> tuple[Figure, tuple[Any, ...]]:
+    """A small chart of `rows` plots, one below the other, `height` inches in all."""
     figure, axes = plt.subplots(
-        rows, 1, figsize=(width, height), sharex=True, squeeze=False, layout="constrained"
+        rows, 1, figsize=(PANEL, height), sharex=True, squeeze=False, layout="constrained"
     )
     return figure, tuple(axes[:, 0])
 

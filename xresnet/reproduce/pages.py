@@ -41,6 +41,7 @@ def chart(figure: figures.Figure, label: str) -> Markup:
         (r' id="', f' id="{own}'),
         (r' xlink:href="#', f' href="#{own}'),
         (r"url\(#", f"url(#{own}"),
+        (r"stroke: #b0b0b0; stroke-opacity: [.\d]+", "stroke: currentColor; stroke-opacity: 0.13"),
         (r"(stroke|fill): #000000", r"\1: currentColor"),
         (r"fill: #ffffff(?=[;\"])", "fill: none"),
     ):

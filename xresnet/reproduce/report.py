@@ -34,7 +34,7 @@ from xresnet.reproduce.table2 import METRICS, SMOKE, versions
 
 EXAMPLES = 12  # images shown with what the net saw in them
 EQUAL = 0.9  # the smallest class's share of the largest from which sizes need no picture
-MANY = 12  # rows from which a table is folded
+MANY = 12  # rows from which a table is folded; trainings, from twice as many
 
 _RUN = {
     "name": str,
@@ -217,7 +217,6 @@ def _table2(table: dict[str, Any]) -> dict[str, Any]:
         shown = row["row"]
         rows.append({**row, "first": first, "counted": first or not row["shared"]})
     return {
-        "what": table["setting"]["what"],
         "rehearsal": table["setting"]["name"] == SMOKE.name,
         "images": table["data"]["test"],
         "command": f"{engine.typed[-1]} test",
@@ -382,7 +381,7 @@ def _training(runs: list[Path]) -> dict[str, Any] | None:
         chart = pages.chart(drawn, f"Curves of {run.name}")
         cards.append({"name": run.resolve().name, "chart": chart, "decisions": taken})
     dashed = any(map(figures.has_test_losses, histories.values()))
-    return {"cards": cards, "legend": pages.legend(tasks), "dashed": dashed}
+    return {"cards": cards, "shown": 2 * MANY, "legend": pages.legend(tasks), "dashed": dashed}
 
 
 def _classes(star: Evaluation) -> dict[str, Any]:
