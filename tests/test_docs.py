@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import csv
+import importlib.util
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from netgen.catalog import CATALOG
@@ -123,3 +129,56 @@ def test_make_targets_are_there():
     for page in PAGES:
         for target in re.findall(r"^make ([a-z][\w-]*)", code(page), re.M):
             assert target in rules, f"{page.name}: make {target}"
+
+
+def door(title: str) -> list[str]:
+    """The command lines of a section of README, as printed."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = re.split(rf"^### {re.escape(title)}$", text, flags=re.M)[1]
+    block = re.findall(r"(?:^    .*\n)+", re.split(r"^##", section, flags=re.M)[0], re.M)[0]
+    return [line.strip() for line in block.replace("\\\n", " ").splitlines()]
+
+
+def typed_in(folder: Path, lines: list[str], tools: dict[str, Path]) -> None:
+    """Run each line in a shell, as a reader in `folder` would."""
+    paths = [str(Path(sys.executable).parent), str(tools["caffe"].parent), os.environ["PATH"]]
+    own = {**os.environ, "PATH": os.pathsep.join(paths), "PYTHONPATH": str(ROOT)}
+    for line in lines:
+        ran = subprocess.run(line, shell=True, cwd=folder, env=own, capture_output=True, text=True)
+        # As diff's, netgen diff's 1 says that there is a difference.
+        assert ran.returncode == int("netgen diff" in line), f"{line}\n{ran.stderr[-2000:]}"
+
+
+@pytest.mark.caffe
+@pytest.mark.slow
+def test_the_door_of_own_pictures_as_printed(caffe_tools, tmp_path):
+    """On 120 drawn pictures, some labels missing, with names that want care."""
+    colours = {"navy, dark": (90, 20, 20), 'so-called "red"': (30, 30, 220), "白": (250, 250, 250)}
+    articles = ["T-shirt <b>", "shoe"]
+    rng = np.random.default_rng(0)
+    (tmp_path / "fashion").mkdir()
+    with (tmp_path / "fashion.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "colour", "article", "gender", "season", "usage"])
+        for i in range(120):
+            colour, article = list(colours)[i % 3], articles[i // 3 % 2]
+            picture = rng.integers(0, 40, (40, 30, 3)).astype(np.uint8)
+            shape = np.s_[5:35, 5:25] if article == "shoe" else np.s_[15:25, 2:28]
+            picture[shape] = colours[colour]
+            cv2.imwrite(str(tmp_path / f"fashion/{i}.png"), picture)
+            season = ["", "summer", "winter"][i % 3 if i % 5 else 0]
+            writer.writerow(
+                [f"{i}.png", colour, article, ["women", "men"][i % 2], season, "casual"]
+            )
+    lines = door("My pictures, my tasks")
+    assert len(lines) == 5
+    typed_in(tmp_path, lines, caffe_tools)
+    page = (tmp_path / "runs/fashion/report.html").read_text(encoding="utf-8")
+    assert "T-shirt &lt;b&gt;" in page and "T-shirt <b>" not in page and "白" in page
+
+
+def test_the_door_of_prototxts_as_printed(caffe_tools, tmp_path):
+    lines = door("Just the prototxts")
+    if importlib.util.find_spec("pygraphviz") is None:
+        lines = [line for line in lines if "--draw" not in line]
+    typed_in(tmp_path, lines, caffe_tools)
