@@ -20,7 +20,8 @@ import torchcaffe  # noqa: E402
 from netgen.command import generate  # noqa: E402
 from tests.caffe_nets import run  # noqa: E402
 from tests.torchcaffe_oracle import ONE_THREAD, error  # noqa: E402
-from torchcaffe.data import Feed  # noqa: E402
+from torchcaffe import data  # noqa: E402
+from torchcaffe.data import Feed, open_source  # noqa: E402
 from xresnet.basics.cli import UserError  # noqa: E402
 from xresnet.caffeproto import TRAIN, Datum, LayerParameter, NetParameter, text  # noqa: E402
 
@@ -124,6 +125,52 @@ def test_flips_are_whole_images_half_the_time(tmp_path):
             flips += flipped
     feed.close()
     assert 0.4 < flips / 330 < 0.6
+
+
+LIKE = Datum(channels=1, height=2, width=3, data=b"abcdef", label=5)
+ODD = {
+    "another label": Datum(channels=1, height=2, width=3, data=b"ghijkl", label=300),
+    "no label": Datum(channels=1, height=2, width=3, data=b"ghijkl"),
+    "not encoded": Datum(channels=1, height=2, width=3, data=b"ghijkl", encoded=False),
+    "another shape": Datum(channels=1, height=3, width=2, data=b"ghijkl", label=5),
+    "numbers too": Datum(channels=1, height=2, width=3, data=b"ghijkl", float_data=[1, 2]),
+    "numbers": Datum(channels=1, height=2, width=3, float_data=range(6), label=5),
+    "too few": Datum(channels=1, height=2, width=3, data=b"ghijk", label=5),
+    "too many": Datum(channels=1, height=2, width=3, data=b"ghijklm", label=5),
+    "later shape": LIKE.SerializeToString() + Datum(height=1).SerializeToString(),
+    "torn": LIKE.SerializeToString()[:-1],
+    "cut": LIKE.SerializeToString()[:8],
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("at", [0, 2])
+def test_records_read_together_are_those_read_one_by_one(odd, at, tmp_path, monkeypatch):
+    records = [LIKE.SerializeToString()] * 4
+    records[at] = ODD[odd] if isinstance(ODD[odd], bytes) else ODD[odd].SerializeToString()
+    with lmdb.open(str(tmp_path / "base"), map_size=1 << 20) as base, base.begin(write=True) as out:
+        for i, record in enumerate(records):
+            out.put(b"%d" % i, record)
+
+    def found() -> object:
+        try:
+            return [
+                x.tolist()
+                for x in open_source(layer(tmp_path / "base")).batch_of([*range(4)], None)
+            ]
+        except UserError as error:
+            return str(error)
+
+    together = found()
+    monkeypatch.setattr(data, "SHORT", 0)
+    monkeypatch.setattr(data._Database, "_alike", lambda *_: None)
+    assert together == found()
+
+
+def test_alike_records_are_read_together(tmp_path):
+    source = open_source(layer(database(tmp_path / "base")))
+    images, labels = source._alike([0, 1, 10])
+    assert images.shape == (3, 3, 6, 6) and labels.tolist() == [300, 301, 310]
 
 
 def test_a_missing_database_is_named(tmp_path):
