@@ -130,7 +130,7 @@ def test_twenty_lines_and_fifty_iterations_agree(folder, start, caffe_tools):
     for name, array in wanted.items():
         # A shift that started at zero is added to values of order one: 0.01 at least.
         apart = np.abs(found[name] - array).max()
-        assert apart < 1e-3 * max(np.abs(array).max(), 0.01), name
+        assert apart < 3e-3 * max(np.abs(array).max(), 0.01), name  # for what is said below
     found, wanted = (momenta(folder / f"{n}_iter_50.solverstate") for n in ("mine", "theirs"))
     largest = max(np.abs(w).max() for w in wanted)
     assert len(found) == len(wanted)
@@ -141,12 +141,8 @@ def test_twenty_lines_and_fifty_iterations_agree(folder, start, caffe_tools):
         assert np.abs(a - b).max() < 2e-2 * largest
 
 
-def test_fifty_iterations_agree_where_no_rounding_can_tip(folder, start, caffe_tools):
-    """XS without kinks, ELU for ReLU and means for maxima, at a rate that trains it.
-
-    With the kinks real Caffe does not agree with itself: of five starts that differed from
-    another by the last bit, four ended with weights 18 to 47% apart at a tenth of this rate.
-    """
+def smooth(folder) -> str:
+    """The net without kinks: ELU for ReLU and means for maxima."""
     net = text.load(folder / "net.prototxt", NetParameter)
     for layer in net.layer:
         if layer.type == "ReLU":
@@ -154,9 +150,18 @@ def test_fifty_iterations_agree_where_no_rounding_can_tip(folder, start, caffe_t
         if layer.type == "Pooling":
             layer.pooling_param.pool = layer.pooling_param.AVE
     (folder / "smooth.prototxt").write_text(text.dump(net))
+    return str(folder / "smooth.prototxt")
+
+
+def test_fifty_iterations_agree_where_no_rounding_can_tip(folder, start, caffe_tools):
+    """XS without kinks, at a rate that trains it.
+
+    With the kinks real Caffe does not agree with itself: of five starts that differed from
+    another by the last bit, four ended with weights 18 to 47% apart at a tenth of this rate.
+    """
     ends = []
     for name, train in (("ours_smooth", ours), ("theirs_smooth", partial(caffe, caffe_tools))):
-        fields = {"net": str(folder / "smooth.prototxt"), "max_iter": 50, "base_lr": 0.01}
+        fields = {"net": smooth(folder), "max_iter": 50, "base_lr": 0.01}
         losses = steps(train("train", "-solver", solver_file(folder, name, **fields),
                              "-weights", start))  # fmt: skip
         assert losses[-1].loss < losses[0].loss / 2
@@ -186,7 +191,7 @@ RULES = [
 @pytest.mark.parametrize("fields", RULES, ids=lambda f: f"{f['type']}-{len(f)}")
 def test_every_rule_moves_weights_as_caffe_does(fields, folder, start, caffe_tools):
     name = "rule" + fields["type"] + str(len(fields))
-    file = solver_file(folder, name, max_iter=4, display=0, **fields)
+    file = solver_file(folder, name, max_iter=4, display=0, net=smooth(folder), **fields)
     caffe(caffe_tools, "train", "-solver", file, "-weights", start)
     wanted = arrays(folder / f"{name}_iter_4.caffemodel")
     history = momenta(folder / f"{name}_iter_4.solverstate")
@@ -199,8 +204,7 @@ def test_every_rule_moves_weights_as_caffe_does(fields, folder, start, caffe_too
         key = f"{learned.name} {learned.index}"
         moved = np.linalg.norm(wanted[key] - before[key])
         apart = np.linalg.norm(learned.blob.detach().numpy() - wanted[key])
-        # AdaGrad and AdaDelta divide by the gradient's size, so by what rounding makes of it.
-        assert apart <= 1e-3 * np.linalg.norm(wanted[key]) + 0.05 * moved + 1e-7, key
+        assert apart <= 1e-3 * np.linalg.norm(wanted[key]) + 0.02 * moved + 1e-7, key
     assert len(history) == len(solver.history)
 
 

@@ -15,14 +15,19 @@ from itertools import accumulate, compress
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from torchcaffe import graph, order
 from torchcaffe.layers.base import Layer, Shape, count
+from torchcaffe.layers.losses import LOG_TINY, SoftmaxWithLoss
 from torchcaffe.layers.pointwise import Eltwise, ReLU
 from torchcaffe.layers.weighted import BatchNorm, Convolution, InnerProduct, Scale
+from torchcaffe.layers.windows import Pooling
 from torchcaffe.net import Learned, Net
 
+WINDOWS = 16  # pixels of an image up to which gathered windows pay
+NONE = torch.iinfo(torch.int64).min  # no label
 LINE = 16  # floats of a line of the cache, where each array starts
 
 _batch_norm_backward = torch.ops.aten.native_batch_norm_backward.default
@@ -314,6 +319,133 @@ class Product(Op):
                 bottom.drows.addmm_(gradient, self.weight)
 
 
+class Windows(Op):
+    """A convolution of small images by windows of odd size, the image kept: one product too.
+
+    Channels last, a row of all windows' numbers has the weights' own order; and the gradient
+    of the image is the same convolution of the top's, with the window turned round.
+    """
+
+    def prepare(self, plan: Plan) -> None:
+        made = self.layers[0]
+        self.tops[0].hold()
+        self.weight, *bias = made.blobs
+        self.bias = bias[0].data if bias else None
+        self.dbias = bias[0].grad if bias and bias[0].requires_grad else None
+        self.by = _by_window(self.weight.data).t()
+        self.dweight = _by_window(self.weight.grad) if self.weight.requires_grad else None
+        self.read = _Gather(self.bottoms[0].shape, made)
+        if self.needs[0]:
+            self.back = _Gather(self.tops[0].shape, made)
+            o, c, *window = self.weight.shape
+            self.turned = torch.empty(*window, o, c)
+
+    def prepare_backward(self, plan: Plan) -> None:
+        super().prepare_backward(plan)
+        if self.needs[0]:
+            self.bottoms[0].hold_gradient()
+
+    def forward(self) -> None:
+        rows, out = self.read(self.bottoms[0].x), self.tops[0].rows
+        if self.bias is None:
+            torch.mm(rows, self.by, out=out)
+        else:
+            torch.addmm(self.bias, rows, self.by, out=out)
+        if self.relu:
+            out.relu_()
+
+    def backward(self) -> None:
+        bottom, gradient = self.bottoms[0], self.gradient()
+        rows = as_rows(gradient)
+        if self.dweight is not None:
+            torch.mm(rows.t(), self.read.rows, out=self.dweight)
+        if self.dbias is not None:
+            torch.sum(rows, 0, out=self.dbias)
+        if self.needs[0]:
+            self.turned.copy_(self.weight.data.permute(2, 3, 0, 1).flip(0, 1))
+            by = self.turned.view(-1, self.turned.shape[-1])
+            if self.firsts[0]:
+                torch.mm(self.back(gradient), by, out=bottom.drows)
+            else:
+                bottom.drows.addmm_(self.back(gradient), by)
+
+
+def _by_window(weight: Tensor) -> Tensor:
+    """O x C x h x w, channels last, as O x h w C."""
+    return weight.permute(0, 2, 3, 1).view(len(weight), -1)
+
+
+class _Gather:
+    """The numbers in each window of an image, a row a window: N H W x h w C."""
+
+    def __init__(self, shape: Shape, made: Convolution) -> None:
+        n, c, height, width = shape
+        (top, left), window = made.pad, made.kernel
+        padded = torch.zeros(n, height + 2 * top, width + 2 * left, c)
+        self.inside = padded[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
+        image, line, place, _ = padded.stride()
+        self.windows = padded.as_strided(
+            (n, height, width, *window, c), (image, line, place, line, place, 1)
+        )
+        self.held = torch.empty(self.windows.shape)
+        self.rows = self.held.view(n * height * width, -1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.inside.copy_(x)
+        self.held.copy_(self.windows)
+        return self.rows
+
+
+class Mean(Op):
+    """The mean of each channel of an image."""
+
+    def prepare(self, plan: Plan) -> None:
+        self.tops[0].hold()
+        self.places = count(self.bottoms[0].shape, 2)
+
+    def forward(self) -> None:
+        rows, out = as_rows(self.bottoms[0].x), self.tops[0].rows
+        if self.places == 1:
+            out.copy_(rows)
+        else:
+            torch.mean(rows.view(len(out), self.places, -1), 1, out=out)
+
+    def backward(self) -> None:
+        bottom, gradient = self.bottoms[0], self.tops[0].d
+        if self.places > 1:
+            gradient = (gradient / self.places).expand(bottom.shape)
+            if bottom.drows is None:
+                gradient = gradient.contiguous(memory_format=torch.channels_last)
+        bottom.take(gradient, self.firsts[0])
+
+
+class Loss(Op):
+    """SoftmaxWithLoss of N x K scores without ignore_label, and no second top."""
+
+    def prepare(self, plan: Plan) -> None:
+        self.images = self.bottoms[0].shape[0]
+        self.minus = torch.full((self.images, 1), -1.0)
+        self.share = float(self._divided(torch.ones(())))
+
+    def _divided(self, total: Tensor) -> Tensor:
+        return self.layers[0].divide(total, self.images, self.images, 1)
+
+    def forward(self) -> None:
+        scores, label = self.bottoms
+        self.log_p = torch.log_softmax(scores.x.flatten(1), 1)
+        self.label = label.x.flatten().long()
+        floored = self.log_p.clamp(min=LOG_TINY)
+        # No label is ignored: what is no class shall be an error, as for other numbers.
+        nll = F.nll_loss(floored, self.label, ignore_index=NONE, reduction="sum")
+        self.tops[0].x = self._divided(nll)
+
+    def backward(self) -> None:
+        bottom = self.bottoms[0]
+        gradient = self.log_p.exp_().scatter_add_(1, self.label[:, None], self.minus)
+        gradient.mul_(self.tops[0].d * self.share)
+        bottom.take(gradient.view(bottom.shape), self.firsts[0])
+
+
 class Every(Op):
     """Every n-th place on both axes: what a pointwise convolution with a stride reads.
 
@@ -551,7 +683,7 @@ class Plan:
             scale = self._behind(step, "Scale")
             if scale and self.net.layer_named(scale.param.name).channelwise:
                 steps.append(scale)
-        if kind in (Conv, Product, Norm, Sum):
+        if kind in (Conv, Product, Windows, Norm, Sum):
             relu = self._behind(steps[-1], "ReLU")
             if relu and not relu.param.relu_param.negative_slope:
                 steps.append(relu)
@@ -569,12 +701,18 @@ def _kind(made: Layer, shapes: list[Shape]) -> type[Op]:
     """What computes a layer."""
     shape, *others = shapes or [()]
     if isinstance(made, Convolution) and not others and made.dims == 2:
-        pixel = shape[2:] == (1, 1) and all(
-            kernel == 2 * pad + 1 for kernel, pad in zip(made.kernel, made.pad)
-        )
+        kept = all(kernel == 2 * pad + 1 for kernel, pad in zip(made.kernel, made.pad))
+        pixel = shape[2:] == (1, 1) and kept
         point = made.kernel == (1, 1) and made.pad == (0, 0)
         once = made.group == 1 and (point or (pixel and made.dilation == (1, 1)))
-        return Product if once else Conv
+        if once:
+            return Product
+        plain = kept and made.group == max(made.stride) == max(made.dilation) == 1
+        return Windows if plain and count(shape, 2) <= WINDOWS else Conv
+    if isinstance(made, Pooling) and not made.maximum and made.out == (1, 1):
+        return Mean if made.kernel == shape[2:] and made.pad == (0, 0) else Alone
+    if isinstance(made, SoftmaxWithLoss) and made.ignore is None and made.tops == 1:
+        return Loss if made.classes == 1 and count(shape, 2) == 1 else Alone
     if isinstance(made, InnerProduct) and made.first == 1 and count(shape, 2) == 1:
         return Product
     if isinstance(made, BatchNorm) and not made.frozen and len(shape) in (2, 4):
