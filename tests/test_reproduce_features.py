@@ -227,10 +227,10 @@ def test_a_call_that_was_stopped_goes_on(drawn, trained, cached, tmp_path, monke
     monkeypatch.setattr(module._Trunk, "__call__", stopping)
     out = tmp_path / "data"
     with pytest.raises(KeyboardInterrupt):
-        features(Data.read(drawn), out, BLOCK, trained, SMALL, engine=ONE)
+        features(Data.read(drawn), out, BLOCK, trained, CHOICES, engine=ONE)
     with pytest.raises(UserError, match="no finished LMDBs"):
         Data.read(out)
-    features(Data.read(drawn), out, BLOCK, trained, SMALL, engine=ONE)
+    features(Data.read(drawn), out, BLOCK, trained, CHOICES, engine=ONE)
     source = Data.read(drawn)
     assert sum(calls) == 2 * source.train + source.test + calls[2], "nothing is computed twice"
     for part in ("train", "test"):
@@ -238,7 +238,7 @@ def test_a_call_that_was_stopped_goes_on(drawn, trained, cached, tmp_path, monke
             assert np.array_equal(ours, theirs)
     assert data_prep(["verify", "--out", str(out)]) == 0
     before = len(calls)
-    features(Data.read(drawn), out, BLOCK, trained, SMALL, engine=ONE)
+    features(Data.read(drawn), out, BLOCK, trained, CHOICES, engine=ONE)
     assert len(calls) == before
 
 
@@ -246,18 +246,18 @@ def test_a_call_that_was_stopped_goes_on(drawn, trained, cached, tmp_path, monke
 def test_what_does_not_fit_is_told(drawn, trained, cached, tmp_path):
     data = Data.read(drawn)
     with pytest.raises(UserError, match="no block 'res9a'"):
-        features(data, tmp_path / "1", "res9a", trained, SMALL)
+        features(data, tmp_path / "1", "res9a", trained, CHOICES)
     with pytest.raises(UserError, match="make weights and net with --width 4"):
-        features(data, tmp_path / "2", BLOCK, trained, ["--width", "8", *SMALL[2:]])
+        features(data, tmp_path / "2", BLOCK, trained, {**CHOICES, "width": 8})
     with pytest.raises(UserError, match="not the weights of this trunk"):
-        features(data, tmp_path / "3", "res4c", trained, ["--width", "4", "--blocks", "1,1,3,3"])
+        features(data, tmp_path / "3", "res4c", trained, {"width": 4, "blocks": (1, 1, 3, 3)})
     with pytest.raises(UserError, match="holds other data"):
-        features(data, cached, "res3a", trained, SMALL)
+        features(data, cached, "res3a", trained, CHOICES)
     with pytest.raises(UserError, match="holds cached maps"):
-        features(Data.read(cached), tmp_path / "4", BLOCK, trained, SMALL)
-    wide = ["xs_resnet50", "--width", "8", *SMALL[2:]]
+        features(Data.read(cached), tmp_path / "4", BLOCK, trained, CHOICES)
+    wide = Network("xs_resnet50", {**CHOICES, "width": 8})
     plan = Stages((Stage(0.1, 1),))
     with pytest.raises(UserError, match="holds maps of 64 x 2 x 2, the net wants 128 x 2 x 2"):
-        train(Training("xs", wide, Data.read(cached), tmp_path, plan, [], engine=CAFFE))
+        train(Training("xs", wide, Data.read(cached), tmp_path, plan, {}, engine=CAFFE))
     with pytest.raises(UserError, match="--from-block is the driver's own business"):
         main(["train", "xs_resnet50", "--from-block", BLOCK, "--data", str(drawn), "--out", "x"])
