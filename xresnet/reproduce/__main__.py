@@ -11,6 +11,7 @@ from xresnet.reproduce.commands import (
     figure5,
     figure6,
     grid,
+    pack,
     predict,
     report,
     table2,
@@ -30,7 +31,7 @@ def parser() -> cli.Parser:
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (
         *(train, table2, features, grid, compare, evaluate),
-        *(figure5, figure6, predict, watch, report),
+        *(figure5, figure6, predict, pack, watch, report),
     ):
         module.add(commands)
     return p

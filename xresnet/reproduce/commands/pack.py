@@ -1,0 +1,38 @@
+"""`xresnet pack`: a trained net to hand on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from xresnet.basics.cli import printable
+from xresnet.reproduce.commands import common
+from xresnet.reproduce.net import net_of
+from xresnet.reproduce.pack import pack
+
+EXAMPLES = """\
+examples:
+  python -m xresnet pack runs/xs --out models/xs
+  python -m xresnet pack runs/xs --snapshot best --out models/xs
+"""
+
+
+def add(commands: common.Commands) -> None:
+    p = common.add(
+        commands,
+        "pack",
+        run,
+        "a trained net to hand on: weights, classes and a card",
+        "Copy what `predict` needs of an evaluated run into a folder without paths of this "
+        "machine, with a card that says what was trained and how well it does.",
+        EXAMPLES,
+    )
+    p.add_argument("folder", type=Path, metavar="RUN", help="a run's folder")
+    what = "which of a run's: last, best, or an iteration"
+    common.option(p, "--snapshot", what, unset="last", metavar="WHICH")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder to make")
+
+
+def run(args: argparse.Namespace) -> int:
+    print(printable(pack(net_of(args.folder, args.snapshot), args.out)))
+    return 0
