@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from xresnet.basics.cli import UserError
-from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.grid_file import Grid
 
 GOOD = {
     "name": "a",

@@ -21,7 +21,7 @@ from xresnet.basics.cli import UserError
 from xresnet.basics.files import write
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
-from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.grid_file import Grid
 from xresnet.reproduce.plateau import Stage, Stages
 from xresnet.reproduce.start import Start
 

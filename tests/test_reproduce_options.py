@@ -14,7 +14,7 @@ from xresnet.basics.cli import UserError
 from xresnet.basics.numbers import Number
 from xresnet.reproduce.__main__ import main, parser
 from xresnet.reproduce.choices import OURS
-from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.grid_file import Grid
 from xresnet.reproduce.plateau import Plateau
 from xresnet.reproduce.snapshots import Snapshot
 from xresnet.reproduce.training import Training

@@ -13,7 +13,7 @@ from data_prep.folder import DataFolder
 from xresnet import reproduce
 from xresnet.basics.files import write
 from xresnet.reproduce.data import Data
-from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.grid_file import Grid
 from xresnet.reproduce.run import Run
 from xresnet.reproduce.start import Start
 from xresnet.reproduce.table2 import SMOKE, _nets

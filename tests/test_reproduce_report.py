@@ -19,7 +19,7 @@ from xresnet.reproduce import figures, pages
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.evaluation import Evaluation
-from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.grid_file import Grid
 from xresnet.reproduce.history import History
 from xresnet.reproduce.report import Section
 from xresnet.reproduce.table2 import table2

@@ -19,7 +19,7 @@ from xresnet.caffeproto import caffemodel
 from xresnet.reproduce import choices, start
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
-from xresnet.reproduce.grid import Grid
+from xresnet.reproduce.grid_file import Grid
 
 NET = ["--width", "4", "--blocks", "1,2,1,3"]
 

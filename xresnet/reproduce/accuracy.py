@@ -16,6 +16,7 @@ from xresnet.basics.cli import UserError
 from xresnet.reproduce.stats import bootstrap
 
 KS = (1, 5)
+METRICS = tuple(f"top{k}" for k in KS)
 
 
 def ranks(values: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from xresnet.basics import shapes
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import sha256, write
 from xresnet.reproduce import figures, pages
+from xresnet.reproduce.accuracy import METRICS
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, ENGINES
 from xresnet.reproduce.evaluation import Evaluation, compare
@@ -30,7 +31,7 @@ from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.kept import FACTS, Kept, read_record
 from xresnet.reproduce.records import records
 from xresnet.reproduce.snapshots import snapshots
-from xresnet.reproduce.table2 import METRICS, SMOKE, versions
+from xresnet.reproduce.table2 import SMOKE, versions
 
 EXAMPLES = 12  # images shown with what the net saw in them
 EQUAL = 0.9  # the smallest class's share of the largest from which sizes need no picture

@@ -20,6 +20,7 @@ from xresnet import realcaffe
 from xresnet.basics import cores
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.files import read_json, write, write_json
+from xresnet.reproduce.accuracy import METRICS
 from xresnet.reproduce.data import Data, hold_vso
 from xresnet.reproduce.deepsentibank import DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine
@@ -32,7 +33,6 @@ from xresnet.reproduce.training import Training
 ROWS = tuple(row["net"] for row in paper()["table2"] if row["net"] and CATALOG[row["net"]].trained)
 DEEPSENTIBANK = "deepsentibank"  # evaluated as published
 SMOKE_ROWS = ("resnet50", "x0_resnet50", "xi_resnet50", "xs_resnet50")
-METRICS = ("top1", "top5")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from xresnet import reproduce
 from xresnet.basics.numbers import SEED, several
 from xresnet.reproduce.commands import common
-from xresnet.reproduce.grid import grid, markdown
+from xresnet.reproduce.grid import grid
+from xresnet.reproduce.grid_table import markdown
 
 SHIPPED = {path.stem: path for path in sorted(Path(reproduce.__file__).parent.glob("grids/*.json"))}
 

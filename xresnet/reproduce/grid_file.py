@@ -1,0 +1,274 @@
+"""A grid file: nets and seeds, how they are trained, and what is compared.
+
+    {"name": "...", "what": "...",
+     "net": ["--width", "8", ...],         netgen's arguments, of all rows
+     "solver": ["--display", ...],         netgen's solver arguments, of all rows (optional)
+     "plateau": {"lr": 0.02, ...},         reproduce.plateau.Plateau's fields; or
+     "stages": [{"lr": 0.02, "epochs": 7}, {"lr": 0.002, "epochs": 3}],     the same for all
+     "shuffle": true,                      a seed is an order of the training images, too
+     "seeds": [1, 2, 3],                   of rows that name none (default: 1)
+     "weights": ["FILE", ...],             initial .caffemodels, of all rows; or ["imagenet"]:
+     "branch_init": "fold", "bn_epsilon": 1e-5,     how those are made (all optional)
+     "rows": [{"name": "XS", "net": ["xs_resnet50"]}, ...],
+     "arms", "primary", "exploratory": what reproduce.compare compares (optional)}
+
+A row may have `seeds`, `solver`, `weights`, `branch_init` and `data` (a folder beside that of
+--data) of its own; what it says of net and solver outweighs what the grid says. Caffe reads a
+database in its order, so `shuffle` makes a data folder a seed, OUT/data/order-SEED
+(data_prep.reorder), and either engine trains on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from netgen import Network
+from netgen.weights.plan import BRANCH_INITS
+from xresnet.basics import shapes
+from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.numbers import COUNT, POSITIVE, RATE, SEED
+from xresnet.reproduce import choices
+from xresnet.reproduce.data import Data
+from xresnet.reproduce.engine import CAFFE, Engine
+from xresnet.reproduce.plateau import Plateau, Schedule, Stages
+from xresnet.reproduce.run import Run
+from xresnet.reproduce.start import Start, is_imagenet
+from xresnet.reproduce.training import Training
+
+# What a grid file holds; the ranges of its numbers are held where they are used.
+ROW = {
+    **{"name": str, "net": [str], "seeds?": [int]},
+    **{"solver?": [str], "weights?": [str], "branch_init?": str, "data?": str},
+}
+FILE = {
+    **{"name": str, "what?": str, "net?": [str], "solver?": [str], "weights?": [str]},
+    **{"branch_init?": str, "bn_epsilon?": float},
+    **{"plateau?": {str: (float, str)}, "stages?": [{"lr": float, "epochs": int}]},
+    **{"shuffle?": bool, "seeds?": [int], "rows": [ROW]},
+    **{"arms?": {str: [str]}, "primary?": [[str]], "exploratory?": [[str]]},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A net, trained once a seed by a solver of these options."""
+
+    name: str
+    net: Network
+    seeds: tuple[int, ...] = (1,)
+    solver: dict[str, Any] = field(default_factory=dict)
+    weights: tuple[Path, ...] | None = None  # None: the grid's
+    data: Path | None = None  # None: the grid's
+    branch_init: str | None = None  # None: the grid's
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a grid file says."""
+
+    name: str
+    rows: tuple[Row, ...]
+    what: str = ""
+    plateau: Plateau = field(default_factory=Plateau)
+    stages: tuple[tuple[float, int], ...] = ()  # (rate, epochs); none: the plateau rule
+    shuffle: bool = False
+    weights: tuple[Path, ...] = ()
+    branch_init: str | None = None
+    bn_epsilon: float | None = None
+    arms: dict[str, list[str]] = field(default_factory=dict)
+    primary: tuple[list[str], ...] = ()
+    exploratory: tuple[list[str], ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Grid:
+        """Read a grid file.
+
+        Raises:
+            UserError: no such file, or what is wrong in it.
+        """
+        values = shapes.read(path, FILE)
+        _know(path, values, _keys(FILE))
+        if "plateau" in values and "stages" in values:
+            raise UserError(f"{path}: `plateau` or `stages`, not both")
+        rules = {f.name for f in fields(Plateau)}
+        _know(f"{path}, plateau", values.get("plateau", {}), rules)
+        shared, solver = _shared(values, path)
+        seeds = _seeds(values.get("seeds", [1]), str(path))
+        rows = []
+        for row in values["rows"]:
+            where = f"{path}, row {len(rows) + 1}"
+            _know(where, row, _keys(ROW))
+            if not row["net"] or not row["name"] or not row["name"].isprintable():
+                raise UserError(f"{where}: a row has a name that can be printed, and a net")
+            own = choices.of_solver(row.get("solver", ()), f"{where}, solver")
+            rows.append(
+                Row(
+                    row["name"],
+                    _network(row["net"], shared, where),
+                    _seeds(row["seeds"], where) if "seeds" in row else seeds,
+                    {**solver, **own},
+                    _paths(row["weights"]) if "weights" in row else None,
+                    Path(row["data"]) if "data" in row else None,
+                    branch_init=_branch_init(row, where),
+                )
+            )
+        if not rows:
+            raise UserError(f"{path}: no row, nothing to train")
+        names = [row.name for row in rows]
+        if len(set(map(_folder, names))) != len(names):
+            raise UserError(f"{path}: two rows have the same name")
+        return cls(
+            name=values["name"],
+            rows=tuple(rows),
+            what=values.get("what", ""),
+            plateau=Plateau(**values.get("plateau", {})),
+            stages=tuple(_stage(v, f"{path}, stages") for v in values.get("stages", ())),
+            shuffle=bool(values.get("shuffle", False)),
+            weights=_paths(values.get("weights", ())),
+            branch_init=_branch_init(values, str(path)),
+            bn_epsilon=_bn_epsilon(values, str(path)),
+            **_comparisons(values, names, path),
+        )
+
+    def runs(self, data: Data, out: Path, engine: Engine = CAFFE) -> list[tuple[Row, Run]]:
+        """All runs, seed by seed.
+
+        Raises:
+            UserError: a row's own data folder has no databases, or its net cannot be; nothing
+                is made by then.
+        """
+        beside = data.folder.root.parent
+        folders = {row.data: Data.read(beside / row.data) for row in self.rows if row.data}
+        for row in self.rows:
+            try:
+                folders.get(row.data, data).network(row.net).net()
+            except UserError as error:
+                raise UserError(f"row {row.name!r}: {error}") from error
+        most = max(len(row.seeds) for row in self.rows)
+        weights = {
+            row.name: self._weights(row, folders.get(row.data, data), out) for row in self.rows
+        }
+        return [
+            (row, self._run(row, i, folders.get(row.data, data), weights[row.name], out, engine))
+            for i in range(most)
+            for row in self.rows
+            if i < len(row.seeds)
+        ]
+
+    def _weights(self, row: Row, data: Data, out: Path) -> tuple[Path, ...]:
+        """What all seeds of a row start from."""
+        weights = self.weights if row.weights is None else row.weights
+        start = Start(row.branch_init or self.branch_init, self.bn_epsilon)
+        start = start if any(map(is_imagenet, weights)) else Start()  # another row's business
+        return start.weights(weights, data.network(row.net, "DATA"), out / "weights")
+
+    def _run(
+        self, row: Row, i: int, data: Data, weights: tuple[Path, ...], out: Path, engine: Engine
+    ) -> Run:
+        """A row's run of its seed number `i`."""
+        seed = row.seeds[i]
+        name = f"{_folder(row.name)}-{seed}"
+        if self.shuffle:
+            folder = f"{row.data.name}-order-{seed}" if row.data else f"order-{seed}"
+            data = data.reordered(seed, out / "data" / folder)
+        training = Training(
+            name=name,
+            net=row.net,
+            data=data,
+            folder=out / "runs" / name,
+            schedule=self._schedule(row, data),
+            solver={**row.solver, "seed": seed},
+            weights=weights,
+            engine=engine,
+        )
+        return Run(training, both=True)
+
+    def _schedule(self, row: Row, data: Data) -> Schedule:
+        if not self.stages:
+            return self.plateau
+        options = data.network(row.net).options
+        return Stages.of_epochs(self.stages, -(-options.train_images // options.batch))
+
+
+def _folder(name: str) -> str:
+    """A row's name as part of a folder's."""
+    return name.replace(" ", "_").replace("/", "_")
+
+
+def _keys(shape: dict[str, Any]) -> set[str]:
+    return {name.rstrip("?") for name in shape}
+
+
+def _know(where: object, values: dict[str, Any], known: set[str]) -> None:
+    for name in values:
+        if name not in known:
+            raise UserError(f"{where}: unknown {name!r}{near_miss(name, known)}")
+
+
+def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[str, Any]:
+    """The grid file's arms and the pairs of them that are compared."""
+    arms = values.get("arms", {})
+    for name, members in arms.items():
+        for row in members:
+            if row not in rows:
+                raise UserError(f"{path}, arms, {name}: no row {row!r}{near_miss(row, rows)}")
+    known = [*rows, *arms]
+    found: dict[str, Any] = {"arms": arms}
+    for kind in ("primary", "exploratory"):
+        for pair in values.get(kind, ()):
+            if len(pair) != 2:
+                raise UserError(f"{path}, {kind}: a comparison is a pair of arms, not {pair!r}")
+            for name in pair:
+                if name not in known:
+                    raise UserError(f"{path}, {kind}: no arm {name!r}{near_miss(name, known)}")
+        found[kind] = tuple(values.get(kind, ()))
+    return found
+
+
+def _shared(values: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of net and solver that all rows share."""
+    name, net = choices.of_net(values.get("net", ()), f"{path}, net")
+    if name:
+        raise UserError(f"{path}, net: {name!r} is no option; each row names its net")
+    return net, choices.of_solver(values.get("solver", ()), f"{path}, solver")
+
+
+def _network(words: Sequence[str], shared: dict[str, Any], where: str) -> Network:
+    """The net that a row's words name, with the shared options that they do not outweigh."""
+    name, own = choices.of_net(words, where)
+    if not name:
+        raise UserError(f"{where}: its `net` names none")
+    try:
+        return Network(name, {**shared, **own})
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _seeds(values: Any, where: str) -> tuple[int, ...]:
+    if not values or len(set(values)) != len(values):
+        raise UserError(f"{where}: seeds are a list of different numbers")
+    return tuple(SEED.check(value, f"{where}, seeds") for value in values)
+
+
+def _stage(values: Any, where: str) -> tuple[float, int]:
+    _know(where, values, {"lr", "epochs"})
+    return RATE.check(values["lr"], f"{where}, lr"), COUNT.check(values["epochs"], where)
+
+
+def _branch_init(values: dict[str, Any], where: str) -> str | None:
+    chosen = values.get("branch_init")
+    if chosen is not None and chosen not in BRANCH_INITS:
+        raise UserError(f"{where}: branch_init is {' or '.join(BRANCH_INITS)}, not {chosen!r}")
+    return chosen
+
+
+def _bn_epsilon(values: dict[str, Any], where: str) -> float | None:
+    chosen = values.get("bn_epsilon")
+    return None if chosen is None else POSITIVE.check(chosen, f"{where}, bn_epsilon")
+
+
+def _paths(values: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(map(Path, values))

@@ -1,0 +1,117 @@
+"""A grid's table: means and deviations over seeds, as JSON, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from pathlib import Path
+from typing import Any
+
+from xresnet.basics.files import write, write_json
+from xresnet.reproduce.accuracy import METRICS
+from xresnet.reproduce.grid_file import Grid, Row
+from xresnet.reproduce.run import Run
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """The table; each figure a mean, and the seeds' standard deviation where there are several."""
+    tasks = list(dict.fromkeys(task for row in table["rows"] for task in row["tasks"]))
+    heads = [f"{task} {metric}" for task in tasks for metric in METRICS]
+    lines = [
+        f"# {table['name']}",
+        "",
+        table["what"],
+        "",
+        f"{table['finished']} of {table['runs']} runs are finished. Per cent of the labelled test "
+        "images; mean, and ± the standard deviation over seeds (n).",
+        "",
+        "| Net | Params (M) | n | " + " | ".join(heads) + " |",
+        "|---|---:|---:|" + "---:|" * len(heads),
+    ]
+    for row in table["rows"]:
+        cells = [row["name"], _params(row), str(row["n"])]
+        for task in tasks:
+            for metric in METRICS:
+                cells.append(_mean(row["tasks"].get(task, {}).get(metric)))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def tabulated(
+    plan: Grid, runs: list[tuple[Row, Run]], found: dict[int, dict[str, Any]], out: Path
+) -> dict[str, Any]:
+    """What grid.json holds: means and deviations by row, and the results `found` of `runs`."""
+    rows, results = [], []
+    classes = runs[0][1].training.data.classes if runs else {}
+    for row in plan.rows:
+        mine = [
+            {"row": row.name, "seed": run.training.solver["seed"], **_portable(found[i], out)}
+            for i, (owner, run) in enumerate(runs)
+            if owner is row and i in found
+        ]
+        results += mine
+        tasks: dict[str, Any] = {}
+        for task in classes:
+            for metric in METRICS:
+                values = [
+                    100 * r["outputs"][f"{metric}_{task}"]
+                    for r in mine
+                    if f"{metric}_{task}" in r["outputs"]
+                ]
+                if values:
+                    tasks.setdefault(task, {})[metric] = _spread(values)
+        params = mine[0]["params"] / 1e6 if mine else None
+        names = [r["name"] for r in mine]
+        rows.append(
+            {"name": row.name, "n": len(mine), "params": params, "tasks": tasks, "runs": names}
+        )
+    return {
+        "name": plan.name,
+        "what": plan.what,
+        "order": "a seed's own" if plan.shuffle else "the same for all seeds",
+        "runs": len(runs),
+        "finished": len(found),
+        "arms": plan.arms,
+        "primary": plan.primary,
+        "exploratory": plan.exploratory,
+        "rows": rows,
+        "results": results,
+    }
+
+
+def _portable(result: dict[str, Any], out: Path) -> dict[str, Any]:
+    """A result without this machine's folders: its commands are as typed in OUT."""
+    here = f"{out.resolve()}/"
+    commands = [command.replace(here, "") for command in result["commands"]]
+    return {**result, "commands": commands}
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "sd": deviation, "values": values}
+
+
+def write_table(table: dict[str, Any], out: Path) -> None:
+    """Write grid.json, grid.md and grid.csv."""
+    write_json(out / "grid.json", table)
+    write(out / "grid.md", markdown(table))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["net", "params", "task", "metric", "n", "mean", "sd"])
+    for row in table["rows"]:
+        for task, metrics in row["tasks"].items():
+            for metric, s in metrics.items():
+                cells = [row["name"], row["params"], task, metric, row["n"], s["mean"], s["sd"]]
+                writer.writerow(cells)
+    write(out / "grid.csv", text.getvalue())
+
+
+def _params(row: dict[str, Any]) -> str:
+    return "–" if row["params"] is None else f"{row['params']:.2f}"
+
+
+def _mean(spread: dict[str, Any] | None) -> str:
+    if not spread:
+        return "–"
+    return f"{spread['mean']:.2f}" + (f" ± {spread['sd']:.2f}" if spread["sd"] is not None else "")
