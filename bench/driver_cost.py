@@ -20,7 +20,7 @@ from xresnet.basics.numbers import COUNT
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import RealCaffe
-from xresnet.reproduce.plateau import Plateau
+from xresnet.reproduce.schedule import Plateau
 from xresnet.reproduce.training import Training
 
 NET = {"width": 8, "blocks": (1, 1, 1, 3), "batch": 32, "bn_fraction": 0.99}

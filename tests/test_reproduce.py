@@ -15,7 +15,7 @@ import pytest
 
 from xresnet import realcaffe
 from xresnet.basics.cli import UserError
-from xresnet.reproduce.plateau import Stage, Stages
+from xresnet.reproduce.schedule import Stage, Stages
 from xresnet.reproduce.table2 import SMOKE, SMOKE_ROWS, Setting, table2
 
 TINY = Setting(

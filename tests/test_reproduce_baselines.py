@@ -14,7 +14,7 @@ from netgen.command import generate
 from tests.caffe_nets import pycaffe
 from xresnet.basics.cli import UserError
 from xresnet.reproduce.deepsentibank import DeepSentiBank
-from xresnet.reproduce.plateau import Plateau
+from xresnet.reproduce.schedule import Plateau
 from xresnet.reproduce.table2 import Setting, table2
 
 SIDE = 47  # Inception-v1's smallest input

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.test_reproduce_train import training
 from xresnet.realcaffe.train_log import Done, Snapshot, TestPass, TrainStep
 from xresnet.reproduce.driver import Complete, Written, milestones
-from xresnet.reproduce.plateau import Decision, Plateau, Stage, Stages
+from xresnet.reproduce.schedule import Decision
 
 
 def step(iteration: int) -> TrainStep:
@@ -51,28 +49,6 @@ def test_every_event_passes_and_a_snapshot_is_held_before_what_proves_it():
     found = list(milestones(iter(events), lambda at: False))
     assert [one for one in found if not isinstance(one, (Written, Complete))] == events
     assert [type(one) for one in found[-3:]] == [Written, TrainStep, Complete]
-
-
-@pytest.mark.parametrize(
-    ("schedule", "asked", "places"),
-    [
-        (Plateau(), None, [10, 20, 30]),
-        (Plateau(), 7, [10, 20, 30]),
-        (Plateau(), 0, []),
-        (Stages((Stage(0.1, 15), Stage(0.01, 30))), None, [10, 20, 30]),
-        (Stages((Stage(0.1, 15), Stage(0.01, 30))), 15, [15, 30]),
-        (Stages((Stage(0.1, 15), Stage(0.01, 30))), 0, []),
-    ],
-)
-def test_a_schedule_says_where_caffe_tests(schedule, asked, places):
-    interval = schedule.test_interval(asked, 10)
-    assert [at for at in range(1, 31) if interval != 0 and at % (interval or 10) == 0] == places
-
-
-def test_a_schedule_says_where_decisions_are_due():
-    plan = Stages((Stage(0.1, 15), Stage(0.01, 30)))
-    assert [plan.due_after(at, 10) for at in (0, 14, 15, 29, 30)] == [15, 15, 30, 30, None]
-    assert [Plateau().due_after(at, 10) for at in (0, 9, 10)] == [10, 10, 20]
 
 
 def test_a_rate_changed_by_hand_is_no_stage_of_its_own(drawn, tmp_path):

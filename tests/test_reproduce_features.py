@@ -28,8 +28,8 @@ from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import CAFFE, RealCaffe
 from xresnet.reproduce.features import features
 from xresnet.reproduce.forward import Transform, scores
-from xresnet.reproduce.plateau import Stage, Stages
 from xresnet.reproduce.records import keys, labels, records
+from xresnet.reproduce.schedule import Stage, Stages
 from xresnet.reproduce.training import Training
 
 CHOICES = {"width": 4, "blocks": (1, 1, 2, 3), "batch": 24}

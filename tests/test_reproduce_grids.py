@@ -22,7 +22,7 @@ from xresnet.basics.files import write
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.grid_file import Grid
-from xresnet.reproduce.plateau import Stage, Stages
+from xresnet.reproduce.schedule import Stage, Stages
 from xresnet.reproduce.start import Start
 
 GRIDS = sorted(Path(reproduce.__file__).parent.glob("grids/*.json"))

@@ -15,7 +15,7 @@ from xresnet.basics.numbers import Number
 from xresnet.reproduce.__main__ import main, parser
 from xresnet.reproduce.choices import OURS
 from xresnet.reproduce.grid_file import Grid
-from xresnet.reproduce.plateau import Plateau
+from xresnet.reproduce.schedule import Plateau
 from xresnet.reproduce.snapshots import Snapshot
 from xresnet.reproduce.training import Training
 

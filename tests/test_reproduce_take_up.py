@@ -21,8 +21,8 @@ from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import CAFFE, RealCaffe, Torch
 from xresnet.reproduce.folder import RunFolder
-from xresnet.reproduce.plateau import Stage, Stages
 from xresnet.reproduce.run import Run
+from xresnet.reproduce.schedule import Stage, Stages
 from xresnet.reproduce.snapshots import snapshots
 from xresnet.reproduce.table2 import SMOKE, Setting, table2
 from xresnet.reproduce.tensorboard import Events

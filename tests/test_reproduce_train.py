@@ -22,8 +22,8 @@ from xresnet.reproduce.data import Data
 from xresnet.reproduce.driver import train
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine
 from xresnet.reproduce.folder import RunFolder
-from xresnet.reproduce.plateau import Plateau
 from xresnet.reproduce.process import is_alive
+from xresnet.reproduce.schedule import Plateau
 from xresnet.reproduce.snapshots import snapshots
 from xresnet.reproduce.training import Training
 

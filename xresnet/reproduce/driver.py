@@ -34,7 +34,7 @@ from xresnet.reproduce.caffe import Caffe, CaffeError
 from xresnet.reproduce.folder import megabytes
 from xresnet.reproduce.live import Live
 from xresnet.reproduce.lock import Lock, hold
-from xresnet.reproduce.plateau import Decision
+from xresnet.reproduce.schedule import Decision
 from xresnet.reproduce.snapshots import Snapshot, delete_except, iterations
 from xresnet.reproduce.take_up import take_up
 from xresnet.reproduce.training import Training

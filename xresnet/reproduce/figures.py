@@ -20,7 +20,7 @@ from xresnet.basics.cli import UserError, printable
 from xresnet.basics.files import write
 from xresnet.basics.fonts import fonts_for
 from xresnet.reproduce.history import History
-from xresnet.reproduce.plateau import Decision
+from xresnet.reproduce.schedule import Decision
 from xresnet.reproduce.weights import cross_weights
 
 matplotlib.use("Agg")

@@ -25,7 +25,7 @@ from xresnet.basics.files import read_text, write
 from xresnet.reproduce.engine import CAFFE
 from xresnet.reproduce.history import History
 from xresnet.reproduce.kept import find_record
-from xresnet.reproduce.plateau import Decision
+from xresnet.reproduce.schedule import Decision
 from xresnet.reproduce.snapshots import delete_except
 
 # What a training leaves beside its snapshots, and its tests after it.

@@ -3,7 +3,7 @@
     {"name": "...", "what": "...",
      "net": ["--width", "8", ...],         netgen's arguments, of all rows
      "solver": ["--display", ...],         netgen's solver arguments, of all rows (optional)
-     "plateau": {"lr": 0.02, ...},         reproduce.plateau.Plateau's fields; or
+     "plateau": {"lr": 0.02, ...},         reproduce.schedule.Plateau's fields; or
      "stages": [{"lr": 0.02, "epochs": 7}, {"lr": 0.002, "epochs": 3}],     the same for all
      "shuffle": true,                      a seed is an order of the training images, too
      "seeds": [1, 2, 3],                   of rows that name none (default: 1)
@@ -33,8 +33,8 @@ from xresnet.basics.numbers import COUNT, POSITIVE, RATE, SEED
 from xresnet.reproduce import choices
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
-from xresnet.reproduce.plateau import Plateau, Schedule, Stages
 from xresnet.reproduce.run import Run
+from xresnet.reproduce.schedule import Plateau, Schedule, Stages
 from xresnet.reproduce.start import Start, is_imagenet
 from xresnet.reproduce.training import Training
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xresnet.realcaffe import train_log
 from xresnet.realcaffe.train_log import TestPass, TrainStep
-from xresnet.reproduce.plateau import Epoch
+from xresnet.reproduce.schedule import Epoch
 
 # The line with which reproduce.caffe heads each call of Caffe.
 _CALL = re.compile(r"reproduce\.py:1\] .*?caffe train (?:.*_iter_(\d+)\.solverstate)?")

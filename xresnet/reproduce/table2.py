@@ -24,8 +24,8 @@ from xresnet.reproduce.accuracy import METRICS
 from xresnet.reproduce.data import Data, hold_vso
 from xresnet.reproduce.deepsentibank import DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine
-from xresnet.reproduce.plateau import Plateau, Schedule, Stage, Stages
 from xresnet.reproduce.run import Run, run_all
+from xresnet.reproduce.schedule import Plateau, Schedule, Stage, Stages
 from xresnet.reproduce.start import IMAGENET, Start, is_imagenet
 from xresnet.reproduce.training import Training
 

@@ -8,7 +8,7 @@ from netgen.options import words
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import write_json
 from xresnet.reproduce.kept import find_record, keep
-from xresnet.reproduce.plateau import Decision
+from xresnet.reproduce.schedule import Decision
 from xresnet.reproduce.start import record_of
 from xresnet.reproduce.training import Training
 

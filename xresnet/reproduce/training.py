@@ -20,7 +20,7 @@ from xresnet.caffeproto import text
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.folder import RunFolder
-from xresnet.reproduce.plateau import Schedule
+from xresnet.reproduce.schedule import Schedule
 from xresnet.reproduce.snapshots import PREFIX, Snapshot, is_whole_weights, snapshots
 
 KEPT = 2  # most recent snapshots: the one before the last stands in for a damaged last

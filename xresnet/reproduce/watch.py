@@ -31,7 +31,7 @@ from xresnet.reproduce.estimate import spoken
 from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.history import History
 from xresnet.reproduce.kept import find_record, read_record
-from xresnet.reproduce.plateau import Decision
+from xresnet.reproduce.schedule import Decision
 
 REFRESH = 5  # seconds between two questions of a page
 RESCAN = 30  # seconds after which new trainings are looked for, at least

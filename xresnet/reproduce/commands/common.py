@@ -13,7 +13,7 @@ from xresnet.basics.cli import UserError, printable, told
 from xresnet.basics.numbers import POSITIVE, THREADS, Number, at_least
 from xresnet.reproduce.deepsentibank import AMONG, DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine, Torch
-from xresnet.reproduce.plateau import LOSSES, RANGES, Plateau
+from xresnet.reproduce.schedule import LOSSES, RANGES, Plateau
 from xresnet.reproduce.start import Start
 
 Commands = argparse._SubParsersAction  # what ArgumentParser.add_subparsers returns

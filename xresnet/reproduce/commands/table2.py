@@ -10,7 +10,7 @@ from netgen.options import words
 from xresnet.basics.cli import UserError
 from xresnet.reproduce import choices
 from xresnet.reproduce.commands import common
-from xresnet.reproduce.plateau import Plateau
+from xresnet.reproduce.schedule import Plateau
 from xresnet.reproduce.table2 import (
     DEEPSENTIBANK,
     PAPER,

@@ -11,7 +11,7 @@ from xresnet.reproduce import choices
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.driver import train
-from xresnet.reproduce.plateau import SNAPSHOT_EVERY, Plateau
+from xresnet.reproduce.schedule import SNAPSHOT_EVERY, Plateau
 from xresnet.reproduce.training import KEPT, Training
 
 EXAMPLES = """\

@@ -6,7 +6,7 @@ import pytest
 
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto import BlobProto, NetParameter, SolverState
-from xresnet.reproduce.plateau import Decision, Epoch, Plateau, Stage, Stages
+from xresnet.reproduce.schedule import Decision, Epoch, Plateau, Stage, Stages
 from xresnet.reproduce.snapshots import delete_except, is_whole_state, is_whole_weights, snapshots
 
 
@@ -75,6 +75,28 @@ def test_a_rule_that_cannot_be():
     for wrong in ({"on": "dev"}, {"factor": 1.0}, {"patience": 0}):
         with pytest.raises(UserError):
             Plateau(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "asked", "places"),
+    [
+        (Plateau(), None, [10, 20, 30]),
+        (Plateau(), 7, [10, 20, 30]),
+        (Plateau(), 0, []),
+        (Stages((Stage(0.1, 15), Stage(0.01, 30))), None, [10, 20, 30]),
+        (Stages((Stage(0.1, 15), Stage(0.01, 30))), 15, [15, 30]),
+        (Stages((Stage(0.1, 15), Stage(0.01, 30))), 0, []),
+    ],
+)
+def test_a_schedule_says_where_caffe_tests(schedule, asked, places):
+    interval = schedule.test_interval(asked, 10)
+    assert [at for at in range(1, 31) if interval != 0 and at % (interval or 10) == 0] == places
+
+
+def test_a_schedule_says_where_decisions_are_due():
+    plan = Stages((Stage(0.1, 15), Stage(0.01, 30)))
+    assert [plan.due_after(at, 10) for at in (0, 14, 15, 29, 30)] == [15, 15, 30, 30, None]
+    assert [Plateau().due_after(at, 10) for at in (0, 9, 10)] == [10, 10, 20]
 
 
 def write_snapshot(folder, iteration: int, layers=("conv1", "loss")) -> tuple[bytes, bytes]:
