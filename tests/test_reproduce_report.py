@@ -116,6 +116,12 @@ def test_a_report_of_one_run_is_whole(results, tmp_path):
     for command in made["commands"]:
         assert html.escape(command) in page, "as the logs have it"
     assert Evaluation.find(run).path.name in page, "where programs find the numbers"
+    arrays = Evaluation.find(run).arrays()
+    for task in result["tasks"]:
+        shares = arrays[f"prob_{task}"]
+        assert shares.shape == arrays[f"best_{task}"].shape and (np.diff(shares) <= 0).all()
+        assert (shares[:, 0] >= 1 / len(result["tasks"][task]["classes"]) - 1e-6).all()
+        assert (shares.sum(axis=1) <= 1 + 1e-5).all()
 
 
 def test_names_are_text_on_every_page():

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import seen
+from tests.browser import after, seen
 from xresnet.basics.cli import UserError
 from xresnet.reproduce import watch
 from xresnet.reproduce.__main__ import main
@@ -182,6 +183,29 @@ def test_mistakes_have_one_line(tmp_path, more, words):
         main(["watch", str(tmp_path), "--out", str(tmp_path / "x.svg")])
     with pytest.raises(UserError, match="no folder"):
         main(["watch", str(tmp_path / "none")])
+
+
+def test_an_open_page_renews_itself(tmp_path):
+    write_log(tmp_path / "<b>", step(0, 6.5))
+    served = watch.server(tmp_path, "127.0.0.1", 0)
+    first, asked_for = served.trainings.live, []
+
+    def live() -> str:
+        """More of the log each time."""
+        asked_for.append(write_log(tmp_path / "<b>", step(0, 6.5), step(20, 5.0 - len(asked_for))))
+        return first()
+
+    served.trainings.live = live
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    try:
+        page = after(f"http://127.0.0.1:{served.server_address[1]}/", tmp_path, 4 * watch.REFRESH)
+    finally:
+        served.shutdown()
+        served.server_close()
+    losses = re.findall(r"<b>(\d\.\d{3})</b>", page)
+    assert len(asked_for) >= 3 and len(losses) == 1
+    assert float(losses[0]) <= 3, "as of the second or a later question"
+    assert "<h3>&lt;b&gt;</h3>" in page and "does not answer" not in page.split("<script>")[0]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -81,7 +81,7 @@ def render(figure: Figure, suffix: str = ".svg", whole: bool = False) -> bytes:
         text.set_family(list(fonts.families))
     with warnings.catch_warnings():
         if suffix == ".svg":  # whose text is drawn by who shows it, with fonts of their own
-            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(target, format=suffix[1:], dpi=150, bbox_inches=box, metadata=metadata)
     plt.close(figure)
     return target.getvalue()
