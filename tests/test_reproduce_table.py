@@ -10,7 +10,7 @@ import pytest
 
 from data_prep.__main__ import main as data_prep
 from data_prep.classes import MISSING, Classes
-from tests.test_data_prep_table import TASKS, pictures, rows, write_csv  # noqa: F401
+from tests.test_data_prep_table import pictures, rows, write_csv  # noqa: F401
 from xresnet.basics.files import sha256
 from xresnet.caffeproto import NetParameter, text
 from xresnet.reproduce.__main__ import main
@@ -18,6 +18,7 @@ from xresnet.reproduce.data import Data
 from xresnet.reproduce.evaluation import Evaluation
 from xresnet.reproduce.records import labels
 
+TASKS = "label=Kind of thing,data=maker,2=size"  # named as blobs of Caffe's are, and by a number
 SMALL = ["--width", "4", "--blocks", "1,1,1,2", "--bn-fraction", "0.9", "--head-lr", "1"]
 RULE = ["--batch", "8", "--lr", "0.01", "--max-epochs", "2", "--display", "1", "--seed", "1"]
 
@@ -36,8 +37,9 @@ def data(pictures, tmp_path) -> Path:  # noqa: F811
     values = [{**row, "maker": row["maker"] if i % 3 == 0 else ""} for i, row in enumerate(rows())]
     table, out = str(write_csv(tmp_path / "t.csv", values)), str(tmp_path / "data")
     where = ["--images", str(pictures), "--out", out]
-    assert data_prep(["table", table, "--tasks", TASKS, "--stratify", "size", *where]) == 0
+    assert data_prep(["table", table, "--tasks", TASKS, "--stratify", "2", *where]) == 0
     assert data_prep(["lmdb", "--size", "32", *where]) == 0
+    assert data_prep(["verify", "--out", out, "--sheet", str(tmp_path / "sheet.jpg")]) == 0
     return Path(out)
 
 
@@ -48,7 +50,7 @@ def test_a_table_comes_to_predictions(engine, data, pictures, tmp_path, capsys):
     assert main([*argv, "--engine", engine, "--data", str(data), "--out", str(run)]) == 0
     net = text.load(run / "net.prototxt", NetParameter)
     losses = [layer for layer in net.layer if layer.type == "SoftmaxWithLoss"]
-    assert [layer.name for layer in losses] == ["loss_kind", "loss_maker", "loss_size"]
+    assert [layer.name for layer in losses] == ["loss_label", "loss_data", "loss_2"]
     assert {layer.loss_param.ignore_label for layer in losses} == {MISSING}
 
     capsys.readouterr()
@@ -56,17 +58,17 @@ def test_a_table_comes_to_predictions(engine, data, pictures, tmp_path, capsys):
     said = capsys.readouterr().out
     (one,) = Evaluation.all(run)
     result, truth, arrays = one.result(), labels(data), one.arrays()
-    known = truth["maker"] != MISSING
+    known = truth["data"] != MISSING
     batches = known.reshape(-1, 2).sum(axis=1)
     assert 0 in batches and len(set(batches)) > 1, "Caffe's mean of batches is another number"
     assert f"of {known.sum()} with a label" in said
-    assert result["tasks"]["maker"]["labelled"] == known.sum()
-    assert "labelled" not in result["tasks"]["kind"]
-    right = int((arrays["best_maker"][known, 0] == truth["maker"][known]).sum())
-    assert result["tasks"]["maker"]["top1"]["correct"] == right
-    assert result["tasks"]["maker"]["top1"]["percent"] == pytest.approx(100 * right / known.sum())
-    assert result["outputs"]["top1_maker"] == pytest.approx(right / known.sum())
-    assert sum(c["images"] for c in result["tasks"]["maker"]["classes"]) == known.sum()
+    assert result["tasks"]["data"]["labelled"] == known.sum()
+    assert "labelled" not in result["tasks"]["label"]
+    right = int((arrays["best_data"][known, 0] == truth["data"][known]).sum())
+    assert result["tasks"]["data"]["top1"]["correct"] == right
+    assert result["tasks"]["data"]["top1"]["percent"] == pytest.approx(100 * right / known.sum())
+    assert result["outputs"]["top1_data"] == pytest.approx(right / known.sum())
+    assert sum(c["images"] for c in result["tasks"]["data"]["classes"]) == known.sum()
 
     assert main(["predict", str(run), str(pictures / "a b"), "--engine", engine]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -75,12 +77,56 @@ def test_a_table_comes_to_predictions(engine, data, pictures, tmp_path, capsys):
     for task in classes.tasks:
         assert {answer["class"] for answer in found[0][task]} == set(classes[task])
     assert main(["figure5", str(run), "--out", str(tmp_path / "5.svg")]) == 0
+    shown = [str(pictures / "a b" / "0.png"), "--out", str(tmp_path / "6.svg")]
+    assert main(["figure6", str(run), *shown, "--engine", engine]) == 0
+    drawn = (tmp_path / "6.svg").read_text(encoding="utf-8")
+    assert "dög &amp; &lt;b&gt;cow&lt;/b&gt;" in drawn and ">2</text>" in drawn
+    assert "鳥" in drawn or "[U+9CE5]" in drawn
     assert main(["report", str(run), "--out", str(tmp_path / "report.html")]) == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "classes: 3 kind, 2 maker, 2 size" in page
+    assert "classes: 3 label, 2 data, 2 2" in page
     assert "caffe train -solver" in page or "torchcaffe train -solver" in page
     assert sha256(run / "net.prototxt") in page, "one run has its commands and hashes, too"
     assert "dög &amp; &lt;b&gt;cow" in page and "<b>cow" not in page
+
+
+@pytest.mark.caffe
+def test_a_grid_of_a_table_is_its_table_2(data, tmp_path, capsys, caffe_tools):
+    """Nets of all tasks beside those of one, means over seeds, accuracies of what is labelled."""
+    plan = {
+        "name": "odd",
+        "net": [*SMALL, "--batch", "8", "--test-batch", "2"],
+        "plateau": {"lr": 0.01, "max_epochs": 1},
+        "rows": [
+            {"name": "XS", "net": ["xs_resnet50"], "seeds": [1, 2]},
+            {"name": "one", "net": ["resnet50", "--task", "2"], "seeds": [1]},
+        ],
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    argv = ["grid", str(tmp_path / "plan.json"), "--data", str(data), "--threads", "1", "--json"]
+    assert main([*argv, "--out", str(tmp_path / "grid")]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert table["finished"] == table["runs"] == 3
+    both, one = table["rows"]
+    assert (both["n"], set(both["tasks"])) == (2, {"label", "data", "2"})
+    assert (one["n"], set(one["tasks"])) == (1, {"2"})
+
+
+@pytest.mark.caffe
+def test_a_tables_trunk_is_cached(data, tmp_path, capsys, caffe_tools):
+    """The maps of all images, mirrored ones too; nets behind them learn the same tasks."""
+    run, maps, tail = (str(tmp_path / name) for name in ("run", "maps", "tail"))
+    argv = ["train", "xs_resnet50", *SMALL, *RULE, "--test-batch", "2", "--threads", "1"]
+    assert main([*argv, "--data", str(data), "--out", run]) == 0
+    weights = str(max(Path(run).glob("*.caffemodel")))
+    given = ["--weights", weights, "--threads", "1", *SMALL[:4]]
+    assert main(["features", "res4a", "--data", str(data), "--out", maps, *given]) == 0
+    assert data_prep(["verify", "--out", maps]) == 0
+    images, cached = labels(data), labels(Path(maps))
+    assert all(np.array_equal(images[task], cached[task]) for task in ("label", "data", "2"))
+    assert Data.read(Path(maps)).train == 2 * Data.read(data).train
+    assert main([*argv, "--data", maps, "--out", tail]) == 0
+    assert main(["eval", tail]) == 0
 
 
 @pytest.mark.caffe

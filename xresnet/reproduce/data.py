@@ -136,5 +136,5 @@ def hold_vso(data: Data, what: str) -> None:
     if not data.names.by_anp:
         raise UserError(
             f"{data.folder.root}: its tasks are {', '.join(data.names.tasks)}; {what}, of VSO's "
-            "adj, anp and noun (train, grid and eval take any)"
+            "adj, anp and noun (train, grid, features and eval take any)"
         )

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.folder import PARTS, DataFolder
-from data_prep.lists import Entry, write_list
+from data_prep.lists import Entry, read_part, write_list
 from data_prep.lmdb_writer import CRCS, JOB, KINDS, Writer, made_from
 from data_prep.records import key
 from netgen import Network
@@ -44,13 +44,12 @@ from xresnet.basics.cli import UserError
 from xresnet.basics.files import sha256, unnamed, write, write_json
 from xresnet.caffeproto import caffemodel, databases, text
 from xresnet.caffeproto.datum import label_datum, maps_datum
-from xresnet.reproduce.data import Data, hold_vso
+from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.forward import Transform
-from xresnet.reproduce.records import keys, labels, records
+from xresnet.reproduce.records import keys, records
 from xresnet.reproduce.start import IMAGENET, Start
 
-NET = Network("resnet50", {"task": "anp"})  # any net: up to where the tasks part all are the same
 MIRRORED = "mirrored"  # the folder in a mirrored image's path
 CHUNK = 64 << 20  # bytes of maps computed, and written, at a time
 
@@ -87,13 +86,14 @@ def features(
         UserError: no such block, weights that lack a layer of the trunk, `out` holds
             other data, or the engine fails.
     """
-    hold_vso(data, "features caches a trunk for VSO's study")
     if data.features:
         raise UserError(f"{data.folder.root} holds cached maps: begin with a folder of images")
     folder = DataFolder(Path(out).resolve())
     if folder.root == data.folder.root:
         raise UserError(f"{out}: give the maps a folder of their own")
-    net = NET.choose(**(choices or {}))
+    # Any net: up to where the tasks part all are the same.
+    task = "anp" if data.names.by_anp else data.names.tasks[0]
+    net = Network("resnet50", {"task": task}).choose(**(choices or {}))
     if weights == IMAGENET:
         loaded = Start().source(data.network(net, "DATA"))
     else:
@@ -194,7 +194,8 @@ def _write_part(
         return there[0]["report"]
     root = data.folder.root
     paths = [name.partition("_")[2] for name in keys(root, part)]
-    truth = labels(root, part)["anp"].tolist()
+    numbers = dict(read_part(data.folder, part, data.names))
+    truth = [numbers[path] for path in paths]
     images = _listed(paths, flips)
     write_list(folder.list(part), [Entry(image.path, truth[image.at]) for image in images])
     aside = folder.partial / part
@@ -227,7 +228,9 @@ def _write_part(
         bar.close()
         for writer in (maps_, labels_):
             writer.commit(last=True)
-    histogram = np.bincount([truth[image.at] for image in images], minlength=len(data.names.anp))
+    histogram = np.bincount(
+        [truth[image.at] for image in images], minlength=len(data.names.combinations)
+    )
     report = {
         "listed": len(images),
         "written": len(images),
@@ -263,8 +266,8 @@ def _listed(paths: Sequence[str], flips: bool) -> list[Image]:
 
 
 def _mirrored(path: str) -> str:
-    anp, _, rest = path.partition("/")
-    return f"{anp}/{MIRRORED}/{rest}"
+    folder, _, rest = path.partition("/")  # of VSO's the ANP's, which must stay the first
+    return f"{folder}/{MIRRORED}/{rest}" if rest else f"{MIRRORED}/{folder}"
 
 
 def _chunks(
