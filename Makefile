@@ -10,6 +10,7 @@
 #   make nets         writes prototxt/, solvers/ and docs/NETWORKS.md anew
 #   make results      writes docs/RESULTS.md's tables and pictures anew, from docs/results/
 #   make schema       compiles xresnet/caffeproto/caffe.proto
+#   make site         docs/ as a site with search, in work/site
 #   make dist         the wheel and the source archive, in dist/
 #   make caffe-cpu caffe-cuda
 #                     builds Caffe from Debian's source, into work/ (docs/DOCKER.md)
@@ -30,7 +31,7 @@ DEMO   := work/demo
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci test-engine nets results schema setup dist caffe-cpu caffe-cuda docker-pin clean distclean
+.PHONY: help demo test ci test-engine nets results schema setup site dist caffe-cpu caffe-cuda docker-pin clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -85,6 +86,11 @@ work/cuda/bin/nvcc: docker/nvidia.txt
 caffe-cuda: work/cuda/bin/nvcc
 	CUDA_HOME=$(CURDIR)/work/cuda \
 	  docker/build.sh cuda $$($(PYTHON) docker/fetch.py work/source) work/caffe-cuda
+
+# Without the generator's word on its own future, which no reader of a log needs.
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@echo 'open this in a browser: work/site/index.html'
 
 dist: setup
 	$(RUN) -m build

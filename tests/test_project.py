@@ -60,6 +60,22 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(target), f"{page.name}: {link}"
 
 
+def test_the_site_is_built_and_takes_nothing_from_elsewhere(tmp_path):
+    """Strictly: a page that nothing leads to, or a link to nowhere, is an error."""
+    pytest.importorskip("mkdocs", reason="mkdocs")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site]
+    own = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=own)
+    assert made.returncode == 0, made.stderr
+    pages = list(site.glob("*.html"))
+    assert {page.stem for page in pages} >= {"index", "RESULTS", "DATA", "ENGINE"}
+    for page in pages:
+        html = page.read_text(encoding="utf-8")
+        assert not re.findall(r'<(?:script|img)[^>]* src="https?:', html)
+        assert not re.findall(r'<link[^>]*stylesheet[^>]* href="https?:', html)
+
+
 @pytest.mark.slow
 def test_the_wheel_works_in_an_empty_environment(tmp_path):
     def run(*command: object) -> subprocess.CompletedProcess:
