@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -116,7 +117,7 @@ def test_a_log_is_read_anew_only_when_it_has_changed(tmp_path, monkeypatch):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[int, int]]:
+def serving(folder: Path) -> Iterator[tuple[int, subprocess.Popen]]:
     """The port and the process of `xresnet watch` on a folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -125,7 +126,7 @@ def serving(folder: Path) -> Iterator[tuple[int, int]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         try:
             assert server.stdout.readline().startswith(f"http://127.0.0.1:{port} ")
-            yield port, server.pid
+            yield port, server
         finally:
             server.terminate()
 
@@ -144,7 +145,7 @@ def test_the_server_is_for_this_machine_and_hangs_on_nothing(tmp_path):
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "train.log").symlink_to("train.log")
     write_log(tmp_path / "<b>'\"&", test_pass(0, 0.25), step(0, 6.5))
-    with serving(tmp_path) as (port, pid):
+    with serving(tmp_path) as (port, server):
         status, headers, page = asked(port, "/")
         assert status == 200 and page.count("<figure>") == 1
         assert "<h3>&lt;b&gt;&#39;&#34;&amp;</h3>" in page and "<b>'" not in page
@@ -159,7 +160,7 @@ def test_the_server_is_for_this_machine_and_hangs_on_nothing(tmp_path):
         (state,) = json.loads(asked(port, "/state.json")[2])
         assert (state["name"], state["loss"]) == ("<b>'\"&", 3.25)
         assert asked(port, "/../../etc/passwd")[0] == 404
-        listening = Path(f"/proc/{pid}/net/tcp").read_text()
+        listening = Path(f"/proc/{server.pid}/net/tcp").read_text()
         assert f" 0100007F:{port:04X} " in listening  # 127.0.0.1, not 0.0.0.0
         with pytest.raises(UserError, match="already in use; --port names another"):
             main(["watch", str(tmp_path), "--port", str(port)])
@@ -183,6 +184,15 @@ def test_mistakes_have_one_line(tmp_path, more, words):
         main(["watch", str(tmp_path), "--out", str(tmp_path / "x.svg")])
     with pytest.raises(UserError, match="no folder"):
         main(["watch", str(tmp_path / "none")])
+
+
+def test_ctrl_c_is_how_the_server_ends(tmp_path):
+    with serving(tmp_path) as (port, server):
+        assert "No train.log below" in asked(port, "/")[2]
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+        with pytest.raises(ConnectionRefusedError):
+            asked(port, "/")
 
 
 def test_an_open_page_renews_itself(tmp_path):

@@ -400,7 +400,7 @@ def curves(name: str, history: History, decisions: Sequence[Decision], epoch: in
         axes[0][1].set(title="top-1 on the test images", xlabel=_unit(epoch), ylabel="%")
         axes[0][1].legend(fontsize=8)
     for axis in axes[0]:
-        _drops(axis, decisions, epoch)
+        _drops(axis, decisions, epoch, named=axis is axes[0][0])
     figure.tight_layout()
     return figure
 

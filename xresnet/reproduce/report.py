@@ -464,7 +464,9 @@ def _made(run: Path) -> dict[str, Any]:
 def _what(found: Results) -> str:
     if found.table:
         return found.table["setting"]["what"]
-    return found.grid["what"] if found.grid else "one training"
+    if found.grid:
+        return found.grid["what"]
+    return f"one training: {' '.join(read_record(found.runs[0])['net'])}"
 
 
 def _files(found: Results) -> list[str]:
