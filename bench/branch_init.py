@@ -19,7 +19,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lmdb
 import numpy as np
 
 from netgen.command import generate
@@ -27,7 +26,8 @@ from netgen.weights.command import main as weights
 from xresnet import realcaffe
 from xresnet.basics.cli import Parser
 from xresnet.basics.numbers import COUNT
-from xresnet.caffeproto import Datum, caffemodel
+from xresnet.caffeproto import caffemodel, databases
+from xresnet.caffeproto.datum import parse_datum
 
 BLOCKS, WIDTH, SIZE, BATCH = (1, 1, 1, 3), 16, 64, 96
 MEAN = np.array([103.53, 116.28, 123.675], np.float32)[:, None, None]  # torchvision's, BGR
@@ -172,14 +172,8 @@ def with_classifier(work: Path, shape: list[str], trained: Path) -> Path:
 
 def records(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """All images of a database, N x 3 x H x W in BGR, and their labels."""
-    images, labels = [], []
-    with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as read:
-        for _, record in read.cursor():
-            datum = Datum.FromString(record)
-            shape = (datum.channels, datum.height, datum.width)
-            images.append(np.frombuffer(datum.data, np.uint8).reshape(shape))
-            labels.append(datum.label)
-    return np.stack(images), np.array(labels)
+    data = [parse_datum(record) for _, record in databases.items(path)]
+    return np.stack([datum.array() for datum in data]), np.array([datum.label for datum in data])
 
 
 def lines(path: Path) -> int:

@@ -30,14 +30,13 @@ from data_prep.lists import Entry, write_parts
 from data_prep.verify import verify_pair
 from xresnet.basics import files
 from xresnet.basics.cli import UserError
-from xresnet.caffeproto import BlobProto, Datum
+from xresnet.caffeproto import BlobProto, Datum, databases
 
 NAMES = [f"{part}_{kind}_lmdb" for part in ("train", "test") for kind in ("image", "label")]
 
 
 def records(path: Path) -> list[tuple[bytes, bytes]]:
-    with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as txn:
-        return [(bytes(key), bytes(value)) for key, value in txn.cursor()]
+    return list(databases.items(path))
 
 
 def picture(seed: int = 0, height: int = 40, width: int = 56) -> np.ndarray:

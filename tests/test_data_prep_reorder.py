@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import lmdb
 import pytest
 
 from data_prep.__main__ import main
 from data_prep.folder import DataFolder
 from data_prep.reorder import reorder
 from xresnet.basics.cli import UserError
+from xresnet.caffeproto import databases
 
 
 def records(database) -> list[tuple[bytes, bytes]]:
-    with lmdb.open(str(database), readonly=True, lock=False) as opened, opened.begin() as txn:
-        return list(txn.cursor())
+    return list(databases.items(database))
 
 
 def test_the_same_records_in_another_order(drawn, tmp_path, capsys):

@@ -16,7 +16,7 @@ from data_prep.__main__ import main
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
 from xresnet.basics.cli import UserError
-from xresnet.caffeproto import Datum
+from xresnet.caffeproto import Datum, databases
 
 KINDS = ['cat, "small"', "dög & <b>cow</b>", "鳥"]
 MAKERS = ["A/S Maker", "b maker"]
@@ -115,15 +115,14 @@ def test_records_have_a_value_a_task_and_pass_verify(pictures, tmp_path, capsys)
     classes, want = Classes.read(folder.classes), expected()
     seen = 0
     for part in ("train", "test"):
-        with lmdb.open(str(folder.lmdb(part, "label")), readonly=True, lock=False) as env:
-            for key, value in env.begin().cursor():
-                datum = Datum.FromString(value)
-                assert (datum.channels, datum.height, datum.width) == (3, 1, 1)
-                names = tuple(
-                    "" if v == -1 else x[int(v)] for x, v in zip(classes.lists, datum.float_data)
-                )
-                assert names == want[key.decode().partition("_")[2]]
-                seen += 1
+        for key, value in databases.items(folder.lmdb(part, "label")):
+            datum = Datum.FromString(value)
+            assert (datum.channels, datum.height, datum.width) == (3, 1, 1)
+            names = tuple(
+                "" if v == -1 else x[int(v)] for x, v in zip(classes.lists, datum.float_data)
+            )
+            assert names == want[key.decode().partition("_")[2]]
+            seen += 1
     assert seen == 40
     # A label that is not the list's is found.
     database = str(folder.lmdb("test", "label"))
