@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import accumulate
 from typing import Any
 
@@ -20,18 +20,7 @@ from xresnet.basics.numbers import COUNT, FRACTION, NATURAL, RATE, Number
 
 SNAPSHOT_EVERY = 2000  # iterations at most: what a crash may cost
 LOSSES = ("train", "test")
-# What the rule's numbers may be.
-RANGES = {
-    "lr": RATE,
-    "window": COUNT,
-    "patience": COUNT,
-    "min_gain": Number("a relative gain", float, 0, 1, open_high=True),
-    "factor": FRACTION,
-    "drops": NATURAL,
-    "max_epochs": COUNT,
-}
-
-
+GAIN = Number("a relative gain", float, 0, 1, open_high=True)
 ACTIONS = ("start", "keep", "drop", "stop")
 
 
@@ -116,6 +105,11 @@ class Schedule(ABC):
         """What whoever watches is told of a decision; None where it is no news."""
 
 
+def _value(default: Any, of: Number | tuple[str, ...], what: str, metavar: str = "") -> Any:
+    """A field of the rule: its default, what it may be, and what a command's help says of it."""
+    return field(default=default, metadata={"of": of, "what": what, "metavar": metavar or None})
+
+
 @dataclass(frozen=True)
 class Plateau(Schedule):
     """Lower the rate when an epoch's loss has not fallen for some epochs.
@@ -129,20 +123,23 @@ class Plateau(Schedule):
     `drops` times and there is another plateau. `max_epochs` ends it anyhow.
     """
 
-    lr: float = 0.001
-    on: str = "train"
-    window: int = 1
-    patience: int = 2
-    min_gain: float = 0.01
-    factor: float = 0.1
-    drops: int = 3
-    max_epochs: int = 60
+    lr: float = _value(0.001, RATE, "what a training begins with", "LR")
+    on: str = _value("train", LOSSES, "which loss is to fall")
+    window: int = _value(1, COUNT, "epochs over which the loss is averaged", "N")
+    patience: int = _value(2, COUNT, "epochs in a row without a gain that are a plateau", "N")
+    min_gain: float = _value(0.01, GAIN, "what is a gain, as a part of the loss", "F")
+    factor: float = _value(0.1, FRACTION, "what a drop leaves of the rate", "F")
+    drops: int = _value(3, NATURAL, "drops of the rate, at most", "N")
+    max_epochs: int = _value(60, COUNT, "epochs, at most", "N")
 
     def __post_init__(self) -> None:
-        if self.on not in LOSSES:
-            raise UserError(f"a plateau is seen on the train or the test loss, not on {self.on!r}")
-        for name, number in RANGES.items():
-            number.check(getattr(self, name), f"the plateau rule's {name}")
+        for one in fields(self):
+            value, of = getattr(self, one.name), one.metadata["of"]
+            where = f"the plateau rule's {one.name}"
+            if isinstance(of, Number):
+                of.check(value, where)
+            elif value not in of:
+                raise UserError(f"{where}: expected {' or '.join(of)}, not {value!r}")
 
     @property
     def identity(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Union
 
@@ -13,7 +14,7 @@ from xresnet.basics.cli import UserError, printable, told
 from xresnet.basics.numbers import POSITIVE, THREADS, Number, at_least
 from xresnet.reproduce.deepsentibank import AMONG, DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine, Torch
-from xresnet.reproduce.schedule import LOSSES, RANGES, Plateau
+from xresnet.reproduce.schedule import Plateau
 from xresnet.reproduce.start import Start
 
 Commands = argparse._SubParsersAction  # what ArgumentParser.add_subparsers returns
@@ -129,6 +130,11 @@ def engine(args: argparse.Namespace) -> Engine:
     return chosen
 
 
+def add_snapshot(p: Arguments) -> None:
+    what = "which of a run's: last, best, or an iteration"
+    option(p, "--snapshot", what, unset="last", metavar="WHICH")
+
+
 def add_images(p: Arguments) -> None:
     """A trained net, images, and the device."""
     p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a run, or a .caffemodel in it")
@@ -136,25 +142,22 @@ def add_images(p: Arguments) -> None:
     add_engine(p)
 
 
-# The plateau rule's numbers that an option sets: what each is, and its value's name.
-RULE = {
-    "lr": ("what a training begins with", "LR"),
-    "on": ("which loss is to fall", None),
-    "window": ("epochs over which the loss is averaged", "N"),
-    "patience": ("epochs in a row without a gain that are a plateau", "N"),
-    "min_gain": ("what is a gain, as a part of the loss", "F"),
-    "drops": ("drops of the rate, at most", "N"),
-    "max_epochs": ("epochs, at most", "N"),
-}
+RULE = {one.name: one.metadata for one in fields(Plateau)}
 
 
 def add_rule(p: Arguments, *names: str) -> None:
-    """Options for some of the plateau rule's numbers; `rule` tells them."""
-    for name in names:
-        what, metavar = RULE[name]
-        more = {"dest": f"rule_{name}", "metavar": metavar} if metavar else {"dest": f"rule_{name}"}
-        of = RANGES.get(name, LOSSES)
-        option(p, rule_flag(name), what, of, unset=str(getattr(Plateau(), name)), **more)
+    """Options for fields of the plateau rule, all without `names`; `rule` tells their values."""
+    for name in names or RULE:
+        field = RULE[name]
+        option(
+            p,
+            rule_flag(name),
+            field["what"],
+            field["of"],
+            unset=str(getattr(Plateau(), name)),
+            dest=f"rule_{name}",
+            metavar=field["metavar"],
+        )
 
 
 def rule_flag(name: str) -> str:
@@ -163,7 +166,7 @@ def rule_flag(name: str) -> str:
 
 
 def rule(args: argparse.Namespace) -> dict[str, Any]:
-    """What `add_rule`'s options were given: the fields of `Plateau` that are not the default's."""
+    """The fields of `Plateau` that `add_rule`'s options were given."""
     given = {name: getattr(args, f"rule_{name}", None) for name in RULE}
     return {name: value for name, value in given.items() if value is not None}
 

@@ -36,8 +36,7 @@ def add(commands: common.Commands) -> None:
     p.add_argument(
         "folder", type=Path, metavar="RUN", help="a run's folder, or a .caffemodel in it"
     )
-    what = "which of a run's: last, best, or an iteration"
-    common.option(p, "--snapshot", what, unset="last", metavar="WHICH")
+    common.add_snapshot(p)
     common.option(p, "--against", "compare with this evaluated run: McNemar", Path, metavar="RUN")
     common.add_engine(p)
     common.add_json(p, "all of it")

@@ -28,9 +28,8 @@ def add(commands: common.Commands) -> None:
         EXAMPLES,
     )
     p.add_argument("folder", type=Path, metavar="RUN", help="a run's folder")
-    what = "which of a run's: last, best, or an iteration"
-    common.option(p, "--snapshot", what, unset="last", metavar="WHICH")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder to make")
+    common.add_snapshot(p)
+    common.add_out(p, "a folder to make")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -46,8 +46,7 @@ def add(commands: common.Commands) -> None:
     common.option(p, "--keep", "recent snapshots kept", COUNT, KEPT, metavar="N")
     what = "iterations between snapshots, rounded to a part of an epoch"
     common.option(p, "--snapshot", what, COUNT, unset=f"{SNAPSHOT_EVERY}", metavar="N")
-    rule = p.add_argument_group("the plateau rule (docs/REPRODUCTION.md)")
-    common.add_rule(rule, *common.RULE)
+    common.add_rule(p.add_argument_group("the plateau rule (docs/REPRODUCTION.md)"))
     choices.add(p)
 
 
