@@ -9,7 +9,8 @@ and the same from Python:
     net = netgen.build("xs_resnet50", tasks=(netgen.Task("style", 25), netgen.Task("artist", 600)))
     print(net.prototxt(), net.solver(lr=0.01), net.params()["total"])
 
-A net is one function on one screen (`resnet.py`); `catalog.py` names them all.
+A net is one function on one screen (`resnet.py`, `classics.py`, `neighbours.py`), what joins two
+tasks another (`joints.py`); `options.py` declares what can be chosen, `catalog.py` names them all.
 """
 
 from netgen.network import Network, build

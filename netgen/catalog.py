@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Callable
 
-from netgen import classics, neighbours, plugin, resnet
+from netgen import classics, joints, neighbours, resnet
 from netgen.net import Net
 from netgen.options import (
     OPTIONS,
@@ -97,7 +97,7 @@ class Entry:
     def files(self, options: Options) -> str:
         """The stem of the net's file names: `xs`, `resnet50_noun`, `x_half` of a joint `half`."""
         if options.joint:
-            return f"x_{plugin.name(options.joint)}"
+            return f"x_{joints.short_name(options.joint)}"
         return f"{self.short}_{options.task}" if self.single_task else self.short
 
 
@@ -109,11 +109,11 @@ EXCLUSIVE = (
 
 
 def joined(
-    name: str, short: str, prefix: str, joint: resnet.Joint, what: str, *more: type
+    name: str, short: str, prefix: str, joint: joints.Joint, what: str, *more: type
 ) -> Entry:
     """A cross-residual ResNet-50 whose tasks `joint` joins; it takes the families `more`, too."""
     families = (Trunk, Tail, Branch, *more)
-    if joint is not resnet.zero:
+    if joint is not joints.zero:
         families = (*families, Joined)
     return Entry(name, short, what, partial(resnet.x_resnet, prefix, joint), families)
 
@@ -175,15 +175,15 @@ CATALOG = {
             "x0_resnet50",
             "x0",
             "X0",
-            resnet.zero,
+            joints.zero,
             "multitask without cross-residuals (Figure 4, left)",
         ),
-        joined("xi_resnet50", "xi", "XI", resnet.identity, "cross-residuals fixed to the identity"),
+        joined("xi_resnet50", "xi", "XI", joints.identity, "cross-residuals fixed to the identity"),
         joined(
             "xs_resnet50",
             "xs",
             "XS",
-            resnet.scale,
+            joints.scale,
             "cross-residuals scaled by channel (Figure 4, centre)",
             Learned,
             Scaled,
@@ -192,7 +192,7 @@ CATALOG = {
             "xself_resnet50",
             "xself",
             "XSelf",
-            resnet.own_scale,
+            joints.own_scale,
             "a control: each task's own shortcut scaled by channel, nothing crosses",
             Learned,
             Scaled,
@@ -201,7 +201,7 @@ CATALOG = {
             "xp_resnet50",
             "xp",
             "XP",
-            resnet.projection,
+            joints.projection,
             "cross-residuals by 1x1 projection (5.2.3)",
             Learned,
         ),
@@ -209,7 +209,7 @@ CATALOG = {
             "xg_resnet50",
             "xg",
             "XG",
-            resnet.gated,
+            joints.gated,
             "cross-residuals through carry gates (3)",
             Learned,
         ),

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from netgen.catalog import Entry
+from netgen.joints import CROSS
 from netgen.names import origin
 from netgen.options import Options
-from netgen.resnet import CROSS
 from xresnet.basics import files
 from xresnet.basics.cli import UserError
 

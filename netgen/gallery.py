@@ -48,7 +48,7 @@ The header of each file has the command that makes it.
 What joins two tasks, the term that a target adds of a source's shortcut, can be a function of
 yours, in any module that Python finds. This one, in `my_joints.py`, halves the shortcut:
 
-    from netgen.resnet import CROSS
+    from netgen.joints import CROSS
 
 
     def half(net, x, block, source, target, options):

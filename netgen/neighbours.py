@@ -9,21 +9,13 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from netgen.blocks import blocks, cached_maps, title
 from netgen.classics import CAFFENET, CAFFENET_INPUT
+from netgen.joints import zero
 from netgen.layers import add, convolution, head, images, labels, norm, relu, task_outputs
 from netgen.net import Net
 from netgen.options import Options, Task
-from netgen.resnet import (
-    average,
-    blocks,
-    cached_maps,
-    cross_residual_block,
-    heads,
-    stem,
-    title,
-    trunk,
-    zero,
-)
+from netgen.resnet import average, cross_residual_block, heads, stem, trunk
 from xresnet.basics.cli import UserError, near_miss
 
 # ---- Cross-stitch -------------------------------------------------------------

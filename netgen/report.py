@@ -7,7 +7,8 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from netgen import paper, resnet
+from netgen import paper
+from netgen.blocks import cached_maps
 from netgen.catalog import Entry
 from netgen.measure import Measured, measure
 from netgen.net import Net
@@ -119,7 +120,7 @@ def measured(
 ) -> tuple[Net, dict[str, Measured]]:
     """The train (or inference) net and its layers by name, at a batch of images."""
     tasks = options.tasks
-    shape = resnet.cached_maps(options) or (3, options.input_size, options.input_size)
+    shape = cached_maps(options) or (3, options.input_size, options.input_size)
     label = ("label", len(tasks)) if len(tasks) > 1 else (f"label_{tasks[0].name}", 1)
     inputs = {"data": (batch, *shape), label[0]: (batch, label[1], 1, 1)}
     net = entry.build(replace(options, deploy=deploy or not entry.trained))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from netgen import resnet
+from netgen.blocks import Block
 from netgen.command import generate
 from netgen.net import Net
 from netgen.options import Options
@@ -166,7 +167,7 @@ def test_f_of_three_x_is_f_of_x_unless_norms_are_frozen(bn, low, high, caffe_too
     net, options = Net("F"), Options(width=2, bn=bn)
     net.group("x")
     net.layer("Input", "data", input_param={"shape": [{"dim": [8, 64, 5, 5]}]})
-    resnet.residual(net, "data", resnet.Block("5b", 16, 1, False), options)
+    resnet.residual(net, "data", Block("5b", 16, 1, False), options)
     layers = net.groups[0][1]
     layers[-1].top[0] = layers[-1].name  # not in place, to be seen by its name
     model = tmp_path / "f.prototxt"

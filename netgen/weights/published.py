@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from netgen import resnet
+from netgen.blocks import blocks, deep
 from netgen.names import norm_names
 from netgen.options import Options
 from xresnet.basics.cli import UserError
@@ -242,8 +242,8 @@ def _layers(units: Units, epsilon: float, where: str) -> dict[str, Layer]:
     if not all(stages):
         raise UserError(f"{where}: no ResNet: res{stages.index(0) + 2} is missing")
     shape = Options(blocks=tuple(stages))
-    blocks = iter(resnet.blocks(shape))
-    names = {(s, i): next(blocks).title for s, count in enumerate(stages, 2) for i in range(count)}
+    every = iter(blocks(shape))
+    names = {(s, i): next(every).title for s, count in enumerate(stages, 2) for i in range(count)}
     made = {}
     for key, parts in sorted(units.found.items()):
         stage, i, branch = key
@@ -252,7 +252,7 @@ def _layers(units: Units, epsilon: float, where: str) -> dict[str, Layer]:
         if missing:
             raise UserError(f"{where}: {name} lacks its {' and '.join(missing)}")
         # ResNet-50's published conv1 has a bias. The norm behind it takes it out again.
-        bias = key == STEM and not resnet.deep(shape)
+        bias = key == STEM and not deep(shape)
         for layer in _unit(name, parts, epsilon, bias, where):
             made[layer.name] = layer
     if units.classifier:

@@ -35,8 +35,8 @@ from data_prep.lists import Entry, read_part, write_list
 from data_prep.lmdb_writer import CRCS, JOB, KINDS, Writer, made_from
 from data_prep.records import key
 from netgen import Network
+from netgen.blocks import cached_maps
 from netgen.measure import measure
-from netgen.resnet import cached_maps
 from netgen.weights import plan, source
 from netgen.weights.source import Source
 from xresnet.basics import bars

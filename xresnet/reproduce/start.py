@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from netgen import Network, resnet
+from netgen import Network
+from netgen.blocks import DEPTHS
 from netgen.options import Trunk
 from netgen.weights import fetch, plan, source
 from netgen.weights.plan import BRANCH_INITS
@@ -29,7 +30,7 @@ from xresnet.caffeproto import caffemodel
 
 IMAGENET = Path("imagenet")  # the word that stands for a file
 MADE = 1  # raise it where `plan` makes other weights of the same files than before
-BLOCKS = resnet.DEPTHS[50]
+BLOCKS = DEPTHS[50]
 PACKAGE_OF_WIDTHS = {(64, 64): "resnet50", (32, 64): "resnet50_thin"}  # res2's and conv1's
 
 
@@ -170,7 +171,7 @@ def _origin(net: Network) -> dict[str, str]:
             f"--weights imagenet: there are none for {net.name} of these widths; ImageNet's "
             "ResNet-50s are as published, and of --width 32 --stem-width 64"
         )
-    if (options.blocks or resnet.DEPTHS.get(options.depth)) != BLOCKS:
+    if (options.blocks or DEPTHS.get(options.depth)) != BLOCKS:
         raise UserError("--weights imagenet: there are those of ResNet-50s only, of its blocks")
     package = fetch.PACKAGES[PACKAGE_OF_WIDTHS[widths]]
     return {"package": package.spec, "package_sha256": package.sha256}

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from netgen import Network
+from netgen.blocks import cached_maps
 from netgen.measure import takes_part
 from netgen.options import Options, words
-from netgen.resnet import cached_maps
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import sha256
 from xresnet.caffeproto import text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from netgen.resnet import CROSS
+from netgen.joints import CROSS
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto import caffemodel
 from xresnet.caffeproto.caffemodel import Layer
