@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch", reason="NO PYTORCH HERE: pip install '.[torch]'")
 
+from torchcaffe import direct
 from torchcaffe.__main__ import main
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto import NetParameter
@@ -200,7 +201,8 @@ def test_check_tells_what_does_not_run(tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2  # the Python layer, and the sum
 
 
-def test_time_takes_the_memory_order_that_train_takes(tmp_path, capsys):
+def test_time_takes_the_memory_order_that_train_takes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(direct, "serves", lambda *_: False)  # as for larger nets
     (tmp_path / "n.prototxt").write_text(NET)
     words = ["time", "-model", str(tmp_path / "n.prototxt"), "-iterations", "1"]
     assert main(words) == 0

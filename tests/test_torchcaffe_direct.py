@@ -10,7 +10,7 @@ from bench.torchcaffe_step import train_net  # noqa: E402
 from torchcaffe import direct, order  # noqa: E402
 from torchcaffe.net import Net  # noqa: E402
 from torchcaffe.solver import Choices, Solver  # noqa: E402
-from xresnet.caffeproto import TRAIN, NetParameter, SolverParameter, text  # noqa: E402
+from xresnet.caffeproto import TEST, TRAIN, NetParameter, SolverParameter, text  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -103,7 +103,7 @@ def both(net: Net, fed: dict) -> list[dict[str, torch.Tensor]]:
         if with_plan:
             history = [torch.zeros_like(one.blob) for one in moving]
             flat = direct.Flat(moving, [history])
-            plan = direct.Plan(net)
+            plan = direct.Plan(net, learn=True)
         for _ in range(2):
             if with_plan:
                 tops = plan.forward(**fed)
@@ -158,7 +158,10 @@ def test_every_layer_has_the_same_gradients():
     net = Net(net.proto, TRAIN)
     found = both(net, {k: x.float() for k, x in fed.items()})
     compare(found, zero=("frozen 1 gradient", "pixel 1 gradient"), within=1e-4)
-    kinds = {type(op).__name__ for op in direct.Plan(net).ops}
+    kinds = {type(op).__name__ for op in direct.Plan(net, learn=True).ops}
+    test = Net(net.proto, TEST)
+    order.arrange(test, True)
+    kinds.update(type(op).__name__ for op in direct.Plan(test, learn=False).ops)
     assert kinds == {kind.__name__ for kind in direct.Op.__subclasses__()}
 
 
@@ -184,13 +187,29 @@ def test_a_solver_takes_the_same_steps(fields, tmp_path, monkeypatch):
         solver = Solver(param, Choices(channels_last=True))
         before = [one.blob.detach().clone() for one in solver.net.learned]
         solver.step(3)
-        assert (solver.plan is not None) == served
+        assert (solver.runner.plan is not None) == served
         moved = [one.blob.detach() - old for one, old in zip(solver.net.learned, before)]
         found.append((solver.losses[-1], moved))
         solver.close()
     (loss, moved), (wanted, theirs) = found
     assert loss == pytest.approx(wanted, rel=1e-9)
     assert _norm([a - b for a, b in zip(moved, theirs)]) < 1e-6 * _norm(theirs)
+
+
+@pytest.mark.parametrize(("name", "width", "size", "batch"), NETS)
+def test_test_nets_have_the_same_outputs(name, width, size, batch):
+    torch.manual_seed(1)
+    train, net = (Net(train_net(batch, name, size, width), phase) for phase in (TRAIN, TEST))
+    train()  # for its statistics
+    net.share(train)
+    order.arrange(net, True)
+    found = []
+    plan = direct.Plan(net, learn=False)
+    for run in (net, plan.forward):
+        torch.manual_seed(2)
+        with torch.no_grad():
+            found.append({name: top.clone() for name, top in run().items()})
+    compare(found)
 
 
 def _norm(arrays: list[torch.Tensor]) -> float:

@@ -78,7 +78,9 @@ def test(args: Any) -> int:
     # Algorithms picked by a stopwatch differ from run to run, and so would a near tie.
     torch.backends.cudnn.benchmark = False
     _share_cores(net, choices)
-    loss, means = mean_outputs(Runner(net, choices), args.iterations, each=each)
+    runner = Runner(net, choices)
+    runner.lay_out()
+    loss, means = mean_outputs(runner, args.iterations, each=each)
     info("caffe.cpp", f"Loss: {number(loss)}")
     for name, value in means or []:
         weight = net.losses.get(name, 0.0)
@@ -102,19 +104,16 @@ def time(args: Any) -> int:
     fed = {name: _example(name, shape, device) for name, shape in net.inputs.items()}
     runner = _Bare(net, choices)
     learns = bool(net.losses)  # without a loss nothing runs backward
-    plan = learns and phase == TRAIN and direct.serves(net, choices)  # as train runs it
-    if plan:
-        choices.channels_last = True
-    if choices.channels_last is None:  # as train chooses
+    small = direct.serves(net, choices)
+    if choices.channels_last is None and not small:  # as train chooses
         gain = order.gain(net, device, runner.precision)
         choices.channels_last = gain > 1
         info("caffe.cpp", _told(gain))
-    order.arrange(net, choices.channels_last)
+    order.arrange(net, small or choices.channels_last)
     fed = runner.arranged(fed)
-    if plan:
+    if small:
         direct.Flat([one for one in net.learned if one.blob.requires_grad], [])
-        plan = direct.Plan(net)
-        runner.run = plan.forward
+    runner.lay_out(learns)
     forward: dict[str, float] = {}
     backward: dict[str, float] = {}
     spent = [0.0, 0.0]
@@ -124,8 +123,8 @@ def time(args: Any) -> int:
             start = order.now(device)
             tops = runner.forward(fed)
             middle = order.now(device)
-            if plan:
-                plan.backward()
+            if runner.plan and learns:
+                runner.plan.backward()
             elif learns:
                 net.loss(tops).backward()
             end = order.now(device)
@@ -186,7 +185,7 @@ class _Bare(Runner):
     """A runner without feeds."""
 
     def __init__(self, net: Net, choices: Choices) -> None:
-        self.net, self.choices, self.feeds = net, choices, []
+        self.net, self.choices, self.feeds, self.plan = net, choices, [], None
         self.run = runnable(net, choices)
 
 

@@ -1,4 +1,4 @@
-"""A training net on a CPU without autograd: forward and backward layer by layer, as Caffe has it.
+"""A small net on a CPU without autograd: forward and backward layer by layer, as Caffe has it.
 
 PyTorch's autograd and its kernels for convolutions take 5 to 300 us a layer before they compute,
 which is most of what a small net takes. Here the memory of blobs is laid out once, pointwise
@@ -37,9 +37,9 @@ _relu_backward_in_place = torch.ops.aten.threshold_backward.grad_input
 
 
 def serves(net: Net, choices: Any) -> bool:
-    """Whether a net is to be trained so: a small one, where nothing else was chosen."""
+    """Whether a net is to be run so: a small one, where nothing else was chosen."""
     return (
-        choices.device == "cpu"
+        torch.device(choices.device).type == "cpu"
         and choices.channels_last is not False
         and not (choices.bf16 or choices.compile or choices.sync_bn)
         and order.small(net)
@@ -119,6 +119,26 @@ class Statistics:
         torch.add(self.batch, self.sums, alpha=self.fraction, out=self.sums)
 
 
+class Running:
+    """The running means and variances of several BatchNorms, reckoned from their sums at once."""
+
+    def __init__(self, norms: Sequence[BatchNorm]) -> None:
+        self.sums = [blob for norm in norms for blob in list(norm.blobs)[:2]]
+        self.weights = [norm.blobs[2] for norm in norms]
+        sizes = [blob.numel() for blob in self.sums]
+        self.times = torch.tensor([2 * size for size in sizes[::2]])
+        self.values = torch.empty(sum(sizes))
+        found = iter(self.values.split(sizes))
+        self.of = {id(norm): pair for norm, pair in zip(norms, zip(found, found))}
+
+    def update(self) -> None:
+        """Take the sums as they are now; nothing seen is 0."""
+        weights = torch.cat(self.weights)
+        factors = torch.where(weights == 0, 0.0, 1 / weights)
+        factors = factors.repeat_interleave(self.times, output_size=len(self.values))
+        torch.mul(torch.cat(self.sums), factors, out=self.values)
+
+
 class Blob:
     """A value of the net: its numbers `x`, and their gradient `d` on the way back.
 
@@ -178,7 +198,7 @@ class Op:
         self.layers, self.bottoms, self.tops = layers, bottoms, tops
         self.needs = needs  # which bottoms want a gradient
         self.relu = len(layers) > 1 and isinstance(layers[-1], ReLU)
-        self.learned = [blob for made in layers for blob in made.blobs if blob.requires_grad]
+        self.learned: list[Tensor] = []  # what a gradient is wanted for
 
     def prepare(self, plan: Plan) -> None:
         """Have memory for the tops."""
@@ -194,6 +214,11 @@ class Op:
     def backward(self) -> None:
         """Gradients of bottoms and of learned arrays from those of tops."""
         raise NotImplementedError
+
+    def gradients(self, weight: Tensor, bias: Tensor | None = None) -> list[Tensor | None]:
+        """Where those of a layer's arrays belong; None for what has none."""
+        wanted = {id(blob) for blob in self.learned}
+        return [blob.grad if id(blob) in wanted else None for blob in (weight, bias)]
 
     def gradient(self) -> Tensor:
         """The top's, behind the ReLU where there is one."""
@@ -216,7 +241,7 @@ class Alone(Op):
         self.read = [
             blob.x.detach().requires_grad_(need) for blob, need in zip(self.bottoms, self.needs)
         ]
-        with torch.enable_grad():
+        with torch.set_grad_enabled(bool(self.learned) or any(self.needs)):
             made = self.layers[0](*self.read)
         self.made = made if isinstance(made, tuple) else (made,)
         for blob, top in zip(self.tops, self.made):
@@ -278,9 +303,9 @@ class Product(Op):
         weight, *bias = self.layers[0].blobs
         self.weight = self._matrix(weight.data)
         self.by = self.weight.t()
-        self.dweight = self._matrix(weight.grad) if weight.requires_grad else None
         self.bias = bias[0].data if bias else None
-        self.dbias = bias[0].grad if bias and bias[0].requires_grad else None
+        self.dweight, self.dbias = self.gradients(weight, *bias)
+        self.dweight = None if self.dweight is None else self._matrix(self.dweight)
 
     def _matrix(self, weight: Tensor) -> Tensor:
         """Outputs x inputs: of a window, the place that falls on an image of one pixel."""
@@ -331,9 +356,9 @@ class Windows(Op):
         self.tops[0].hold()
         self.weight, *bias = made.blobs
         self.bias = bias[0].data if bias else None
-        self.dbias = bias[0].grad if bias and bias[0].requires_grad else None
         self.by = _by_window(self.weight.data).t()
-        self.dweight = _by_window(self.weight.grad) if self.weight.requires_grad else None
+        self.dweight, self.dbias = self.gradients(self.weight, *bias)
+        self.dweight = None if self.dweight is None else _by_window(self.dweight)
         self.read = _Gather(self.bottoms[0].shape, made)
         if self.needs[0]:
             self.back = _Gather(self.tops[0].shape, made)
@@ -513,6 +538,27 @@ class Norm(Op):
             blob.grad.copy_(gradient)
 
 
+class Frozen(Op):
+    """BatchNorm by the running statistics, with the Scale and the ReLU behind it; no way back."""
+
+    def prepare(self, plan: Plan) -> None:
+        self.tops[0].hold()
+        blobs = [blob for made in self.layers if isinstance(made, Scale) for blob in made.blobs]
+        self.gamma, self.beta = ([blob.data for blob in blobs] + [None, None])[:2]
+        self.running = plan.running.of[id(self.layers[0])]
+        self.eps = self.layers[0].eps
+        self.unused = torch.empty(0), torch.empty(0)
+
+    def forward(self) -> None:
+        y = self.tops[0].x
+        torch.native_batch_norm(
+            self.bottoms[0].x, self.gamma, self.beta, *self.running, False, 0.0, self.eps,
+            out=(y, *self.unused),
+        )  # fmt: skip
+        if self.relu:
+            y.relu_()
+
+
 class Sum(Op):
     """An Eltwise sum and the ReLU behind it."""
 
@@ -541,7 +587,7 @@ class Factor(Op):
         self.tops[0].hold()
         factor = self.layers[0].blobs[0]
         self.factor = factor.data.view(1, -1, *[1] * (len(self.tops[0].shape) - 2))
-        self.dfactor = factor.grad if factor.requires_grad else None
+        self.dfactor, _ = self.gradients(factor)
 
     def forward(self) -> None:
         torch.mul(self.bottoms[0].x, self.factor, out=self.tops[0].x)
@@ -560,14 +606,15 @@ class Factor(Op):
 
 
 class Plan:
-    """Both passes of a training net on a CPU; gradients go into each blob's `grad`.
+    """Both passes of a net on a CPU; gradients go into each blob's `grad`.
 
     Args:
-        net: its learned arrays views of a `Flat`, and the weights' channels last in memory.
+        net: its weights' channels last in memory.
+        learn: whether there is a pass backward; then learned arrays are views of a `Flat`.
     """
 
-    def __init__(self, net: Net) -> None:
-        self.net = net
+    def __init__(self, net: Net, learn: bool) -> None:
+        self.net, self._learn = net, learn
         self._blobs: dict[graph.Value, Blob] = {}
         self._needed: set[graph.Value] = set()
         self._begun: set[int] = set()  # the learned arrays whose gradient somebody writes, by id
@@ -591,6 +638,8 @@ class Plan:
             if isinstance(op, Norm):
                 norms.setdefault(op.layers[0].fraction, []).append(op.layers[0])
         self.statistics = [Statistics(several) for several in norms.values()]
+        frozen = [op.layers[0] for op in self.ops if isinstance(op, Frozen)]
+        self.running = Running(frozen) if frozen else None
         self.batch_statistics = {k: v for one in self.statistics for k, v in one.of.items()}
         self.back = self._reached()
         for op in self.ops:
@@ -604,7 +653,10 @@ class Plan:
     def forward(self, **fed: Tensor) -> dict[str, Tensor]:
         """The net's outputs and losses by name, good until the next pass."""
         for name, blob in self.fed.items():
-            blob.x = fed[name]
+            x = fed[name]
+            blob.x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+        if self.running is not None:
+            self.running.update()
         for op in self.ops:
             op.forward()
         for one in self.statistics:
@@ -657,6 +709,8 @@ class Plan:
         if kind is Product and isinstance(layers[0], Convolution):
             bottoms = [self._sampled(bottoms[0], needs[0], layers[0])]
         op = kind(layers, bottoms, [self._blob(value) for value in steps[-1].tops], needs)
+        if self._learn:
+            op.learned = [blob for made in layers for blob in made.blobs if blob.requires_grad]
         self.ops.append(op)
         if op.learned or any(needs):
             self._needed.update(steps[-1].tops)
@@ -677,13 +731,13 @@ class Plan:
         """The steps that one operation computes, and which."""
         made = self.net.layer_named(step.param.name)
         shapes = [self.net.shapes[value.name] for value in step.bottoms]
-        kind = Alone if id(made) in self._shared else _kind(made, shapes)
+        kind = Alone if id(made) in self._shared else _kind(made, shapes, self._learn)
         steps = [step]
-        if kind is Norm:
+        if kind in (Norm, Frozen):
             scale = self._behind(step, "Scale")
             if scale and self.net.layer_named(scale.param.name).channelwise:
                 steps.append(scale)
-        if kind in (Conv, Product, Windows, Norm, Sum):
+        if kind in (Conv, Product, Windows, Norm, Frozen, Sum):
             relu = self._behind(steps[-1], "ReLU")
             if relu and not relu.param.relu_param.negative_slope:
                 steps.append(relu)
@@ -697,7 +751,7 @@ class Plan:
         return None if id(self.net.layer_named(found.param.name)) in self._shared else found
 
 
-def _kind(made: Layer, shapes: list[Shape]) -> type[Op]:
+def _kind(made: Layer, shapes: list[Shape], learn: bool) -> type[Op]:
     """What computes a layer."""
     shape, *others = shapes or [()]
     if isinstance(made, Convolution) and not others and made.dims == 2:
@@ -715,8 +769,8 @@ def _kind(made: Layer, shapes: list[Shape]) -> type[Op]:
         return Loss if made.classes == 1 and count(shape, 2) == 1 else Alone
     if isinstance(made, InnerProduct) and made.first == 1 and count(shape, 2) == 1:
         return Product
-    if isinstance(made, BatchNorm) and not made.frozen and len(shape) in (2, 4):
-        return Norm
+    if isinstance(made, BatchNorm) and len(shape) in (2, 4):
+        return Norm if not made.frozen else Alone if learn else Frozen
     if isinstance(made, Eltwise) and made.operation == made.param.eltwise_param.SUM:
         return Alone if made.coeff else Sum
     if isinstance(made, Scale) and made.channelwise and not made.bias and len(shape) in (2, 4):

@@ -2,7 +2,8 @@
 
 oneDNN, which PyTorch brings, lays a convolution's weights out for the machine once and adds
 a shortcut and a ReLU while it writes the result. The plan below is that of the net's layers,
-with a Convolution, the Eltwise sum that alone reads it and the ReLU behind as one step.
+with a Convolution, the Eltwise sum that alone reads it and the ReLU behind as one step. A small
+net, for which all that is set-up more than work, takes the way of `direct`.
 
 PyTorch's public way to the same kernels is torch.compile with Inductor's `freezing`, and about as
 fast; but it wants a C++ compiler, and a minute or more of it for each shape. This wants neither.
@@ -15,9 +16,11 @@ from typing import Any, Callable
 import torch
 from torch import Tensor, nn
 
-from torchcaffe import graph
+from torchcaffe import direct, graph, order
 from torchcaffe.graph import Step, Value
 from torchcaffe.net import Net
+
+SHAPES = 8  # of inputs that plans are kept for
 
 # Layers whose top is memory of its own, no view of a bottom.
 FRESH = ("Convolution", "Pooling", "Eltwise", "Scale", "BatchNorm", "ReLU", "InnerProduct")
@@ -49,6 +52,7 @@ class Packed(nn.Module):
                 self.readers.setdefault(value, []).append(step)
         self.plan: list[tuple[Callable[..., Any], list[Value], list[Value]]] = []
         self.scaled: dict[Value, tuple[Value, Tensor]] = {}  # tops that the sums work out
+        self.plans: dict[tuple, direct.Plan | None] = {}  # by the inputs' shapes
         done: set[int] = set()
         made: set[Value] = set()
         for step in net.steps:
@@ -64,6 +68,9 @@ class Packed(nn.Module):
     @torch.inference_mode()
     def forward(self, **fed: Tensor) -> dict[str, Tensor]:
         """The outputs by name."""
+        small = self._small(fed)
+        if small is not None:
+            return {name: x.clone() for name, x in small.forward(**fed).items()}
         values = {
             Value(name, 0): x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
             for name, x in fed.items()
@@ -74,6 +81,22 @@ class Packed(nn.Module):
             for value in dead:
                 del values[value]
         return {value.name: x for value, x in values.items() if value.name in self.outputs}
+
+    def _small(self, fed: dict[str, Tensor]) -> direct.Plan | None:
+        """The net for inputs of these shapes, where it is a small one."""
+        shapes = {name: tuple(x.shape) for name, x in fed.items()}
+        key = tuple(shapes.items())
+        if key not in self.plans:
+            if len(self.plans) == SHAPES:
+                self.plans.clear()
+            self.plans[key] = None
+            if fed.keys() == self.inputs.keys():
+                net = Net(self.net.proto, self.net.phase, feed_shapes=shapes)
+                net.share(self.net)
+                order.arrange(net, True)
+                if order.small(net):
+                    self.plans[key] = direct.Plan(net, learn=False)
+        return self.plans[key]
 
     def _add(self, step: Step, made: set[Value], done: set[int]) -> None:
         layer = self.net.layer_named(step.param.name)

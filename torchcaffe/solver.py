@@ -78,7 +78,17 @@ class Runner:
             Feed(p, choices.device, *share, shuffle=choices.shuffle and net.phase == TRAIN)
             for p in net.feeds
         ]
+        self.plan: direct.Plan | None = None
         self.run = runnable(net, choices)
+
+    def lay_out(self, learn: bool = False) -> None:
+        """Run without autograd from now on, where that serves (see `direct`)."""
+        if not direct.serves(self.net, self.choices):
+            self.plan, self.run = None, runnable(self.net, self.choices)
+            return
+        order.arrange(self.net, True)
+        self.plan = direct.Plan(self.net, learn)
+        self.run = self.plan.forward
 
     def next(self) -> dict[str, Tensor]:
         """The net's tops for the next batch of each feed."""
@@ -136,8 +146,8 @@ class Solver:
         self.losses: deque[float] = deque(maxlen=max(1, param.average_loss))
         self.request = Request()
         self._fresh = True  # no iteration yet
-        self.plan: direct.Plan | None = None  # of a net that `_plan` finds small
-        self.flat: direct.Flat | None = None
+        self.flat: direct.Flat | None = None  # of a net that runs by a plan
+        self._laid_out = False
         self.net = _train_net(param)
         self.runner = Runner(self.net, self.choices, self.rank, self.world)
         for feed in self.runner.feeds:
@@ -164,7 +174,7 @@ class Solver:
     def arrange(self, channels_last: bool) -> None:
         """Take this memory order of images from now on."""
         self.choices.channels_last = channels_last
-        self.plan = self.flat = None
+        self.flat, self._laid_out = None, False
         for runner in (self.runner, *self.tests):
             order.arrange(runner.net, channels_last)
         self.history = [
@@ -173,18 +183,24 @@ class Solver:
         ]
 
     def _lay_out(self) -> None:
-        """Train without autograd where that serves, see `direct`."""
-        if self.plan is not None or not direct.serves(self.net, self.choices):
+        """Make ready to run, arrays in one where training goes without autograd."""
+        if self._laid_out:
             return
-        if self.choices.channels_last is None:
-            self.arrange(True)
+        if direct.serves(self.net, self.choices):
+            if self.choices.channels_last is None:
+                self.arrange(True)
+            self._flatten()
+        for runner in (self.runner, *self.tests):
+            runner.lay_out(learn=runner is self.runner)
+        self._laid_out = True
+
+    def _flatten(self) -> None:
+        """Make the learned arrays and their histories views of few."""
         count = len(self.net.learned)
         histories = [
             [self.history[i + n * count] for i in self.moving] for n in range(self.histories)
         ]
         self.flat = direct.Flat([self.net.learned[i] for i in self.moving], histories)
-        self.plan = direct.Plan(self.net)
-        self.runner.run = self.plan.forward
 
     # ---- the loop -----------------------------------------------------------
 
@@ -263,7 +279,7 @@ class Solver:
         """Gradients summed over iter_size batches, in each blob's `grad`; the mean loss."""
         total = 0.0
         sums: list[Tensor] = []
-        if self.plan is None:
+        if self.runner.plan is None:
             for learned in self.net.learned:
                 learned.blob.grad = None
         for i in range(self.param.iter_size):
@@ -271,10 +287,10 @@ class Solver:
             loss = self.net.loss(tops)
             if loss is None:
                 raise UserError(f"net {self.net.name!r} has no loss to train by")
-            if self.plan is None:
+            if self.runner.plan is None:
                 loss.backward()
             else:
-                self.plan.backward()
+                self.runner.plan.backward()
                 if i:
                     torch._foreach_add_(sums, self.flat.gradients)
                 elif self.param.iter_size > 1:
