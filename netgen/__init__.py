@@ -14,6 +14,6 @@ tasks another (`joints.py`); `options.py` declares what can be chosen, `catalog.
 """
 
 from netgen.network import Network, build
-from netgen.options import Task
+from netgen.tasks import Task
 
 __all__ = ["Network", "Task", "build"]

@@ -9,6 +9,7 @@ from typing import Any, Callable
 
 from netgen import classics, joints, neighbours, resnet
 from netgen.net import Net
+from netgen.option import flag
 from netgen.options import (
     OPTIONS,
     Branch,
@@ -25,7 +26,6 @@ from netgen.options import (
     Tail,
     Tasks,
     Trunk,
-    flag,
 )
 from xresnet.basics.cli import UserError, near_miss
 

@@ -18,7 +18,8 @@ from typing import Any, Callable
 
 from netgen.layers import classifier, head, images, labels, relu
 from netgen.net import Net
-from netgen.options import Options, Task
+from netgen.options import Options
+from netgen.tasks import Task
 from xresnet.basics.cli import UserError
 
 # Weights as everything else; biases twice as fast, and without decay.

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 from netgen.net import Net
-from netgen.options import Options, Task
+from netgen.options import Options
+from netgen.tasks import Task
 
 MSRA = {"type": "msra"}
 # Caffe keeps mean, variance and their weight as blobs but must not descend on

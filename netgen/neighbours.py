@@ -14,8 +14,9 @@ from netgen.classics import CAFFENET, CAFFENET_INPUT
 from netgen.joints import zero
 from netgen.layers import add, convolution, head, images, labels, norm, relu, task_outputs
 from netgen.net import Net
-from netgen.options import Options, Task
+from netgen.options import Options
 from netgen.resnet import average, cross_residual_block, heads, stem, trunk
+from netgen.tasks import Task
 from xresnet.basics.cli import UserError, near_miss
 
 # ---- Cross-stitch -------------------------------------------------------------

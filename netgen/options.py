@@ -8,13 +8,13 @@ net function reads; `Solver` is the solver's.
 
 from __future__ import annotations
 
-import argparse
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from xresnet.basics.cli import UserError, near_miss, told
+from netgen.option import Option, option
+from netgen.tasks import TASKS, Task, check_tasks, check_weights, parse_tasks, parse_weights
+from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.numbers import (
     COUNT,
     FACTOR,
@@ -27,14 +27,12 @@ from xresnet.basics.numbers import (
     SEED,
     Number,
     at_least,
-    several,
 )
 
 # Section 5.1: 80/20 of 384,258 images, floor(0.8 n) per ANP to train.
 TRAIN_IMAGES = 307_185
 TEST_IMAGES = 77_073
 
-CLASSES = at_least(1, "classes", most=1_000_000)  # more would not fit Caffe's blobs
 BLOCKS = at_least(1, "residual blocks a stage", most=1_000)
 WIDTH = at_least(1, "channels", most=4_096)
 BATCH = at_least(1, "a batch", most=65_536)
@@ -42,245 +40,6 @@ MEAN = Number("a mean of pixels", float, 0, 255)
 IGNORED = Number("a label", int, -1, 1_000_000)
 SHORTCUTS = replace(FACTOR, word="mean")
 MOMENTUM = Number("a momentum", float, 0, 1, open_high=True)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One classification task: its name and its number of classes."""
-
-    name: str
-    classes: int
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", self.name):
-            raise UserError(f"--tasks: {self.name!r} is no name of letters, digits and _")
-        CLASSES.check(self.classes, f"--tasks: task {self.name!r}")
-
-
-# Table 1, in the order of the values in a label record.
-TASKS = (Task("adj", 117), Task("anp", 553), Task("noun", 167))
-
-
-def parse_tasks(text: str) -> tuple[Task, ...]:
-    """`adj:117,anp:553,noun:167` as tasks, in that order.
-
-    Raises:
-        UserError: an entry without a name or a positive number of classes, or a name twice.
-    """
-    tasks: list[Task] = []
-    for entry in text.split(","):
-        name, colon, classes = entry.strip().partition(":")
-        if not name or not colon:
-            raise UserError(f"--tasks: {entry!r} is not name:classes, as in adj:117")
-        try:
-            tasks.append(Task(name, CLASSES(classes)))
-        except argparse.ArgumentTypeError as error:
-            raise UserError(f"--tasks: task {name!r}: {error}") from None
-    return check_tasks(tasks)
-
-
-def check_tasks(tasks: Any) -> tuple[Task, ...]:
-    """`tasks` as a net takes them.
-
-    Raises:
-        UserError: there are none, one is no `Task`, or two have the same name.
-    """
-    if isinstance(tasks, (str, Task)) or not isinstance(tasks, Iterable):
-        raise UserError(f"--tasks: expected several Task(name, classes), not {tasks!r}")
-    tasks = tuple(tasks)
-    if not tasks:
-        raise UserError("--tasks: a net needs at least one task")
-    for i, task in enumerate(tasks):
-        if not isinstance(task, Task):
-            raise UserError(f"--tasks: expected a Task(name, classes), not {task!r}")
-        if task.name in (other.name for other in tasks[:i]):
-            raise UserError(f"--tasks: task {task.name!r} stands there twice")
-    return tasks
-
-
-def parse_weights(text: str) -> tuple[tuple[str, float], ...]:
-    """`colour:1,article:0.5` as tasks with the weights of their losses.
-
-    Raises:
-        UserError: an entry without a name or a weight, or a name twice.
-    """
-    found: dict[str, float] = {}
-    for entry in text.split(","):
-        name, colon, weight = entry.strip().rpartition(":")
-        if not name or not colon:
-            raise UserError(f"--loss-weights: {entry!r} is not task:weight, as in adj:0.5")
-        if name in found:
-            raise UserError(f"--loss-weights: task {name!r} stands there twice")
-        try:
-            found[name] = FACTOR(weight)
-        except argparse.ArgumentTypeError as error:
-            raise UserError(f"--loss-weights: task {name!r}: {error}") from None
-    return tuple(found.items())
-
-
-def check_weights(weights: Any) -> tuple[tuple[str, float], ...]:
-    """A mapping, or pairs, of tasks and the weights of their losses.
-
-    Raises:
-        UserError: it is neither, a weight below zero, or a name twice.
-    """
-    try:
-        pairs = tuple((name, weight) for name, weight in dict(weights).items())
-        if len(pairs) != len(weights):
-            raise UserError(f"--loss-weights: a task stands there twice in {weights!r}")
-    except (TypeError, ValueError):
-        raise UserError(f"--loss-weights: expected weights by task, not {weights!r}") from None
-    for name, weight in pairs:
-        FACTOR.check(weight, f"--loss-weights: task {name!r}")
-    return pairs
-
-
-# ---- What an option is --------------------------------------------------------
-
-
-def option(
-    default: Any,
-    what: str,
-    metavar: str | None = None,
-    *,
-    of: Any = None,
-    many: bool = False,
-    unset: str = "",
-    parse: Callable[[str], Any] | None = None,
-    check: Callable[[Any], Any] | None = None,
-) -> Any:
-    """A field of a family: an option, whose flag is `--` and its name.
-
-    Args:
-        default: the paper's; False makes a flag without a value.
-        what: its help; range and default are added to it.
-        metavar: its value's name in the help; without, where `of` are words, these.
-        of: the values that there are: a `Number`, or words; otherwise any text.
-        many: it takes several such numbers, with commas between them.
-        unset: what the default None stands for.
-        parse, check: of a value as typed, and of one as given, where neither suffices.
-    """
-    told = {"what": what, "metavar": metavar, "of": of, "many": many, "unset": unset}
-    return field(default=default, metadata={**told, "parse": parse, "check": check})
-
-
-def flag(name: str) -> str:
-    """`--cross-blocks` of `cross_blocks`."""
-    return f"--{name.replace('_', '-')}"
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option by its declaration (see `option`), and the family that it belongs to."""
-
-    name: str
-    family: type
-    default: Any
-    what: str
-    metavar: str | None
-    of: Any
-    many: bool
-    unset: str
-    parse: Callable[[str], Any] | None
-    check: Callable[[Any], Any] | None
-
-    @property
-    def flag(self) -> str:
-        return flag(self.name)
-
-    def add_to(self, parser: Any, dest: str) -> None:
-        """Make it an argument of an argparse parser; one that is not given sets nothing."""
-        more: dict[str, Any] = {"metavar": self.metavar} if self.metavar else {}
-        if self.default is False:
-            more["action"] = "store_true"
-        elif self.parse:
-            more["type"] = self.parse
-        elif isinstance(self.of, Number):
-            more["type"] = several(self.of) if self.many else self.of
-        elif self.of:
-            more["choices"] = self.of
-        told = self.help.replace("%", "%%")
-        parser.add_argument(self.flag, dest=dest, default=argparse.SUPPRESS, help=told, **more)
-
-    @property
-    def help(self) -> str:
-        """`channels of conv1; channels from 1 to 4,096; default: 64`."""
-        known = self.of if isinstance(self.of, Number) else None
-        default = (spell(self.default) if self.default else self.unset) or "none"
-        default = None if self.default is False else default
-        return told(self.what, known, default)
-
-    def checked(self, value: Any) -> Any:
-        """`value` as a net's function reads it: of several the tuple.
-
-        Raises:
-            UserError: a number out of range, an unknown word, or a text that no file can hold.
-        """
-        if value is None and self.default is None:
-            return None
-        if self.check:
-            return self.check(value)
-        if not self.many:
-            return self._checked_one(value)
-        if not isinstance(value, (list, tuple)) or not value:
-            raise UserError(f"{self.flag}: expected a list, each {self.of}, not {value!r}")
-        return tuple(map(self._checked_one, value))
-
-    def _checked_one(self, value: Any) -> Any:
-        if isinstance(self.of, Number):
-            return self.of.check(value, self.flag)
-        if self.default is False:
-            if not isinstance(value, bool):
-                raise UserError(f"{self.flag}: expected True or False, not {value!r}")
-        elif self.of and value not in self.of:
-            raise UserError(
-                f"{self.flag}: unknown {value!r}{near_miss(str(value), self.of)}; there are "
-                f"{', '.join(self.of)}"
-            )
-        elif not isinstance(value, str) or not _is_writable(value):
-            raise UserError(f"{self.flag}: {value!r} is no name that a prototxt can hold")
-        return value
-
-    def words(self, value: Any) -> list[str]:
-        """What is typed to choose this value."""
-        if self.default is False:
-            return [self.flag] if value else []
-        text = spell(value)
-        # What argparse would take for another option must not stand alone.
-        if text.startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", text):
-            return [f"{self.flag}={text}"]
-        return [self.flag, text]
-
-
-def spell(value: Any) -> str:
-    """A value as it is typed: `117`, `0.0442`, `1,1,1,3`, `adj:117,anp:553`."""
-    if isinstance(value, tuple):
-        return ",".join(map(_spell_item, value))
-    return _spell_item(value)
-
-
-def _spell_item(item: Any) -> str:
-    if isinstance(item, Task):
-        return f"{item.name}:{item.classes}"
-    if isinstance(item, tuple):
-        return ":".join(map(_spell_item, item))
-    if isinstance(item, float):
-        short = f"{item:g}"
-        short = short if float(short) == item else repr(item)
-        return re.sub(r"e([+-])0", r"e\1", short)
-    return str(item)
-
-
-def _is_writable(name: str) -> bool:
-    """Whether a name can stand in a prototxt, and on one line of a comment."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes that are not UTF-8, as Python holds them
-        return False
-    return bool(name.strip()) and "\0" not in name and len(name.splitlines()) == 1
-
-
-# ---- The families ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)

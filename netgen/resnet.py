@@ -23,7 +23,8 @@ from netgen.blocks import Block, blocks, cached_maps, deep, last_map, split_at_b
 from netgen.joints import CROSS, Joint, own_scale, zero
 from netgen.layers import add, convolution, freeze, head, images, labels, learn, norm, relu
 from netgen.net import Net
-from netgen.options import OPTIONS, Learned, Options, Scaled, Task
+from netgen.options import OPTIONS, Learned, Options, Scaled
+from netgen.tasks import Task
 from xresnet.basics.cli import UserError, near_miss
 
 IMAGENET = Task("imagenet", 1000)

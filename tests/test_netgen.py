@@ -21,7 +21,8 @@ from netgen.command import generate
 from netgen.committed import FILES
 from netgen.measure import measure, takes_part
 from netgen.net import Net
-from netgen.options import OPTIONS, Solver, divisor, flag
+from netgen.option import flag
+from netgen.options import OPTIONS, Solver, divisor
 from xresnet.basics.cli import UserError
 from xresnet.basics.numbers import Number
 from xresnet.caffeproto import TEST, TRAIN, NetParameter, SolverParameter, text

@@ -11,7 +11,7 @@ import pytest
 from netgen.catalog import CATALOG
 from netgen.command import generate
 from netgen.measure import measure
-from netgen.options import TASKS
+from netgen.tasks import TASKS
 from tests.caffe_nets import assert_opencv_agrees, pycaffe, write_lmdbs
 from tests.test_netgen_classics import CLASSICS, EXACT, argv_of
 from xresnet.caffeproto import TEST, TRAIN, NetParameter, text

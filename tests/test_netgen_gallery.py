@@ -12,8 +12,8 @@ import pytest
 
 from netgen import catalog, diff, draw, gallery
 from netgen.command import generate
-from netgen.options import Task
 from netgen.report import training_memory
+from netgen.tasks import Task
 from tests.caffe_nets import run, write_lmdbs
 from xresnet.basics.cli import UserError
 

@@ -15,7 +15,8 @@ from data_prep.folder import DataFolder
 from netgen import Network
 from netgen.command import generate
 from netgen.layers import FROZEN
-from netgen.options import spell, words
+from netgen.option import spell
+from netgen.options import words
 from netgen.weights.command import main as weights_main
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto import NetParameter, caffemodel, text

@@ -8,7 +8,8 @@ import json
 import pytest
 
 from netgen import Network
-from netgen.options import flag, words
+from netgen.option import flag
+from netgen.options import words
 from tests.test_reproduce_train import training
 from xresnet.basics.cli import UserError
 from xresnet.basics.numbers import Number

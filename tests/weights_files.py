@@ -24,8 +24,8 @@ import h5py
 import numpy as np
 
 from netgen.catalog import find
-from netgen.options import Task
 from netgen.report import measured
+from netgen.tasks import Task
 from xresnet.caffeproto import caffemodel
 
 BLOCKS, WIDTH = (1, 2, 1, 3), 4

@@ -185,7 +185,8 @@ def create_model(
     # The engine knows layers, not nets: here alone it asks netgen, and only when called.
     from netgen import Task, build
     from netgen.catalog import find
-    from netgen.options import OPTIONS, TASKS
+    from netgen.options import OPTIONS
+    from netgen.tasks import TASKS
 
     entry = find(name)
     for option in options:

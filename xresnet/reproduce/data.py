@@ -14,7 +14,7 @@ from data_prep.classes import MISSING, Classes
 from data_prep.folder import DataFolder
 from data_prep.reorder import reorder
 from netgen import Network, Task
-from netgen.options import flag
+from netgen.option import flag
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import sha256
 

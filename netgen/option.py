@@ -1,0 +1,154 @@
+"""What an option is: a field of a family, told in one declaration (`netgen.options` has them)."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from netgen.tasks import Task
+from xresnet.basics.cli import UserError, near_miss, told
+from xresnet.basics.numbers import Number, several
+
+
+def option(
+    default: Any,
+    what: str,
+    metavar: str | None = None,
+    *,
+    of: Any = None,
+    many: bool = False,
+    unset: str = "",
+    parse: Callable[[str], Any] | None = None,
+    check: Callable[[Any], Any] | None = None,
+) -> Any:
+    """A field of a family: an option, whose flag is `--` and its name.
+
+    Args:
+        default: the paper's; False makes a flag without a value.
+        what: its help; range and default are added to it.
+        metavar: its value's name in the help; without, where `of` are words, these.
+        of: the values that there are: a `Number`, or words; otherwise any text.
+        many: it takes several such numbers, with commas between them.
+        unset: what the default None stands for.
+        parse, check: of a value as typed, and of one as given, where neither suffices.
+    """
+    told = {"what": what, "metavar": metavar, "of": of, "many": many, "unset": unset}
+    return field(default=default, metadata={**told, "parse": parse, "check": check})
+
+
+def flag(name: str) -> str:
+    """`--cross-blocks` of `cross_blocks`."""
+    return f"--{name.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option by its declaration (see `option`), and the family that it belongs to."""
+
+    name: str
+    family: type
+    default: Any
+    what: str
+    metavar: str | None
+    of: Any
+    many: bool
+    unset: str
+    parse: Callable[[str], Any] | None
+    check: Callable[[Any], Any] | None
+
+    @property
+    def flag(self) -> str:
+        return flag(self.name)
+
+    def add_to(self, parser: Any, dest: str) -> None:
+        """Make it an argument of an argparse parser; one that is not given sets nothing."""
+        more: dict[str, Any] = {"metavar": self.metavar} if self.metavar else {}
+        if self.default is False:
+            more["action"] = "store_true"
+        elif self.parse:
+            more["type"] = self.parse
+        elif isinstance(self.of, Number):
+            more["type"] = several(self.of) if self.many else self.of
+        elif self.of:
+            more["choices"] = self.of
+        told = self.help.replace("%", "%%")
+        parser.add_argument(self.flag, dest=dest, default=argparse.SUPPRESS, help=told, **more)
+
+    @property
+    def help(self) -> str:
+        """`channels of conv1; channels from 1 to 4,096; default: 64`."""
+        known = self.of if isinstance(self.of, Number) else None
+        default = (spell(self.default) if self.default else self.unset) or "none"
+        default = None if self.default is False else default
+        return told(self.what, known, default)
+
+    def checked(self, value: Any) -> Any:
+        """`value` as a net's function reads it: of several the tuple.
+
+        Raises:
+            UserError: a number out of range, an unknown word, or a text that no file can hold.
+        """
+        if value is None and self.default is None:
+            return None
+        if self.check:
+            return self.check(value)
+        if not self.many:
+            return self._checked_one(value)
+        if not isinstance(value, (list, tuple)) or not value:
+            raise UserError(f"{self.flag}: expected a list, each {self.of}, not {value!r}")
+        return tuple(map(self._checked_one, value))
+
+    def _checked_one(self, value: Any) -> Any:
+        if isinstance(self.of, Number):
+            return self.of.check(value, self.flag)
+        if self.default is False:
+            if not isinstance(value, bool):
+                raise UserError(f"{self.flag}: expected True or False, not {value!r}")
+        elif self.of and value not in self.of:
+            raise UserError(
+                f"{self.flag}: unknown {value!r}{near_miss(str(value), self.of)}; there are "
+                f"{', '.join(self.of)}"
+            )
+        elif not isinstance(value, str) or not _is_writable(value):
+            raise UserError(f"{self.flag}: {value!r} is no name that a prototxt can hold")
+        return value
+
+    def words(self, value: Any) -> list[str]:
+        """What is typed to choose this value."""
+        if self.default is False:
+            return [self.flag] if value else []
+        text = spell(value)
+        # What argparse would take for another option must not stand alone.
+        if text.startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", text):
+            return [f"{self.flag}={text}"]
+        return [self.flag, text]
+
+
+def spell(value: Any) -> str:
+    """A value as it is typed: `117`, `0.0442`, `1,1,1,3`, `adj:117,anp:553`."""
+    if isinstance(value, tuple):
+        return ",".join(map(_spell_item, value))
+    return _spell_item(value)
+
+
+def _spell_item(item: Any) -> str:
+    if isinstance(item, Task):
+        return f"{item.name}:{item.classes}"
+    if isinstance(item, tuple):
+        return ":".join(map(_spell_item, item))
+    if isinstance(item, float):
+        short = f"{item:g}"
+        short = short if float(short) == item else repr(item)
+        return re.sub(r"e([+-])0", r"e\1", short)
+    return str(item)
+
+
+def _is_writable(name: str) -> bool:
+    """Whether a name can stand in a prototxt, and on one line of a comment."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8, as Python holds them
+        return False
+    return bool(name.strip()) and "\0" not in name and len(name.splitlines()) == 1
