@@ -26,7 +26,7 @@ from data_prep.sample import PER_ANP, make
 from data_prep.table import take
 from data_prep.verify import verify
 from data_prep.vso import choose_classes, divide_images
-from xresnet.basics.cli import Parser, printable, run
+from xresnet.basics.cli import Parser, printable, run, told
 from xresnet.basics.numbers import (
     COUNT,
     NATURAL,
@@ -114,30 +114,23 @@ class _Argument:
         return self.flag.lstrip("-").replace("-", "_")
 
     def add_to(self, parser: Any, default: Any) -> None:
-        """Make it an argument of an argparse parser; `inspect.Parameter.empty`: no default."""
-        told = [self.what, str(self.type) if isinstance(self.type, Number) else ""]
-        more = dict(self.more)
+        """Make it an argument of an argparse parser; `_NEEDED` is no default."""
+        more = {"metavar": self.metavar, "type": self.type, **self.more}
+        more = {name: value for name, value in more.items() if value is not None}
+        shown = None
         if default is False:
             more["action"] = "store_true"
-        elif self.metavar is not None:
-            more["metavar"] = self.metavar
-        if self.type:
-            more["type"] = self.type
-        if self.flag.startswith("--"):
-            if default is not inspect.Parameter.empty:
-                more["default"] = default
-                plain = "" if default is None or default is False else _shown(default)
-                shown = self.unset or plain
-                told.append(f"default: {shown}" if shown else "")
-            elif not self.either:
-                more["required"] = True
-        parser.add_argument(
-            self.flag, help="; ".join(filter(None, told)).replace("%", "%%"), **more
-        )
+        elif self.flag.startswith("--") and default is _NEEDED:
+            more["required"] = True
+        elif self.flag.startswith("--"):
+            more["default"] = default
+            if not self.either:
+                shown = self.unset or ("none" if default is None else str(default))
+        help = told(self.what, self.type if isinstance(self.type, Number) else None, shown)
+        parser.add_argument(self.flag, help=help.replace("%", "%%"), **more)
 
 
-def _shown(default: Any) -> str:
-    return f"{float(default):g}" if hasattr(default, "numerator") else str(default)
+_NEEDED = inspect.Parameter.empty
 
 
 @dataclass(frozen=True)
@@ -146,202 +139,187 @@ class _Command:
 
     help: str
     example: str
-    arguments: tuple[_Argument, ...] = ()
     function: Callable[..., Any] | None = None
+    arguments: tuple[_Argument, ...] = ()
     out: str = "the data folder, written by filter, split and lmdb in turn"
     stages: tuple[str, ...] = ()
 
 
+COMMANDS: dict[str, _Command] = {}
+
+
+def _add(
+    name: str,
+    function: Callable[..., Any] | None,
+    help: str,
+    example: str,
+    *given: _Argument,
+    **more: Any,
+) -> None:
+    COMMANDS[name] = _Command(help, example, function, given, **more)
+
+
 _IMAGES = _Argument("--images", "the ANP folders", "DIR")
 _SHARE = _Argument(
-    "--train",
-    "share for training, above 0 and below 1: a group of n images gives floor(F n)",
-    "F",
-    exact_fraction,
-    unset="0.8",
+    *("--train", "share for training, above 0 and below 1: of n images alike floor(F n)", "F"),
+    *(exact_fraction, "0.8"),
 )
+_SPLIT = _Argument("--seed", "another one, another split", "N", SEED)
 _MISSING = _Argument("--allow-missing", "go on when classes have no image at all")
 _FORMATS = "the 3,244 list, one ANP a line, CSV with a column `anp`, or a folder of ANP folders"
 
-
-def _seed(what: str) -> _Argument:
-    return _Argument("--seed", f"another one, another {what}", "N", SEED)
-
-
-def _number(flag: str, what: str, number: Number, metavar: str = "N", unset: str = "") -> _Argument:
-    return _Argument(flag, what, metavar, number, unset)
-
-
-COMMANDS = {
-    "sample": _Command(
-        "draw a small adjective x noun image set",
-        "--out work/sample --per-anp 60",
-        (_number("--per-anp", "images an ANP", PER_ANP), _seed("set of images")),
-        make,
-        "where bi_concepts/ and ontology.txt go",
+_add(
+    "sample",
+    make,
+    "draw a small adjective x noun image set",
+    "--out work/sample --per-anp 60",
+    _Argument("--per-anp", "images an ANP", "N", PER_ANP),
+    _Argument("--seed", "another one, other images", "N", SEED),
+    out="where bi_concepts/ and ontology.txt go",
+)
+_add(
+    "labels",
+    fetch,
+    "fetch the class lists that the authors published",
+    "--out vso/labels",
+    _Argument("--source", "a mirror of the three files", "URL", unset="the published ones"),
+    out="where mtvso_adj.txt, mtvso_anp.txt and mtvso_noun.txt go",
+)
+_add(
+    "ontology",
+    describe,
+    "read an ontology in any published format; its numbers and a picture",
+    "vso/3244ANPs.txt --images vso/bi_concepts1553 --out vso/described",
+    _Argument("ontology", _FORMATS, "FILE"),
+    _Argument("--images", "the ANP folders, to count images on disk", "DIR"),
+    out="where anps.csv and anps.svg go",
+)
+_add(
+    "download",
+    download,
+    "fetch the images of a URL list with img2dataset; goes on where it was stopped",
+    "vso/english.csv --out vso/images --processes 4",
+    _Argument(
+        *("urls", "`adj_noun url` lines, CSV with `anp,url[,sha256]`, or files named adj_noun"),
+        "LIST",
     ),
-    "labels": _Command(
-        "fetch the class lists that the authors published",
-        "--out vso/labels",
-        (_Argument("--source", "a mirror of the three files", "URL", unset="the published ones"),),
-        fetch,
-        "where mtvso_adj.txt, mtvso_anp.txt and mtvso_noun.txt go",
+    _Argument(
+        *("--distributor", "one machine, or a Spark or Ray cluster"),
+        more={"choices": tuple(DISTRIBUTORS)},
     ),
-    "ontology": _Command(
-        "read an ontology in any published format; its numbers and a picture",
-        "vso/3244ANPs.txt --images vso/bi_concepts1553 --out vso/described",
-        (
-            _Argument("ontology", _FORMATS, "FILE"),
-            _Argument("--images", "the ANP folders, to count images on disk", "DIR"),
-        ),
-        describe,
-        "where anps.csv and anps.svg go",
+    _Argument("--cluster", "Spark master or Ray address", "URL", unset="this machine"),
+    _Argument("--processes", "that fetch at once", "N", PROCESSES),
+    _Argument("--threads", "connections a process", "N", THREADS),
+    _Argument("--timeout", "of a try", "S", WAIT),
+    _Argument("--retries", "further tries", "N", TRIES),
+    _Argument("--per-shard", "addresses a shard", "N", COUNT),
+    _Argument("--min-bytes", "smaller files are placeholders", "N", NATURAL),
+    out="where the ANP folders, downloaded.csv and rejected.csv go",
+)
+_add(
+    "unpack",
+    unpack_all,
+    "unpack archives of images, safely and resumably",
+    "bi_concepts1553.tar.gz --out vso",
+    _Argument("archives", "tar (compressed or not) or zip", "ARCHIVE", more={"nargs": "+"}),
+    out="the folder to unpack into",
+)
+_add(
+    "filter",
+    choose_classes,
+    "choose the classes by the paper's three criteria",
+    "--ontology vso/1200ANPsv1.1.txt --images vso/bi_concepts1553 --out data",
+    _Argument("--ontology", _FORMATS, "FILE", either="classes"),
+    _Argument(
+        *("--labels", "take finished class lists instead: *adj.txt, *anp.txt, *noun.txt", "DIR"),
+        either="classes",
     ),
-    "download": _Command(
-        "fetch the images of a URL list with img2dataset; goes on where it was stopped",
-        "vso/english.csv --out vso/images --processes 4",
-        (
-            _Argument(
-                "urls",
-                "`adj_noun url` lines, CSV with `anp,url[,sha256]`, or files named adj_noun",
-                "LIST",
-            ),
-            _Argument(
-                "--distributor",
-                "one machine, or a Spark or Ray cluster",
-                more={"choices": tuple(DISTRIBUTORS)},
-            ),
-            _Argument("--cluster", "Spark master or Ray address", "URL", unset="this machine"),
-            _number("--processes", "that fetch at once", PROCESSES),
-            _number("--threads", "connections a process", THREADS),
-            _number("--timeout", "of a try", WAIT, "S"),
-            _number("--retries", "further tries", TRIES),
-            _number("--per-shard", "addresses a shard", COUNT),
-            _number("--min-bytes", "smaller files are placeholders", NATURAL),
-        ),
-        download,
-        "where the ANP folders, downloaded.csv and rejected.csv go",
+    _Argument("--min-nouns", "criterion 1: nouns an adjective needs in all", "N", NATURAL),
+    _Argument(
+        *("--exclude", "criterion 2: `noun: reason` lines", "FILE"),
+        unset="the paper's five nouns",
     ),
-    "unpack": _Command(
-        "unpack archives of images, safely and resumably",
-        "bi_concepts1553.tar.gz --out vso",
-        (_Argument("archives", "tar (compressed or not) or zip", "ARCHIVE", more={"nargs": "+"}),),
-        unpack_all,
-        "the folder to unpack into",
+    _Argument("--min-images", "criterion 3: images an ANP needs on disk", "N", NATURAL),
+    _MISSING,
+    _Argument("--images", "the ANP folders; without it criterion 3 is left out", "DIR"),
+)
+_add(
+    "split",
+    divide_images,
+    "divide the images of each class into train and test",
+    "--images vso/bi_concepts1553 --out data",
+    _IMAGES,
+    _SHARE,
+    _SPLIT,
+    _Argument(
+        *("--lists", "take finished lists instead: `path label` a line", ("TRAIN", "TEST")),
+        more={"nargs": 2},
     ),
-    "filter": _Command(
-        "choose the classes by the paper's three criteria",
-        "--ontology vso/1200ANPsv1.1.txt --images vso/bi_concepts1553 --out data",
-        (
-            _Argument("--ontology", _FORMATS, "FILE", either="classes"),
-            _Argument(
-                "--labels",
-                "take finished class lists instead: *adj.txt, *anp.txt, *noun.txt",
-                "DIR",
-                either="classes",
-            ),
-            _number(
-                "--min-nouns", "criterion 1: nouns an adjective needs in the full list", NATURAL
-            ),
-            _Argument(
-                "--exclude",
-                "criterion 2: `noun: reason` lines",
-                "FILE",
-                unset="the paper's five nouns",
-            ),
-            _number("--min-images", "criterion 3: images an ANP needs on disk", NATURAL),
-            _MISSING,
-            _Argument("--images", "the ANP folders; without it criterion 3 is left out", "DIR"),
-        ),
-        choose_classes,
+    _MISSING,
+)
+_add(
+    "table",
+    take,
+    "choose classes and divide images by a table of your own: any tasks, labels as text",
+    "labels.csv --images photos --tasks colour,kind --out data/own",
+    _Argument("table", "CSV, TSV, JSON lines or Parquet; a row an image", "TABLE"),
+    _Argument("--images", "where the paths start from", "DIR"),
+    _Argument(
+        *("--tasks", "a column a task, or TASK=COLUMN; an empty cell is no label", "COLUMN,...")
     ),
-    "split": _Command(
-        "divide the images of each class into train and test",
-        "--images vso/bi_concepts1553 --out data",
-        (
-            _IMAGES,
-            _SHARE,
-            _seed("split"),
-            _Argument(
-                "--lists",
-                "take finished lists instead: `path label` a line",
-                ("TRAIN", "TEST"),
-                more={"nargs": 2},
-            ),
-            _MISSING,
-        ),
-        divide_images,
+    _Argument("--path", "of the paths", "COLUMN"),
+    _Argument("--split", "takes the sides from the table: train or test", "COLUMN"),
+    _Argument(
+        *("--stratify", "whose classes are divided alike, or all: each combination", "TASK"),
+        unset="the first task",
     ),
-    "table": _Command(
-        "choose classes and divide images by a table of your own: any tasks, labels as text",
-        "labels.csv --images photos --tasks colour,kind --out data/own",
-        (
-            _Argument("table", "CSV, TSV, JSON lines or Parquet; a row an image", "TABLE"),
-            _Argument("--images", "where the paths start from", "DIR"),
-            _Argument(
-                "--tasks",
-                "a column a task, or TASK=COLUMN; an empty cell is no label",
-                "COLUMN,...",
-            ),
-            _Argument("--path", "of the paths", "COLUMN"),
-            _Argument("--split", "takes the sides from the table: train or test", "COLUMN"),
-            _Argument(
-                "--stratify",
-                "whose classes are divided alike, or all: each combination",
-                "TASK",
-                unset="the first task",
-            ),
-            _SHARE,
-            _seed("split"),
-            _number("--min-images", "a class of fewer is no label", COUNT),
-            _Argument(
-                "--classes", "TASK.txt there: the classes in that order", "DIR", unset="sorted"
-            ),
-            _Argument("--allow-missing", "leave out rows whose image is not there"),
-        ),
-        take,
-        "the data folder; lmdb and verify come next",
+    _SHARE,
+    _SPLIT,
+    _Argument("--min-images", "a class of fewer is no label", "N", COUNT),
+    _Argument("--classes", "TASK.txt there: the classes in that order", "DIR", unset="sorted"),
+    _Argument("--allow-missing", "leave out rows whose image is not there"),
+    out="the data folder; lmdb and verify come next",
+)
+_add(
+    "lmdb",
+    write_databases,
+    "write the image and label databases of both lists; takes up a run that was stopped",
+    "--images vso/bi_concepts1553 --size 224 --out data",
+    _IMAGES,
+    _Argument("--size", "height and width of an image", "S", PIXELS),
+    _Argument(
+        "--encoded",
+        "JPEGs in the records: 14 GB instead of 58, but Caffe reads a sixth as many a second",
     ),
-    "lmdb": _Command(
-        "write the image and label databases of both lists; takes up a run that was stopped",
-        "--images vso/bi_concepts1553 --size 224 --out data",
-        (
-            _IMAGES,
-            _number("--size", "height and width of an image", PIXELS, "S"),
-            _Argument(
-                "--encoded",
-                "JPEGs in the records: 14 GB instead of 58, but Caffe reads a sixth as many a "
-                "second",
-            ),
-            _number("--threads", "threads that decode", THREADS, unset="cores + 1"),
-            _Argument("--allow-dropped", "go on when more than 1% of a list cannot be read"),
-            _Argument(
-                "--drop-damaged", "leave out JPEGs that end early; convert_imageset keeps them"
-            ),
-            _Argument("--replace", "replace finished databases of another size or form"),
-            _Argument("--fresh", "write anew whatever databases are there"),
-        ),
-        write_databases,
-    ),
-    "verify": _Command(
-        "read the databases back and hold them against lists, classes and manifest",
-        "--out data --sheet sheet.jpg",
-        (_Argument("--sheet", "a JPEG of 40 training records with their labels", "FILE"),),
-        verify,
-    ),
-    "reorder": _Command(
-        "give the training images another order, in a folder of its own: a study's seeds",
-        "data --seed 3 --out data-order-3",
-        (_Argument("data", "a finished data folder", "DATA"), _seed("order")),
-        reorder,
-        "where the reordered data folder goes; its test databases are links",
-    ),
-    "run": _Command(
-        "filter, split, lmdb and verify in one; the same command goes on after an interruption",
-        "--labels vso/labels --images vso/bi_concepts1553 --out data",
-        stages=("filter", "split", "lmdb", "verify"),
-    ),
-}
+    _Argument("--threads", "that decode", "N", THREADS, "cores + 1"),
+    _Argument("--allow-dropped", "go on when more than 1% of a list cannot be read"),
+    _Argument("--drop-damaged", "leave out JPEGs that end early; convert_imageset keeps them"),
+    _Argument("--replace", "replace finished databases of another size or form"),
+    _Argument("--fresh", "write anew whatever databases are there"),
+)
+_add(
+    "verify",
+    verify,
+    "read the databases back and hold them against lists, classes and manifest",
+    "--out data --sheet sheet.jpg",
+    _Argument("--sheet", "a JPEG of 40 training records with their labels", "FILE"),
+)
+_add(
+    "reorder",
+    reorder,
+    "give the training images another order, in a folder of its own: a study's seeds",
+    "data --seed 3 --out data-order-3",
+    _Argument("data", "a finished data folder", "DATA"),
+    _Argument("--seed", "another one, another order", "N", SEED),
+    out="where the reordered data folder goes; its test databases are links",
+)
+_add(
+    "run",
+    None,
+    "filter, split, lmdb and verify in one; the same command goes on after an interruption",
+    "--labels vso/labels --images vso/bi_concepts1553 --out data",
+    stages=("filter", "split", "lmdb", "verify"),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -367,11 +345,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_arguments(parser: argparse.ArgumentParser, commands: list[_Command]) -> None:
     """Those of one command, or of several in one; what one of them needs has to be given."""
     found: dict[str, tuple[_Argument, Any]] = {}
-    empty = inspect.Parameter.empty
     for command in commands:
         for one in command.arguments:
             default = inspect.signature(command.function).parameters[one.name].default
-            if one.name not in found or default is empty:
+            if one.name not in found or default is _NEEDED:
                 found[one.name] = one, default
     groups = {"": parser}
     for one, default in found.values():

@@ -38,6 +38,17 @@ class Images:
         return [path for path, reason in self.ignored if reason == LEAVES]
 
     @property
+    def advice(self) -> str:
+        """`; ...` of links that lead out of the folder, and what to do; "" without such links."""
+        leaving = self.leaving
+        if not leaving:
+            return ""
+        return (
+            f"; ignored: {len(leaving):,} links that lead out of the image folder, such as "
+            f"{leaving[0]}: name the folder that they lead into, or put the files themselves there"
+        )
+
+    @property
     def counts(self) -> dict[str, int]:
         """ANP -> number of image files."""
         return {anp: len(paths) for anp, paths in self.by_anp.items()}
@@ -92,19 +103,8 @@ def scan(folder: PathLike) -> Images:
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
     if not images.by_anp:
-        raise UserError(f"{images.root}: no folder named adjective_noun in it{told(images)}")
+        raise UserError(f"{images.root}: no folder named adjective_noun in it{images.advice}")
     return images
-
-
-def told(images: Images) -> str:
-    """`; ...` of the links that lead out of the folder, and what to do; "" where there are none."""
-    leaving = images.leaving
-    if not leaving:
-        return ""
-    return (
-        f"; ignored: {len(leaving):,} links that lead out of the image folder, such as "
-        f"{leaving[0]}: name the folder that they lead into, or put the files themselves there"
-    )
 
 
 def _no_anp(entry: os.DirEntry[str], root: str) -> str:

@@ -15,7 +15,7 @@ from data_prep import criteria, duplicates, ontology
 from data_prep.classes import Classes
 from data_prep.criteria import EXCLUDED_NOUNS, Decision
 from data_prep.folder import DataFolder, source
-from data_prep.images import Images, find_root, scan, told
+from data_prep.images import Images, find_root, scan
 from data_prep.lists import (
     Division,
     Entry,
@@ -97,7 +97,7 @@ def choose_classes(
     missing = []
     if found:
         there = {anp for anp, paths in found.by_anp.items() if paths}
-        missing = _missing(classes, there, allow_missing, told(found))
+        missing = _missing(classes, there, allow_missing, found.advice)
     facts |= {"images": found and found.facts, "classes": classes.facts}
     with folder.lock():
         folder.begin("filter", facts)
@@ -123,7 +123,7 @@ def _apply(
     if empty:
         raise UserError(
             f"{path}: no ANP is left after the criterion `{empty}`: {_ADVICE[empty]}"
-            + (told(found) if found and empty == "images" else "")
+            + (found.advice if found and empty == "images" else "")
         )
     return decisions, {
         "ontology": source(path),

@@ -10,6 +10,7 @@ import pytest
 
 from data_prep.__main__ import _parser, main
 from xresnet.basics.cli import UserError
+from xresnet.basics.numbers import Number
 
 NOWHERE = "http://127.0.0.1:9/labels"
 (_COMMANDS,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
@@ -68,6 +69,16 @@ def _with(argv: list[str], action: argparse.Action, value: str) -> list[str]:
         at = argv.index(instead)
         argv = [*argv[:at], *argv[at + 2 :]]
     return [*argv, option, *values]
+
+
+def test_every_help_tells_range_and_default():
+    for name, action in OPTIONS:
+        where = f"{name} {action.option_strings}: {action.help}"
+        if isinstance(action.type, Number):
+            assert str(action.type) in action.help, where
+        either = action.option_strings in (["--ontology"], ["--labels"])  # one has to be given
+        if action.option_strings and not (action.required or either or action.dest == "version"):
+            assert "; default: " in action.help, where
 
 
 @pytest.mark.parametrize(
