@@ -67,7 +67,7 @@ def write_databases(
 
     Args:
         out: the data folder, with its classes and lists.
-        images: the folder that the lists' paths start from, or VSO's above it.
+        images: the folder that the lists' paths start from; the one above it will do for VSO's.
         replace: let databases of another size or form go.
         fresh: write anew whatever is there.
         Others: those of `write_pair`.
@@ -81,7 +81,7 @@ def write_databases(
     if not (replace or fresh):
         hold_form(folder, size, encoded, drop_damaged)
     classes = read_classes(folder)
-    root = find_root(images)
+    root = find_root(images, classes.by_anp)
     with folder.lock():
         reports = {
             part: write_pair(

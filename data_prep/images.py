@@ -65,11 +65,11 @@ class Images:
         }
 
 
-def find_root(folder: PathLike) -> Path:
-    """The folder that holds the ANP folders: `folder` itself, or its one `bi_concepts*`.
+def find_root(folder: PathLike, by_anp: bool = True) -> Path:
+    """The folder that lists' paths start from: that of the ANP folders, or any other.
 
-    VSO's archives unpack to `bi_concepts1553/<adj_noun>/`, and people name
-    the folder above it.
+    That of the ANP folders is `folder` itself, or its one `bi_concepts*`: VSO's archives
+    unpack to `bi_concepts1553/<adj_noun>/`, and people name the folder above it.
 
     Raises:
         UserError: `folder` is not a folder, has several `bi_concepts*` in it, or its name is
@@ -77,8 +77,9 @@ def find_root(folder: PathLike) -> Path:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name the one that holds the ANP folders")
-    inner = sorted(entry for entry in folder.glob("bi_concepts*") if entry.is_dir())
+        what = "holds the ANP folders" if by_anp else "the paths start from"
+        raise UserError(f"{folder}: no such folder; name the one that {what}")
+    inner = [] if not by_anp else sorted(e for e in folder.glob("bi_concepts*") if e.is_dir())
     if len(inner) > 1:
         names = ", ".join(entry.name for entry in inner)
         raise UserError(f"{folder}: which of {names}? name one of them")

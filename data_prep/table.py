@@ -15,7 +15,8 @@ from typing import Any
 
 from data_prep import duplicates, rows
 from data_prep.classes import MISSING, Classes, read_names
-from data_prep.folder import PARTS, DataFolder, check_name, source
+from data_prep.folder import PARTS, DataFolder, source
+from data_prep.images import find_root
 from data_prep.lists import Division, Entry, on_both_sides, write_parts
 from data_prep.rows import Row
 from data_prep.split import rank, split, train_count
@@ -89,9 +90,7 @@ def take(
     fraction = as_fraction(train or Fraction(4, 5), "train")
     SEED.check(seed, "seed")
     COUNT.check(min_images, "min_images")
-    folder, root = DataFolder(out), check_name(images)
-    if not root.is_dir():
-        raise UserError(f"--images {root}: no such folder; name the one that the paths start from")
+    folder, root = DataFolder(out), find_root(images, by_anp=False)
     listed = rows.read(table, tasks, path, split)
     there = [row for row in listed if (root / row.path).is_file()]
     absent = [row for row in listed if not (root / row.path).is_file()]

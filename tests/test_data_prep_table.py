@@ -167,6 +167,17 @@ def test_any_label_stands_on_the_sheet(pictures, tmp_path, capsys):
     assert (tiles[:, 162:, :, 157:] > 200).all(), "none runs into the next image's"
 
 
+def test_a_folder_named_as_vsos_is_one_like_others(pictures, tmp_path):
+    (pictures / "a b").rename(pictures / "bi_concepts")
+    values = [{**row, "path": row["path"].replace("a b", "bi_concepts")} for row in rows()]
+    folder = make(write_csv(tmp_path / "t.csv", values), pictures, tmp_path / "data")
+    out = ["--images", str(pictures), "--out", str(folder.root)]
+    assert main(["lmdb", "--size", "16", *out]) == 0
+    assert folder.read_manifest()["lmdb"]["images"] == str(pictures)
+    with pytest.raises(UserError, match="no such folder; name the one that the paths start from"):
+        main(["lmdb", "--size", "16", "--images", "nowhere", "--out", str(folder.root)])
+
+
 def test_each_class_gives_its_share_to_training(pictures, tmp_path):
     table = write_csv(tmp_path / "t.csv", rows())
     for stratify, place in (("kind", 0), ("size", 2), ("all", None)):
