@@ -177,8 +177,11 @@ def label(text: str, where: str, column: str) -> str:
     Raises:
         UserError: it holds what no text shows; begins with `where`.
     """
-    name = unicodedata.normalize("NFC", " ".join(text.split()))
+    # A file's mark at its begin stands within, where files were joined.
+    name = unicodedata.normalize("NFC", " ".join(text.replace("\ufeff", "").split()))
     wrong = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs")), None)
+    if name and all(unicodedata.category(c) == "Cf" for c in name):
+        wrong = name
     if wrong is not None:
         raise UserError(f"{where}: {column} holds {wrong!r}, which no text shows")
     return name

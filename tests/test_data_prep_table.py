@@ -136,6 +136,13 @@ def test_records_have_a_value_a_task_and_pass_verify(pictures, tmp_path, capsys)
         main(["verify", *out])
 
 
+def test_marks_of_joined_files_are_no_part_of_a_label(pictures, tmp_path):
+    """As the first of a class list it would be lost again, and the lists be others."""
+    values = [{**row, "maker": "\ufeffa" if i % 2 else "a"} for i, row in enumerate(rows())]
+    folder = make(write_csv(tmp_path / "t.csv", values), pictures, tmp_path / "data")
+    assert Classes.read(folder.classes)["maker"] == ("a",)
+
+
 def test_any_label_stands_on_the_sheet(pictures, tmp_path, capsys):
     """Emoji, directions of writing, formulas, more than fits; a box nowhere (a warning, then)."""
     odd = [
@@ -237,6 +244,7 @@ def test_rare_classes_are_no_labels_and_lists_may_be_given(pictures, tmp_path, c
         (lambda v: v[3].update(path=" "), (), r"t.csv:5: no path in it"),
         (lambda v: v[3].update(path="no.png"), (), r"t.csv:5: 1 of 40 images are not in .*no.png"),
         (lambda v: v[3].update(maker="a\x1b[2J"), (), r"t.csv:5: maker holds '\\x1b'"),
+        (lambda v: v[3].update(maker="\u200b"), (), r"t.csv:5: maker holds '\\u200b'"),
         (lambda v: [row.update(maker="") for row in v], (), "the task maker has no class in its"),
         (lambda v: None, ("--min-images", "41"), "the task kind has no class of 41 images or more"),
         (lambda v: None, ("--tasks", "makers"), r"no column 'makers' \(did you mean 'maker'\?\)"),
