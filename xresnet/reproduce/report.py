@@ -439,14 +439,13 @@ def _commands(found: Results) -> dict[str, Any]:
 
 def _made(run: Path) -> dict[str, Any]:
     """A run's commands as its logs tell them, and what its files' content is."""
-    commands = [
-        words
-        for log in ("train.log", "test.log")
-        if (run / log).is_file()
-        for words in re.findall(
-            r" reproduce\.py:1\] (.+)", (run / log).read_text("utf-8", errors="replace")
-        )
-    ]
+    trained, tested = (
+        re.findall(r" reproduce\.py:1\] (.+)", log.read_text("utf-8", errors="replace"))
+        if log.is_file()
+        else []
+        for log in (run / "train.log", run / "test.log")
+    )
+    commands = [*trained, *tested[-1:]]  # earlier tests were of other weights
     last = snapshots(run)[-1:]
     files = [run / "net.prototxt", run / "deploy.prototxt", *sorted(run.glob("solver_*.prototxt"))]
     files += [snapshot.weights for snapshot in last]
