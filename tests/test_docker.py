@@ -338,6 +338,21 @@ def test_the_image_without_the_project_knows_whole_snapshots(root, tmp_path) -> 
 
 
 @pytest.mark.caffe
+def test_debians_own_python_will_do(caffe_tools, root, tmp_path) -> None:
+    """The protobuf and numpy beside Debian's pycaffe are older than the image's."""
+    (tmp_path / "solver.prototxt").write_text(SOLVER.replace("100000000", "1"))
+    (tmp_path / "net.prototxt").write_text(NET)
+    train = ["train", "-solver", "solver.prototxt"]
+    subprocess.run([caffe_tools["caffe"], *train], cwd=tmp_path, capture_output=True, check=True)
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from xresnet.reproduce import resume;"
+    command = [caffe_tools["pycaffe"], "-c", f"{code} resume.main(sys.argv[1:])", root]
+    done = subprocess.run([*command, "caffe", *train], cwd=tmp_path, capture_output=True, text=True)
+    assert shlex.split(done.stdout) == [
+        *("caffe", *train, "-snapshot", "snapshot_iter_1.solverstate")
+    ], done.stderr
+
+
+@pytest.mark.caffe
 @pytest.mark.slow
 def test_table2_is_stopped_and_taken_up(inside, tmp_path) -> None:
     """From raw images in /data, stopped while it trains; the same command ends it."""
