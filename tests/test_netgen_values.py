@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,12 @@ from netgen.command import generate, parse, read
 from netgen.options import OPTIONS, Options, Solver, solver_choices, words
 from tests.caffe_nets import pycaffe
 from tests.test_netgen_joints_caffe import SMALL, STEP_BACK, train_net
+from tests.test_reproduce_train import training
 from xresnet.basics.cli import UserError
 from xresnet.basics.numbers import Number
 from xresnet.caffeproto import NetParameter, text
+from xresnet.reproduce.driver import train
+from xresnet.reproduce.run import Run
 
 # ---- build ----------------------------------------------------------------------
 
@@ -200,6 +204,21 @@ def test_every_option_is_declared_in_one_family():
         assert option.what and (option.metavar or option.of or option.default is False)
 
 
+def test_command_lines_become_values_at_the_edges_alone(root):
+    """No module hands words to another: those that read them are commands, and the grid's."""
+    edges = {
+        *("netgen/__main__.py", "netgen/diff.py", "netgen/weights/command.py"),
+        "xresnet/reproduce/choices.py",
+    }
+    found = set()
+    for package in ("netgen", "xresnet", "torchcaffe", "data_prep"):
+        for path in (root / package).rglob("*.py"):
+            imports = re.findall(r"^ *(?:from|import) .*", path.read_text(), re.MULTILINE)
+            if any(re.search(r"\bnetgen(\.command\b| import .*\bcommand\b)", x) for x in imports):
+                found.add(str(path.relative_to(root)))
+    assert found == edges
+
+
 # ---- joints of a user's own -----------------------------------------------------------
 
 
@@ -259,6 +278,22 @@ def test_the_documents_joint_runs_as_printed_and_in_real_caffe(half, root, caffe
     path.write_text(text.dump(train_net(small)))
     (line,) = re.findall(r"^OUT (.*)", pycaffe(caffe_tools, STEP_BACK, path, 0), re.MULTILINE)
     assert np.isfinite(list(json.loads(line)[0].values())).all()
+
+
+@pytest.mark.caffe
+def test_a_run_is_trained_with_a_joint_of_ones_own(half, drawn, caffe_tools):
+    plain = training(drawn, half / "run", max_epochs=1)
+    made = replace(plain, net=plain.net.choose(joint="my_joints:half"))
+    assert made.key != plain.key
+    result = Run(made).result()
+    assert result["params"] == made.network.params()["total"] < plain.network.params()["total"]
+    head = (half / "run/net.prototxt").read_text().splitlines()[:2]
+    assert head[0] == "# X-half-ResNet-17: train/test net" and "--joint my_joints:half" in head[1]
+    assert json.loads((half / "run/run.json").read_text())["net"] == made.net.words()
+    (half / "my_joints.py").unlink()
+    sys.modules.pop("my_joints")
+    with pytest.raises(UserError, match="--joint: there is no module 'my_joints' in"):
+        train(replace(made, name="again"))
 
 
 TAKEN = "(net, x, block, source, target, options)"
