@@ -16,7 +16,7 @@ from typing import Any
 
 from data_prep import prose
 from data_prep.archives import unpack_all
-from data_prep.databases import hold_form, write_databases
+from data_prep.databases import Form, hold_form, write_databases
 from data_prep.download import DISTRIBUTORS, download
 from data_prep.folder import DataFolder
 from data_prep.graph import describe
@@ -78,8 +78,8 @@ def _run(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
     are taken up, so the same command goes on after any interruption.
     """
     if not (arguments.replace or arguments.fresh):  # before one has changed anything
-        form = (arguments.size, arguments.encoded, arguments.drop_damaged)
-        hold_form(DataFolder(arguments.out), *form)
+        form = Form(arguments.size, arguments.encoded, arguments.drop_damaged)
+        hold_form(DataFolder(arguments.out), form)
     facts, lines = {}, []
     for stage in COMMANDS[name].stages:
         before = time.monotonic()

@@ -19,8 +19,8 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,20 @@ from xresnet.basics.files import PathLike, inside, sync_folder, write, write_jso
 from xresnet.basics.numbers import PIXELS, THREADS
 
 MAX_DROPPED = 0.01  # share of a list; more is a mistake in the folder, not bad luck
+
+
+@dataclass(frozen=True)
+class Form:
+    """What records are like: the pixels a side, whether they hold JPEGs, and whether JPEGs that
+    end early are left out."""
+
+    size: int
+    encoded: bool
+    drop_damaged: bool
+
+    def __str__(self) -> str:
+        flags = [f"--{name.replace('_', '-')}" for name, on in asdict(self).items() if on is True]
+        return f"--size {self.size}{' ' if flags else ''}{', '.join(flags)}"
 
 
 @dataclass(frozen=True)
@@ -65,37 +79,35 @@ def write_databases(
 ) -> Written:
     """Write the image and label databases of both lists, and the mean of the training images.
 
+    Databases that were made from the same list, classes, files (by size and
+    time) and form are left as they are, and half-written ones are finished.
+    One line on stderr names every image left out or damaged.
+
     Args:
         out: the data folder, with its classes and lists.
         images: the folder that the lists' paths start from; the one above it will do for VSO's.
+        size: S; records are 3 x S x S.
+        encoded: records hold JPEGs; a quarter of the size, a sixth of Caffe's reading speed.
+        threads: that decode (cores + 1).
+        allow_dropped: go on when more than 1% of a list cannot be read.
+        drop_damaged: leave out JPEGs that end early instead of keeping what there is.
         replace: let databases of another size or form go.
-        fresh: write anew whatever is there.
-        Others: those of `write_pair`.
+        fresh: write again even if nothing changed.
 
     Raises:
-        UserError: as `write_pair`; or finished databases of another size or form are there.
+        UserError: a list is wrong, too much of it cannot be read, the disk is full, finished
+            databases of another size or form are there, or some that were not made by us.
     """
     PIXELS.check(size, "size")
     threads = THREADS.check(default_threads() if threads is None else threads, "threads")
-    folder = DataFolder(out)
+    folder, form = DataFolder(out), Form(size, encoded, drop_damaged)
     if not (replace or fresh):
-        hold_form(folder, size, encoded, drop_damaged)
+        hold_form(folder, form)
     classes = read_classes(folder)
     root = find_root(images, classes.by_anp)
     with folder.lock():
         reports = {
-            part: write_pair(
-                folder,
-                part,
-                root,
-                classes,
-                size,
-                encoded=encoded,
-                threads=threads,
-                allow_dropped=allow_dropped,
-                drop_damaged=drop_damaged,
-                fresh=fresh,
-            )
+            part: _write_pair(folder, part, root, classes, form, threads, allow_dropped, fresh)
             for part in PARTS
         }
         write(folder.mean, (folder.lmdb("train", "image") / MEAN).read_bytes())
@@ -105,65 +117,34 @@ def write_databases(
     return Written(folder, reports, facts)
 
 
-_FORM = ("size", "encoded", "drop_damaged")  # of a job: what its records are like
-
-
-def hold_form(folder: DataFolder, size: int, encoded: bool, drop_damaged: bool) -> None:
-    """Hold finished databases to be of this size and form, so that none is replaced unasked.
+def hold_form(folder: DataFolder, form: Form) -> None:
+    """Hold finished databases to be of this form, so that none is replaced unasked.
 
     Raises:
         UserError: one is not, or a database of that name was not made by us.
     """
-    wanted = dict(zip(_FORM, (size, encoded, drop_damaged)))
     for part in PARTS:
         for kind in KINDS:
             made = made_from(folder.lmdb(part, kind))
-            there = made and {name: made["job"].get(name) for name in _FORM}
-            if there and there != wanted:
+            there = made and Form(**{name: made["job"].get(name) for name in asdict(form)})
+            if there and there != form:
                 raise UserError(
-                    f"{folder.lmdb(part, kind)} is finished, with {_words(there)}; to replace it "
-                    f"by one with {_words(wanted)} add --replace, or choose another --out"
+                    f"{folder.lmdb(part, kind)} is finished, with {there}; to replace it "
+                    f"by one with {form} add --replace, or choose another --out"
                 )
 
 
-def _words(form: dict[str, Any]) -> str:
-    said = ", ".join(f"--{name.replace('_', '-')}" for name in _FORM[1:] if form[name])
-    return f"--size {form['size']}{' ' if said else ''}{said}"
-
-
-def write_pair(
+def _write_pair(
     folder: DataFolder,
     part: str,
     root: Path,
     classes: Classes,
-    size: int,
-    *,
-    encoded: bool = False,
-    threads: int = 2,
-    allow_dropped: bool = False,
-    drop_damaged: bool = False,
-    fresh: bool = False,
-    say: Callable[[str], None] | None = None,
+    form: Form,
+    threads: int,
+    allow_dropped: bool,
+    fresh: bool,
 ) -> Report:
-    """Write `<part>_image_lmdb` and `<part>_label_lmdb` from `<part>.txt`.
-
-    Databases that were made from the same list, classes, files (by size and
-    time) and options are left as they are, and half-written ones are
-    finished. The caller holds the folder's lock.
-
-    Args:
-        root: the list's paths are relative to it.
-        size: S; records are 3 x S x S.
-        encoded: records hold JPEGs; a quarter of the size, a sixth of Caffe's reading speed.
-        allow_dropped: go on when more than 1% of the list cannot be read.
-        drop_damaged: leave out JPEGs that end early instead of keeping what there is.
-        fresh: write again even if nothing changed.
-        say: gets one line for every image left out or damaged; by default stderr does.
-
-    Raises:
-        UserError: the list is wrong, too much of it cannot be read, the disk
-            is full, or a database of that name was not made by us.
-    """
+    """Write `<part>_image_lmdb` and `<part>_label_lmdb` from `<part>.txt`."""
     entries = read_part(folder, part, classes)
     job = {
         "format": 2,
@@ -171,9 +152,7 @@ def write_pair(
         "classes": hashlib.sha256(repr(list(classes.combinations)).encode()).hexdigest(),
         "images": str(root.resolve()),
         "files": _state(root, entries),
-        "size": size,
-        "encoded": encoded,
-        "drop_damaged": drop_damaged,
+        **asdict(form),
     }
     aside = folder.partial / part
     names = {kind: folder.lmdb(part, kind) for kind in KINDS}
@@ -189,17 +168,15 @@ def write_pair(
             places, Progress(aside / "progress", job, len(entries), len(classes.combinations))
         )
         if not progress.finished:
+            begin = progress.next
             source = records(
-                entries,
-                root,
-                classes,
-                size,
-                start=progress.next,
-                encoded=encoded,
+                *(entries, root, classes, form.size),
+                start=begin,
+                encoded=form.encoded,
                 threads=threads,
             )
-            bar = bars.bar(source, part, len(entries), initial=progress.next, unit="img")
-            _write(places, bar, progress, allow_dropped, drop_damaged, say or bars.say)
+            bar = bars.bar(source, part, len(entries), initial=begin, unit="img")
+            _write(places, bar, progress, allow_dropped, form.drop_damaged)
             _describe(places, job, progress)
             progress.finished = True
             progress.save()
@@ -235,7 +212,6 @@ def _write(
     progress: Progress,
     allow_dropped: bool,
     drop_damaged: bool,
-    say: Callable[[str], None],
 ) -> None:
     report = progress.report
     with Writer(places["image"]) as images, Writer(places["label"]) as labels:
@@ -243,7 +219,7 @@ def _write(
             progress.next = record.index + 1
             if record.wrong and (record.image is None or drop_damaged):
                 report.dropped.append((record.path, record.wrong))
-                say(f"left out {record.path}: {record.wrong}")
+                bars.say(f"left out {record.path}: {record.wrong}")
                 if len(report.dropped) > MAX_DROPPED * report.listed and not allow_dropped:
                     raise UserError(
                         f"more than {MAX_DROPPED:.0%} of {report.listed} images cannot be read, "
@@ -253,7 +229,7 @@ def _write(
                 continue
             if record.wrong:
                 report.damaged.append((record.path, record.wrong))
-                say(f"damaged {record.path}: {record.wrong}")
+                bars.say(f"damaged {record.path}: {record.wrong}")
             images.put(record.key, record.image)
             labels.put(record.key, record.label)
             progress.mean.add(record.planes)
