@@ -113,6 +113,7 @@ BASES = {
     "xresnet eval": ["{run}"],
     "xresnet figure5": ["{run} --out {new}.svg"],
     "xresnet figure6": ["{run} {photo} --out {new}.svg"],
+    "xresnet pack": ["{run} --out {new}"],
     "xresnet predict": ["{run} {photo}"],
     "xresnet watch": ["{run} --out {new}.svg --every 9", "{run} --port 8081"],
     "xresnet report": ["{run} --out {new}"],
