@@ -13,7 +13,9 @@ from xresnet.basics.cli import printable
 EVERY = 15  # seconds between the lines of a log; work that takes less leaves none
 
 
-def bar(items: Iterable | None = None, what: str = "", total: int | None = None, **more: Any):
+def bar(
+    items: Iterable[Any] | None = None, what: str = "", total: int | None = None, **more: Any
+) -> tqdm[Any]:
     """tqdm's bar on stderr, over `items` or moved by `update`; `more` is tqdm's too."""
     if not sys.stderr.isatty():
         more |= {"mininterval": EVERY, "maxinterval": EVERY, "delay": EVERY}

@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
     present folder. Every command has --version, which is the project's.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
@@ -66,7 +66,9 @@ def told(what: str, of: object = None, default: object = None) -> str:
         of: its range, where that has words.
         default: what is taken without the option; None where there is no such thing.
     """
-    return "; ".join([what, *filter(None, [of and str(of), default and f"default: {default}"])])
+    return "; ".join(
+        [what, *([str(of)] if of else []), *([f"default: {default}"] if default else [])]
+    )
 
 
 def printable(text: object) -> str:

@@ -155,10 +155,10 @@ def as_fraction(value: Fraction | float | str, where: str) -> Fraction:
         raise UserError(f"{where}: {error}") from None
 
 
-def several(one: Number, exactly: tuple[int, ...] = ()) -> Callable[[str], tuple]:
+def several(one: Number, exactly: tuple[int, ...] = ()) -> Callable[[str], tuple[Any, ...]]:
     """The argparse type of comma-separated numbers, as many as one of `exactly` says if given."""
 
-    def parse(text: str) -> tuple:
+    def parse(text: str) -> tuple[Any, ...]:
         values = tuple(one(part.strip()) for part in text.split(","))
         if exactly and len(values) not in exactly:
             counts = " or ".join(map(str, exactly))

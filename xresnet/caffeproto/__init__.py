@@ -36,7 +36,7 @@ def _messages() -> dict[str, Any]:
     if hasattr(message_factory, "GetMessageClass"):
         message_class = message_factory.GetMessageClass
     else:  # protobuf before 4.22, such as the one beside bullseye's pycaffe
-        message_class = message_factory.MessageFactory(pool).GetPrototype
+        message_class = message_factory.MessageFactory(pool).GetPrototype  # type: ignore[attr-defined]
     return {
         message.name: message_class(pool.FindMessageTypeByName(f"{file.package}.{message.name}"))
         for message in file.message_type

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -161,7 +162,7 @@ def kind_of_file(data: Buffer) -> str:
     return ""
 
 
-def _number(message: type, field: str) -> int:
+def _number(message: Any, field: str) -> int:
     return message.DESCRIPTOR.fields_by_name[field].number
 
 
@@ -198,7 +199,7 @@ def _layer(
     data: Buffer, start: int, end: int, name: int = NAME, kind: int = TYPE, blobs: int = BLOBS
 ) -> Layer:
     found = {name: "", kind: ""}
-    arrays = []
+    arrays: list[np.ndarray] = []
     for field in wire.fields(data, start, end):
         if field[0] in found:
             found[field[0]] = wire.string(data, field)
@@ -209,7 +210,7 @@ def _layer(
 
 def _layer_v1(data: Buffer, start: int, end: int) -> Layer:
     name, kind = "", 0
-    arrays = []
+    arrays: list[np.ndarray] = []
     for field in wire.fields(data, start, end):
         if field[0] == V0_LAYER and field[1] == wire.LENGTH:
             return _layer(data, field[2], field[3], V0_NAME, V0_TYPE, V0_BLOBS)
@@ -301,7 +302,7 @@ def _blob_parts(blob: np.ndarray) -> list[Buffer]:
     dims = b"".join(wire.encoded(size) for size in blob.shape)
     dims = wire.length(DIM, len(dims)) + dims if dims else b""
     shape = wire.length(SHAPE, len(dims)) + dims
-    values = memoryview(np.ascontiguousarray(blob, "<f4").reshape(-1)).cast("B")
+    values = np.ascontiguousarray(blob, "<f4").reshape(-1).data.cast("B")
     data = wire.length(DATA, len(values)) if len(values) else b""
     size = len(data) + len(values) + len(shape)
     return [wire.length(BLOBS, size) + data, values, shape]

@@ -42,7 +42,7 @@ def reading(database: PathLike) -> Iterator[lmdb.Transaction]:
 def items(database: PathLike) -> Iterator[tuple[bytes, bytes]]:
     """A database's records in order, (key, value) each; errors are those of `reading`."""
     with reading(database) as records:
-        yield from records.cursor()
+        yield from records.cursor()  # type: ignore[misc]  # no memoryviews were asked for
 
 
 def hold(database: PathLike) -> lmdb.Environment:

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
+from google.protobuf import text_encoding, text_format
 
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.files import read_text
@@ -75,7 +75,7 @@ def _scalar(field: Any, value: Any) -> str:
     if field.type == field.TYPE_STRING:
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
     if field.type == field.TYPE_BYTES:
-        return '"' + text_format.text_encoding.CEscape(value, as_utf8=False) + '"'
+        return '"' + text_encoding.CEscape(value, as_utf8=False) + '"'
     if field.type == field.TYPE_FLOAT:
         return _shortest(value)
     return repr(value)

@@ -116,8 +116,8 @@ class Reader:
 
     _outputs: _Outputs = field(default_factory=lambda: _Outputs())
     _step: tuple[str, ...] = ()  # the "Iteration N (...), loss" waiting for its outputs and lr
-    _testing: tuple[int, ...] = ()  # iteration and net of the test pass being listed
-    _total: tuple[float, ...] = ()  # the total loss of `caffe test`, its outputs to follow
+    _testing: tuple[int, int] | None = None  # iteration and net of the test pass being listed
+    _total: float | None = None  # the total loss of `caffe test`, its outputs to follow
 
     def feed(self, line: str) -> list[Event]:
         """The events (mostly none) that this line completes."""
@@ -128,10 +128,10 @@ class Reader:
         if severity == "F":
             return [*self.close(), Fatal(message)]
         if file == "caffe.cpp":
-            if self._total and (mean := _MEAN.fullmatch(message)):
+            if self._total is not None and (mean := _MEAN.fullmatch(message)):
                 self._outputs.put(mean[1], mean[2])
             elif total := _TOTAL.fullmatch(message):
-                self._total = (float(total[1]),)
+                self._total = float(total[1])
         elif output := _OUTPUT.match(message):
             self._outputs.put(output[1], output[2], output[3])
         elif rate := _RATE.match(message):
@@ -160,10 +160,11 @@ class Reader:
         events: list[Event] = []
         loss, outputs = self._outputs.loss, self._outputs.take()
         if self._testing and outputs:  # none: stopped within the pass
-            events.append(TestPass(*self._testing, outputs, loss))
-        elif self._total:
-            events.append(TestResult(*self._total, outputs))
-        self._step = self._testing = self._total = ()
+            iteration, net = self._testing
+            events.append(TestPass(iteration, net, outputs, loss))
+        elif self._total is not None:
+            events.append(TestResult(self._total, outputs))
+        self._step, self._testing, self._total = (), None, None
         return events
 
     def _take_step(self, rate: float) -> TrainStep:
