@@ -79,9 +79,15 @@ def render(figure: Figure, suffix: str = ".svg", whole: bool = False) -> bytes:
     fonts = fonts_for(text.get_text() for text in texts)
     for text in texts if fonts != fonts_for([]) else ():
         text.set_family(list(fonts.families))
+        if suffix != ".svg":
+            text.set_text(fonts.shown(text.get_text()))
+    if fonts.note and suffix != ".svg":
+        bars.say(fonts.note)
     with warnings.catch_warnings():
         if suffix == ".svg":  # whose text is drawn by who shows it, with fonts of their own
             warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        if figure.get_layout_engine() is None:
+            figure.tight_layout()
         figure.savefig(target, format=suffix[1:], dpi=150, bbox_inches=box, metadata=metadata)
     plt.close(figure)
     return target.getvalue()
@@ -101,7 +107,6 @@ def figure5(weights: Path, by_channel: bool = False) -> Figure:
         _cross(axis, block, curves, by_channel)
     axes[0].set_ylabel("cross-residual weight")
     _legend_outside(axes[-1])
-    figure.tight_layout()
     return figure
 
 
@@ -136,7 +141,6 @@ def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
         _change(axis, block, moved)
     axes[0].set_ylabel("mean weight")
     _legend_outside(axes[-1])
-    figure.tight_layout()
     return figure
 
 
@@ -299,7 +303,6 @@ def differences(made: dict[str, Any]) -> Figure:
     for column in range(columns):
         last = [axis for axis in axes[:, column] if axis.get_visible()][-1]
         last.set_xlabel("difference in top-1, points")
-    figure.tight_layout()
     return figure
 
 
@@ -358,9 +361,6 @@ def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
     tasks = [name for name in predictions[0] if name != "image"]
     heads = {"adj": "Adjectives", "anp": "Adj-Noun Pairs", "noun": "Nouns"}
     n = len(predictions)
-    fonts = fonts_for(entry["class"] for found in predictions for t in tasks for entry in found[t])
-    if fonts.note:
-        bars.say(fonts.note)
     figure, axes = plt.subplots(
         n,
         1 + len(tasks),
@@ -372,18 +372,12 @@ def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
         pixels, _ = decode(prediction["image"])
         row[0].imshow(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
         for axis, task in zip(row[1:], tasks):
-            words = fonts.shown("\n".join(entry["class"] for entry in prediction[task]))
-            axis.text(
-                *(0, 0.95, words.replace("_", " ")),
-                va="top",
-                family=list(fonts.families),
-                transform=axis.transAxes,
-            )
+            words = [entry["class"].replace("_", " ") for entry in prediction[task]]
+            axis.text(0, 0.95, "\n".join(words), va="top", transform=axis.transAxes)
         for axis in row:
             axis.axis("off")
     for axis, task in zip(axes[0][1:], tasks):
         axis.set_title(heads.get(task, task), loc="left", fontweight="bold", fontsize=9)
-    figure.tight_layout()
     return figure
 
 
@@ -401,7 +395,6 @@ def curves(name: str, history: History, decisions: Sequence[Decision], epoch: in
         axes[0][1].legend(fontsize=8)
     for axis in axes[0]:
         _drops(axis, decisions, epoch, named=axis is axes[0][0])
-    figure.tight_layout()
     return figure
 
 
