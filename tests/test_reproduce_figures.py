@@ -222,7 +222,11 @@ def test_projections_are_refused_and_no_curve_is_dropped(caffe_tools, tmp_path, 
         cross_weights(untrained(caffe_tools, tmp_path, "xp_resnet50"))
     four = ("--tasks", "a:2,b:2,c:2,d:2")
     weights = untrained(caffe_tools, tmp_path, "xs_resnet50", *four)
-    lines = figures.figure5(weights, by_channel=True).axes[0].lines[:-1]
+    figure = figures.figure5(weights, by_channel=True)
+    figure.canvas.draw()
+    legend, plot = (one.get_window_extent() for one in (figure.axes[-1].legend_, figure.axes[-1]))
+    assert legend.x0 >= plot.x1, "beside the curves, not on them"
+    lines = figure.axes[0].lines[:-1]
     assert len(lines) == 12
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
     curves = cross_weights(weights)["res5b"]
