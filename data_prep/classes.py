@@ -155,6 +155,11 @@ class Classes:
         return "filter" if self.by_anp else "table"
 
     @property
+    def divided_by(self) -> str:
+        """The command that divides their images."""
+        return "split" if self.by_anp else "table"
+
+    @property
     def anp(self) -> tuple[str, ...]:
         """VSO's ANPs.
 

@@ -106,17 +106,13 @@ def read_part(folder: DataFolder, part: str, classes: Classes) -> list[Entry]:
     if "split" not in made:
         raise UserError(
             f"{path} was not made for the classes in {folder.classes}: "
-            f"run `python -m data_prep {'split' if classes.by_anp else 'table'}` again"
+            f"run `python -m data_prep {classes.divided_by}` again"
         )
     if made["split"].get("lists", {}).get(part, {}).get("sha256") != sha256(path):
-        raise UserError(
-            f"{path} is not the list that `{'split' if classes.by_anp else 'table'}` wrote; "
-            + (
-                "to use it, hand it in: python -m data_prep split --lists TRAIN TEST"
-                if classes.by_anp
-                else "run `python -m data_prep table` again, with --split for sides of your own"
-            )
-        )
+        mend = "run `python -m data_prep table` again, with --split for sides of your own"
+        if classes.by_anp:
+            mend = "to use it, hand it in: python -m data_prep split --lists TRAIN TEST"
+        raise UserError(f"{path} is not the list that `{classes.divided_by}` wrote; {mend}")
     return entries
 
 
@@ -138,7 +134,9 @@ def read_list(path: PathLike, classes: Classes) -> list[Entry]:
             named adjective_noun that is not its label's class.
     """
     if not Path(path).is_file():
-        raise UserError(f"{path} is not there: run `python -m data_prep split` first")
+        raise UserError(
+            f"{path} is not there: run `python -m data_prep {classes.divided_by}` first"
+        )
     return parse_list(read_text(path), classes, str(path))
 
 

@@ -297,6 +297,10 @@ def test_other_commands_refuse_a_tables_folder_or_take_it_over(pictures, tmp_pat
     listed.write_text(listed.read_text(encoding="utf-8") + "more.png 0\n", encoding="utf-8")
     with pytest.raises(UserError, match="not the list that `table` wrote"):
         main(["lmdb", "--images", str(pictures), "--size", "16", "--out", str(folder.root)])
+    listed.unlink()
+    with pytest.raises(UserError, match=r"train.txt is not there: run `python -m data_prep table`"):
+        main(["lmdb", "--images", str(pictures), "--size", "16", "--out", str(folder.root)])
+    make(table, pictures, folder.root)
     (folder.classes / "kind.txt").write_text("a\nb\nc\n")
     with pytest.raises(UserError, match="other classes than `table` wrote"):
         main(["lmdb", "--images", str(pictures), "--size", "16", "--out", str(folder.root)])
