@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -134,6 +135,17 @@ def test_records_have_a_value_a_task_and_pass_verify(pictures, tmp_path, capsys)
         records.put(cursor.key(), datum.SerializeToString())
     with pytest.raises(UserError, match="the classes have"):
         main(["verify", *out])
+
+
+def test_a_given_list_has_the_labels_one_form(pictures, tmp_path):
+    """Composed letters or not, blanks or more of them: what looks the same is the same."""
+    (tmp_path / "lists").mkdir()
+    names = [unicodedata.normalize("NFD", name).replace(" ", "  ") for name in reversed(KINDS)]
+    (tmp_path / "lists" / "kind.txt").write_text("\n".join(names), encoding="utf-8")
+    table = write_csv(tmp_path / "t.csv", rows())
+    folder = make(table, pictures, tmp_path / "data", "--classes", str(tmp_path / "lists"))
+    assert Classes.read(folder.classes)["kind"] == tuple(reversed(KINDS))
+    assert labels_of(folder) == expected()
 
 
 def test_marks_of_joined_files_are_no_part_of_a_label(pictures, tmp_path):
