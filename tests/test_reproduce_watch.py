@@ -68,6 +68,10 @@ def test_the_state_of_a_training_is_its_logs(tmp_path):
         file.write(f"{HEAD}solver.cpp:375] Optimization Done.\n")
     done = watch.look(tmp_path / "xs", "xs").state
     assert (done.state, done.left) == ("finished", None)
+    assert (done.iteration, done.total) == (100, 100), "the last displayed one is not the last"
+    with (tmp_path / "xs" / "train.log").open("a") as file:
+        file.write(f"{HEAD}caffe.cpp:248] Starting Optimization\n")
+    assert watch.look(tmp_path / "xs", "xs").state.state == "at work", "taken up again"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +89,11 @@ def test_the_end_is_the_plans(tmp_path, plan, total, at_most):
     (run / "run.json").write_text(json.dumps(RECORD))
     state = watch.look(run, "run").state
     assert (state.total, state.at_most, state.epoch) == (total, at_most, 1.0)
+    with (run / "decisions.jsonl").open("a") as file:
+        file.write(json.dumps({**decision, "action": "stop", "iteration": 40}) + "\n")
+    done = watch.look(run, "run").state
+    assert (done.state, done.iteration, done.total, done.epoch) == ("finished", 40, 40, 2.0)
+    assert not done.at_most and done.left is None
 
 
 RECORD = {
@@ -148,7 +157,7 @@ def test_the_server_is_for_this_machine_and_hangs_on_nothing(tmp_path):
     with serving(tmp_path) as (port, server):
         status, headers, page = asked(port, "/")
         assert status == 200 and page.count("<figure>") == 1
-        assert "<h3>&lt;b&gt;&#39;&#34;&amp;</h3>" in page and "<b>'" not in page
+        assert "Curves of &lt;b&gt;&#39;&#34;&amp;" in page and "<b>'" not in page
         assert "25.0 %" in page and "6.500" in page and "<svg" in page
         assert asked(port, "/", "HEAD")[2] == ""
         status, headers, live = asked(port, "/live")
@@ -215,7 +224,7 @@ def test_an_open_page_renews_itself(tmp_path):
     losses = re.findall(r"<b>(\d\.\d{3})</b>", page)
     assert len(asked_for) >= 3 and len(losses) == 1
     assert float(losses[0]) <= 3, "as of the second or a later question"
-    assert "<h3>&lt;b&gt;</h3>" in page and "does not answer" not in page.split("<script>")[0]
+    assert "does not answer" not in page.split("<script>")[0]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

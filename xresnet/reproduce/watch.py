@@ -108,18 +108,20 @@ def look(run: Path, name: str) -> Seen:
     last = history.steps[max(history.steps)] if history.steps else None
     at = max([*history.steps, *history.tests, 0])
     finished = taken[-1].action == "stop" if taken else _is_done(run / LOG)
+    if finished:  # the last displayed iteration is not the last
+        at = total = taken[-1].iteration if taken else total or at
     state = State(
         name=name,
         state="finished" if finished else quiet,
         changed=changed,
         iteration=at,
-        total=at if finished else total,
+        total=total,
         at_most=at_most and not finished,
         epoch=at / epoch if epoch else None,
         rate=taken[-1].lr if taken else last and last.lr,
         loss=last.loss if last and math.isfinite(last.loss) else None,
         top1=_top1(history),
-        left=None if finished or total is None else _left(history, total - at),
+        left=None if finished or total is None else _left(history, max(0, total - at)),
     )
     return Seen(state, history, taken, epoch)
 
@@ -141,7 +143,8 @@ def _is_done(log: Path) -> bool:
     """Whether Caffe's last words are that it has come to the end."""
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
-        return b"Optimization Done" in file.read()
+        *_, last = file.read().rpartition(b"Starting Optimization")
+        return b"Optimization Done" in last
 
 
 def _left(history: History, iterations: int) -> float | None:
