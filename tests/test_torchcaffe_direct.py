@@ -34,13 +34,15 @@ layer { name: "b" type: "Convolution" bottom: "a" top: "b" param { name: "shared
         convolution_param { num_output: 3 kernel_size: 1 bias_term: false
                             weight_filler { type: "xavier" } } }
 layer { name: "frozen" type: "Convolution" bottom: "b" top: "c" param { lr_mult: 0 } param { }
-        convolution_param { num_output: 4 kernel_size: 3 pad: 1 group: 1
+        convolution_param { num_output: 4 kernel_size: 3 pad: 2 dilation: 2
                             weight_filler { type: "xavier" } } }
 layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }
 layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
 layer { name: "twice" type: "Eltwise" bottom: "c" bottom: "c" bottom: "c" top: "d" }
 layer { name: "leaky" type: "ReLU" bottom: "d" top: "d" relu_param { negative_slope: 0.1 } }
-layer { name: "point" type: "Convolution" bottom: "d" top: "e"
+layer { name: "largest" type: "Pooling" bottom: "d" top: "dm"
+        pooling_param { pool: MAX kernel_size: 3 stride: 1 pad: 1 } }
+layer { name: "point" type: "Convolution" bottom: "dm" top: "e"
         convolution_param { num_output: 6 kernel_size: 1 stride: 2
                             weight_filler { type: "xavier" } } }
 layer { name: "also" type: "Convolution" bottom: "d" top: "f"
@@ -216,7 +218,18 @@ def _norm(arrays: list[torch.Tensor]) -> float:
     return torch.cat([array.flatten() for array in arrays]).norm().item()
 
 
-def test_large_nets_and_other_choices_keep_autograd():
+@pytest.mark.parametrize(
+    ("size", "width", "batch", "served"),
+    [(32, 4, 2, True), (96, 8, 32, None), (32, 64, 8, None), (224, 64, 4, False)],
+)
+def test_small_nets_and_tiny_maps_take_it(size, width, batch, served):
+    """A small one always, others if channels last is faster: None here."""
+    net = Net(train_net(batch, "xs_resnet50", size, width), TRAIN)
+    assert direct.serves(net, Choices()) == bool(served)
+    assert direct.serves(net, Choices(channels_last=True)) == (served is not False)
+
+
+def test_other_choices_keep_autograd():
     small = Net(train_net(2, "xs_resnet50", 32, 4), TRAIN)
     assert direct.serves(small, Choices()) and direct.serves(small, Choices(channels_last=True))
     for choices in (Choices(bf16=True), Choices(compile=True), Choices(channels_last=False),

@@ -104,14 +104,14 @@ def time(args: Any) -> int:
     fed = {name: _example(name, shape, device) for name, shape in net.inputs.items()}
     runner = _Bare(net, choices)
     learns = bool(net.losses)  # without a loss nothing runs backward
-    small = direct.serves(net, choices)
-    if choices.channels_last is None and not small:  # as train chooses
+    if choices.channels_last is None and not direct.serves(net, choices):  # as train chooses
         gain = order.gain(net, device, runner.precision)
         choices.channels_last = gain > 1
         info("caffe.cpp", _told(gain))
-    order.arrange(net, small or choices.channels_last)
+    served = direct.serves(net, choices)
+    order.arrange(net, served or choices.channels_last)
     fed = runner.arranged(fed)
-    if small:
+    if served:
         direct.Flat([one for one in net.learned if one.blob.requires_grad], [])
     runner.lay_out(learns)
     forward: dict[str, float] = {}

@@ -26,24 +26,27 @@ from torchcaffe.layers.weighted import BatchNorm, Convolution, InnerProduct, Sca
 from torchcaffe.layers.windows import Pooling
 from torchcaffe.net import Learned, Net
 
-WINDOWS = 16  # pixels of an image up to which gathered windows pay
+PIXELS = 16  # of an image up to which it pays to gather windows
+GATHERED = 1 << 16  # numbers in all up to which it does as well
 NONE = torch.iinfo(torch.int64).min  # no label
 LINE = 16  # floats of a line of the cache, where each array starts
 
 _batch_norm_backward = torch.ops.aten.native_batch_norm_backward.default
 _convolution_backward = torch.ops.aten.convolution_backward.default
+_max_pool = torch.ops.aten.max_pool2d_with_indices.default
+_max_pool_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
 _relu_backward = torch.ops.aten.threshold_backward.default
 _relu_backward_in_place = torch.ops.aten.threshold_backward.grad_input
 
 
 def serves(net: Net, choices: Any) -> bool:
-    """Whether a net is to be run so: a small one, where nothing else was chosen."""
-    return (
-        torch.device(choices.device).type == "cpu"
-        and choices.channels_last is not False
-        and not (choices.bf16 or choices.compile or choices.sync_bn)
-        and order.small(net)
-    )
+    """Whether a net is to be run so: a small one where nothing else was chosen, or one with
+    channels last whose blobs are few (all are held at once here, and gradients of many)."""
+    if torch.device(choices.device).type != "cpu" or choices.bf16 or choices.compile:
+        return False
+    if choices.sync_bn or choices.channels_last is False:
+        return False
+    return order.small(net) or (bool(choices.channels_last) and order.light(net))
 
 
 class Flat:
@@ -345,10 +348,11 @@ class Product(Op):
 
 
 class Windows(Op):
-    """A convolution of small images by windows of odd size, the image kept: one product too.
+    """A convolution of few or small images whose windows' numbers are gathered: a product too.
 
     Channels last, a row of all windows' numbers has the weights' own order; and the gradient
-    of the image is the same convolution of the top's, with the window turned round.
+    of the image, where windows are odd and the size is kept, is the same convolution of the
+    top's, with the window turned round.
     """
 
     def prepare(self, plan: Plan) -> None:
@@ -409,16 +413,34 @@ class _Gather:
         padded = torch.zeros(n, height + 2 * top, width + 2 * left, c)
         self.inside = padded[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
         image, line, place, _ = padded.stride()
+        down, right = made.stride
         self.windows = padded.as_strided(
-            (n, height, width, *window, c), (image, line, place, line, place, 1)
+            (n, *made.top_shape(shape)[2:], *window, c),
+            (image, down * line, right * place, line, place, 1),
         )
         self.held = torch.empty(self.windows.shape)
-        self.rows = self.held.view(n * height * width, -1)
+        self.rows = self.held.view(-1, c * count(window))
 
     def __call__(self, x: Tensor) -> Tensor:
         self.inside.copy_(x)
         self.held.copy_(self.windows)
         return self.rows
+
+
+class Largest(Op):
+    """The largest of each window, where PyTorch's sizes are Caffe's."""
+
+    def prepare(self, plan: Plan) -> None:
+        made = self.layers[0]
+        self.sizes = ([*made.kernel], [*made.stride], [*made.pad], [1, 1], True)
+
+    def forward(self) -> None:
+        self.tops[0].x, self.places = _max_pool(self.bottoms[0].x, *self.sizes)
+
+    def backward(self) -> None:
+        bottom = self.bottoms[0]
+        gradient = _max_pool_backward(self.tops[0].d, bottom.x, *self.sizes, self.places)
+        bottom.take(gradient, self.firsts[0])
 
 
 class Mean(Op):
@@ -731,7 +753,8 @@ class Plan:
         """The steps that one operation computes, and which."""
         made = self.net.layer_named(step.param.name)
         shapes = [self.net.shapes[value.name] for value in step.bottoms]
-        kind = Alone if id(made) in self._shared else _kind(made, shapes, self._learn)
+        need = not self._needed.isdisjoint(step.bottoms)
+        kind = Alone if id(made) in self._shared else _kind(made, shapes, self._learn, need)
         steps = [step]
         if kind in (Norm, Frozen):
             scale = self._behind(step, "Scale")
@@ -751,8 +774,8 @@ class Plan:
         return None if id(self.net.layer_named(found.param.name)) in self._shared else found
 
 
-def _kind(made: Layer, shapes: list[Shape], learn: bool) -> type[Op]:
-    """What computes a layer."""
+def _kind(made: Layer, shapes: list[Shape], learn: bool, need: bool) -> type[Op]:
+    """What computes a layer, of a net that is to learn, a gradient of its bottoms needed."""
     shape, *others = shapes or [()]
     if isinstance(made, Convolution) and not others and made.dims == 2:
         kept = all(kernel == 2 * pad + 1 for kernel, pad in zip(made.kernel, made.pad))
@@ -761,9 +784,14 @@ def _kind(made: Layer, shapes: list[Shape], learn: bool) -> type[Op]:
         once = made.group == 1 and (point or (pixel and made.dilation == (1, 1)))
         if once:
             return Product
-        plain = kept and made.group == max(made.stride) == max(made.dilation) == 1
-        return Windows if plain and count(shape, 2) <= WINDOWS else Conv
-    if isinstance(made, Pooling) and not made.maximum and made.out == (1, 1):
+        plain = made.group == max(made.dilation) == 1
+        back = kept and max(made.stride) == 1  # there is a way back
+        numbers = count(made.top_shape(shape)) // made.outputs * made.blobs[0][0].numel()
+        small = count(shape, 2) <= PIXELS or numbers <= GATHERED
+        return Windows if plain and small and (back or not need) else Conv
+    if isinstance(made, Pooling) and made.maximum:
+        return Largest if made.plain else Alone
+    if isinstance(made, Pooling) and made.out == (1, 1):
         return Mean if made.kernel == shape[2:] and made.pad == (0, 0) else Alone
     if isinstance(made, SoftmaxWithLoss) and made.ignore is None and made.tops == 1:
         return Loss if made.classes == 1 and count(shape, 2) == 1 else Alone

@@ -16,6 +16,7 @@ from torchcaffe.net import Net
 # Multiply-adds a layer, about 100 us of one core: below it threads wait longer for each other
 # than they compute, and many times longer beside other work. A weight that is read counts as 4.
 WORTH_THREADS = 4e6
+LIGHT, BESIDE = 64e6, 4  # numbers in blobs, those in place counted again: in all, a weight
 IMAGES = 2  # to time with on a CPU, where more would take long; a GPU gets the whole batch
 
 
@@ -33,6 +34,13 @@ def small(net: Net) -> bool:
             places = math.prod(net.shapes[step.tops[0].name]) / made.outputs
             work.append(made.blobs[0].numel() * (places + 4))
     return bool(work) and sum(work) < WORTH_THREADS * len(work)
+
+
+def light(net: Net) -> bool:
+    """Whether a net's blobs are few, as such or beside its weights (of tiny images)."""
+    weights = sum(one.blob.numel() for one in net.learned)
+    blobs = sum(math.prod(net.shapes[v.name]) for step in net.steps for v in step.tops)
+    return blobs < max(LIGHT, BESIDE * weights)
 
 
 def arrange(module: nn.Module, last: bool) -> None:

@@ -190,8 +190,9 @@ class Solver:
             if self.choices.channels_last is None:
                 self.arrange(True)
             self._flatten()
-        for runner in (self.runner, *self.tests):
-            runner.lay_out(learn=runner is self.runner)
+        if self.choices.channels_last:
+            for runner in (self.runner, *self.tests):
+                runner.lay_out(learn=runner is self.runner)
         self._laid_out = True
 
     def _flatten(self) -> None:

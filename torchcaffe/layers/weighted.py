@@ -64,13 +64,15 @@ class _Convolving(Layer):
         return tuple(given) * (self.dims if len(given) == 1 else 1)
 
     def shapes_of_tops(self, shapes: list[Shape]) -> list[Shape] | None:
-        if len(set(shapes)) > 1:
-            return None
+        return None if len(set(shapes)) > 1 else [self.top_shape(shapes[0])] * len(shapes)
+
+    def top_shape(self, shape: Shape) -> Shape:
+        """The top's, of a bottom of `shape`."""
         windows = (self.kernel, self.stride, self.pad, self.dilation)
-        sizes = tuple(map(self.size, shapes[0][2:], *windows))
+        sizes = tuple(map(self.size, shape[2:], *windows))
         if min(sizes) < 1:
-            raise self.mistake(f"a kernel {self.kernel} does not fit into {shapes[0][2:]}")
-        return [(shapes[0][0], self.outputs, *sizes)] * len(shapes)
+            raise self.mistake(f"a kernel {self.kernel} does not fit into {shape[2:]}")
+        return (shape[0], self.outputs, *sizes)
 
     @staticmethod
     def size(n: int, kernel: int, stride: int, pad: int, dilation: int) -> int:

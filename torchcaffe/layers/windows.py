@@ -52,6 +52,8 @@ class Pooling(Layer):
             )
         )
         self.maximum = p.pool == p.MAX
+        torch_out = tuple(map(_torch_pooled, size, self.kernel, self.stride, self.pad))
+        self.plain = self.native and torch_out == self.out  # PyTorch's layer, and no more
 
     def shapes_of_tops(self, shapes: list[Shape]) -> list[Shape] | None:
         return [(*shapes[0][:2], *self.out)]
