@@ -31,7 +31,8 @@ from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.kept import FACTS, Kept, read_record
 from xresnet.reproduce.records import records
 from xresnet.reproduce.snapshots import snapshots
-from xresnet.reproduce.table2 import SMOKE, versions
+from xresnet.reproduce.table2 import SMOKE
+from xresnet.reproduce.versions import versions
 
 EXAMPLES = 12  # images shown with what the net saw in them
 EQUAL = 0.9  # the smallest class's share of the largest from which sizes need no picture

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import platform
-import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +11,18 @@ from netgen import Network, build
 from netgen.catalog import CATALOG
 from netgen.options import words
 from netgen.paper import paper
-from xresnet import realcaffe
 from xresnet.basics import cores
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.files import read_json, write, write_json
-from xresnet.reproduce.accuracy import METRICS
 from xresnet.reproduce.data import Data, hold_vso
 from xresnet.reproduce.deepsentibank import DeepSentiBank
-from xresnet.reproduce.engine import CAFFE, ENGINES, Engine
+from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.run import Run, run_all
 from xresnet.reproduce.schedule import Plateau, Schedule, Stage, Stages
 from xresnet.reproduce.start import IMAGENET, Start, is_imagenet
+from xresnet.reproduce.table2_table import as_csv, latex, markdown, tabulated
 from xresnet.reproduce.training import Training
+from xresnet.reproduce.versions import versions
 
 # Every net of the table that there is to train, in its order; the rehearsal takes the last four.
 ROWS = tuple(row["net"] for row in paper()["table2"] if row["net"] and CATALOG[row["net"]].trained)
@@ -121,7 +116,7 @@ def table2(
         folder = out / "runs" / DEEPSENTIBANK
         results[DEEPSENTIBANK, "anp"] = deepsentibank.result(found, folder, engine)
     table = {
-        "table": _rows(found.classes, results),
+        "table": tabulated(found.classes, results),
         "setting": {"name": setting.name, "what": setting.what, "net": words(setting.net)},
         "data": found.facts(),
         "runs": [results[key] for key in runs],
@@ -130,7 +125,7 @@ def table2(
         "source": paper()["source"],
     }
     write_json(out / "table2.json", table)
-    write(out / "table2.csv", _csv(table["table"]))
+    write(out / "table2.csv", as_csv(table["table"]))
     write(out / "table2.md", markdown(table))
     write(out / "table2.tex", latex(table))
     return table
@@ -199,110 +194,6 @@ def _refuse_another_table(out: Path, setting: Setting) -> None:
         raise UserError(f"{out} holds the table of another setting ({name}): choose another --out")
 
 
-def markdown(table: dict[str, Any]) -> str:
-    """The table as the paper sets it: ours, the paper's figure in brackets, our 95% interval."""
-    data = table["data"]
-    classes = ", ".join(f"{n} {task}" for task, n in data["classes"].items())
-    lines = [
-        f"# Table 2 ({table['setting']['name']})",
-        "",
-        f"{table['setting']['what'][0].upper()}{table['setting']['what'][1:]}. In brackets: "
-        "the paper's figures, for full-size nets on its own data; then our 95% interval over "
-        "test images, and the difference to the paper.",
-        "",
-        f"{data['train']:,} training and {data['test']:,} test images; classes: {classes}.",
-        "",
-        "| Net | Task | Params (M) | Top-1 (%) | Interval | Diff. | Top-5 (%) | Interval | Diff. |",
-        "|---|---|---:|---:|---|---:|---:|---|---:|",
-    ]
-    for row, net, params in _shown(table):
-        cells = [net, paper()["tasks"][row["task"]], params]
-        for metric in METRICS:
-            cells += [_cell(row, metric), _interval(row, metric), _difference(row, metric)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def latex(table: dict[str, Any]) -> str:
-    """The table for a paper (needs the package booktabs)."""
-    lines = [
-        f"% {table['setting']['name']}: {table['setting']['what']}; in brackets: the paper's",
-        r"\begin{tabular}{llrrr}",
-        r"\toprule",
-        r" & Task & \#Params & Top-1 & Top-5 \\",
-        r"\midrule",
-    ]
-    for row, net, params in _shown(table):
-        task = paper()["tasks"][row["task"]]
-        cells = [net, task, params, _cell(row, "top1"), _cell(row, "top5")]
-        lines.append(" & ".join(cells).replace("–", "--") + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _shown(table: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """Each row with its net's name and parameters, where they are not those of the row above."""
-    shown = None
-    for row in table["table"]:
-        net = "" if row["row"] == shown else row["row"]
-        yield row, net, "" if net == "" and row["shared"] else _cell(row, "params")
-        shown = row["row"]
-
-
-def _rows(classes: dict[str, int], results: dict) -> list[dict[str, Any]]:
-    """One record a net and task: ours and the paper's parameters, top-1 and top-5."""
-    found = []
-    for line in paper()["table2"]:
-        chance = line["row"] == "Chance"
-        for task in paper()["tasks"]:
-            result = results.get((line["net"], task)) or results.get((line["net"], None))
-            if (not chance and not result) or task not in line["top1"]:
-                continue
-            record: dict[str, Any] = {"row": line["row"], "task": task, "shared": False}
-            if chance:
-                record |= {"params": None, **_chance(classes[task])}
-            else:
-                params = result.get("params")
-                record["params"] = None if params is None else params / 1e6
-                record["shared"] = (line["net"], None) in results
-                for m in METRICS:
-                    record[m] = result["tasks"][task][m]["percent"]
-                    record[f"{m}_low"], record[f"{m}_high"] = result["tasks"][task][m]["interval"]
-            record["paper_params"] = line["params"].get(task, line["params"].get("all"))
-            record |= {f"paper_{m}": line[m][task] for m in METRICS}
-            record |= {f"{m}_difference": record[m] - record[f"paper_{m}"] for m in METRICS}
-            found.append(record)
-    return found
-
-
-def _chance(classes: int) -> dict[str, float]:
-    """The paper's chance in percent: five guesses with replacement for top-5."""
-    return {"top1": 100 / classes, "top5": 100 * (1 - (1 - 1 / classes) ** 5)}
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    ours, papers = row[name], row[f"paper_{name}"]
-    return "–" if ours is None else f"{ours:.2f} ({papers:.2f})"
-
-
-def _interval(row: dict[str, Any], metric: str) -> str:
-    return (
-        f"{row[f'{metric}_low']:.1f}–{row[f'{metric}_high']:.1f}" if f"{metric}_low" in row else ""
-    )
-
-
-def _difference(row: dict[str, Any], metric: str) -> str:
-    return f"{row[f'{metric}_difference']:+.2f}"
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def _initial(folder: Path | None, net: str) -> tuple[Path, ...]:
     """The net's initial weights in `folder`; none where no folder is given."""
     if folder is None:
@@ -318,42 +209,3 @@ def _initial(folder: Path | None, net: str) -> tuple[Path, ...]:
 def _tasks(net: str) -> list[str | None]:
     """The nets of a row: one a task, in the table's order, or one for all (None)."""
     return list(paper()["tasks"]) if CATALOG[net].single_task else [None]
-
-
-def _commit() -> str | None:
-    """The commit of this code; None outside of a repository, or where there is no git."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() or None
-
-
-def versions(engines: Iterable[str]) -> dict[str, Any]:
-    """The software and machine that made the table."""
-    packages = ("numpy", "protobuf", "lmdb", "opencv-python-headless", "xresnet-caffe")
-    return {
-        **{name: _known(lambda name=name: ENGINES[name]().version()) for name in engines},
-        **({"openblas": _known(realcaffe.kernels)} if "caffe" in engines else {}),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        **{package: _package(package) for package in packages},
-        "platform": platform.platform(),
-        "cores": cores.usable(),
-    }
-
-
-def _known(tell: Callable[[], str | None]) -> str | None:
-    """What `tell` says; None where that engine is gone since it trained."""
-    try:
-        return tell()
-    except UserError:
-        return None
-
-
-def _package(name: str) -> str | None:
-    try:
-        return version(name)
-    except ImportError:  # PackageNotFoundError: run from a checkout, or another build of it
-        return None

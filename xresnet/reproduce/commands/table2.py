@@ -18,9 +18,9 @@ from xresnet.reproduce.table2 import (
     SMOKE,
     Setting,
     check,
-    markdown,
     table2,
 )
+from xresnet.reproduce.table2_table import markdown
 
 EXAMPLES = """\
 examples:
