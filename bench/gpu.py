@@ -20,17 +20,18 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-import lmdb
 import numpy as np
 import torch
 
 from bench.torchcaffe_peers import HandXS, hand_step
+from data_prep.lmdb_writer import Writer
 from netgen.command import generate
 from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Solver
 from xresnet.basics.cli import Parser
 from xresnet.basics.numbers import COUNT, several
-from xresnet.caffeproto import TRAIN, Datum, NetParameter, SolverParameter, text
+from xresnet.caffeproto import TRAIN, NetParameter, SolverParameter, text
+from xresnet.caffeproto.datum import image_datum, label_datum
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -43,19 +44,16 @@ GMAC_FORWARD = 4.73  # XS-ResNet-50 an image; a training step is three times tha
 def write_data(folder: Path, count: int = 512) -> None:
     """Random records as data_prep lays them out."""
     rng = np.random.default_rng(0)
-    for name in ("image", "label"):
-        base = lmdb.open(str(folder / f"train_{name}_lmdb"), map_size=1 << 31)
-        with base.begin(write=True) as out:
-            for i in range(count):
-                if name == "image":
-                    n = SHAPE["size"]
-                    pixels = rng.integers(0, 256, 3 * n * n, np.uint8).tobytes()
-                    datum = Datum(channels=3, height=n, width=n, data=pixels)
-                else:
-                    truth = [int(rng.integers(k)) for k in (117, 553, 167)]
-                    datum = Datum(channels=3, height=1, width=1, float_data=truth)
-                out.put(f"{i:08d}".encode(), datum.SerializeToString(), append=True)
-        base.close()
+    places = (folder / f"train_{kind}_lmdb" for kind in ("image", "label"))
+    images, labels = map(Writer, places)
+    with images, labels:
+        for i in range(count):
+            name, side = f"{i:08d}".encode(), SHAPE["size"]
+            pixels = rng.integers(0, 256, (side, side, 3), np.uint8)
+            images.put(name, image_datum(pixels, 0)[0])
+            labels.put(name, label_datum([int(rng.integers(k)) for k in (117, 553, 167)]))
+        for writer in (images, labels):
+            writer.commit(last=True)
 
 
 def net_proto(folder: Path, batch: int) -> object:

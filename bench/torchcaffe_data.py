@@ -15,16 +15,17 @@ from pathlib import Path
 from time import perf_counter
 
 import cv2
-import lmdb
 import numpy as np
 import torch
 
+from data_prep.lmdb_writer import Writer
 from netgen.command import generate
 from torchcaffe.data import Feed
 from xresnet.basics import memory
 from xresnet.basics.cli import Parser
 from xresnet.basics.numbers import COUNT
-from xresnet.caffeproto import TRAIN, Datum, NetParameter, text
+from xresnet.caffeproto import TRAIN, NetParameter, text
+from xresnet.caffeproto.datum import encoded_datum, image_datum, label_datum
 
 BATCH, RECORDS, STRETCHES = 24, 480, 5
 
@@ -32,21 +33,20 @@ BATCH, RECORDS, STRETCHES = 24, 480, 5
 def write(folder: Path, encoded: bool) -> None:
     """Databases as data_prep lays them out; JPEGs of blurred noise, about 20 KB each."""
     rng = np.random.default_rng(0)
-    for name in ("image", "label"):
-        base = lmdb.open(str(folder / f"train_{name}_lmdb"), map_size=1 << 30)
-        with base.begin(write=True) as out:
-            for i in range(RECORDS):
-                datum = Datum(channels=3, height=1, width=1, float_data=[1, 2, 3])
-                if name == "image":
-                    pixels = rng.integers(0, 256, (224, 224, 3), np.uint8)
-                    datum = Datum(channels=3, height=224, width=224, encoded=encoded)
-                    if encoded:
-                        pixels = cv2.GaussianBlur(pixels, (5, 5), 0)
-                        datum.data = cv2.imencode(".jpg", pixels)[1].tobytes()
-                    else:
-                        datum.data = pixels.tobytes()
-                out.put(f"{i:08d}".encode(), datum.SerializeToString(), append=True)
-        base.close()
+    places = (folder / f"train_{kind}_lmdb" for kind in ("image", "label"))
+    images, labels = map(Writer, places)
+    with images, labels:
+        for i in range(RECORDS):
+            name = f"{i:08d}".encode()
+            pixels = rng.integers(0, 256, (224, 224, 3), np.uint8)
+            if encoded:
+                jpeg = cv2.imencode(".jpg", cv2.GaussianBlur(pixels, (5, 5), 0))[1]
+                images.put(name, encoded_datum(jpeg.tobytes(), 0))
+            else:
+                images.put(name, image_datum(pixels, 0)[0])
+            labels.put(name, label_datum([1, 2, 3]))
+        for writer in (images, labels):
+            writer.commit(last=True)
 
 
 def main() -> None:

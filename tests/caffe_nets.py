@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import cv2
-import lmdb
 import numpy as np
 
-from xresnet.caffeproto import Datum
+from data_prep.lmdb_writer import Writer
+from xresnet.caffeproto.datum import image_datum, label_datum
 
 
 def run(*command: object, **kwargs) -> str:
@@ -33,19 +33,17 @@ def write_lmdbs(folder: Path, classes: tuple[int, ...], count: int, size: int) -
     """Image and label databases of random records, laid out as data_prep lays them out."""
     rng = np.random.default_rng(0)
     for phase in ("train", "test"):
-        images = lmdb.open(str(folder / f"{phase}_image_lmdb"), map_size=1 << 28)
-        labels = lmdb.open(str(folder / f"{phase}_label_lmdb"), map_size=1 << 24)
-        with images.begin(write=True) as image_records, labels.begin(write=True) as label_records:
+        places = (folder / f"{phase}_{kind}_lmdb" for kind in ("image", "label"))
+        images, labels = map(Writer, places)
+        with images, labels:
             for i in range(count):
                 key = f"{i:08d}".encode()
-                pixels = rng.integers(0, 256, 3 * size * size, np.uint8).tobytes()
-                datum = Datum(channels=3, height=size, width=size, data=pixels)
-                image_records.put(key, datum.SerializeToString())
-                truth = [int(rng.integers(k)) for k in classes]
-                datum = Datum(channels=len(truth), height=1, width=1, float_data=truth)
-                label_records.put(key, datum.SerializeToString())
-        images.close()
-        labels.close()
+                pixels = rng.integers(0, 256, 3 * size * size, np.uint8).reshape(3, size, size)
+                image = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+                images.put(key, image_datum(image, 0)[0])
+                labels.put(key, label_datum([int(rng.integers(k)) for k in classes]))
+            for writer in (images, labels):
+                writer.commit(last=True)
 
 
 def assert_opencv_agrees(model: Path, weights: Path, outputs: Path, heads: int = 1) -> None:
