@@ -55,7 +55,7 @@ def test_caffe_test_and_the_scores_agree_to_the_last_image(run):
             own = values["classes"]
             total = sum(c["images"] * c[f"top{k}"] for c in own if c["images"]) / 100
             assert total == pytest.approx(right["correct"])
-        assert len(values["classes"]) == run.data.classes[task]
+        assert len(values["classes"]) == run.data.names.counts[task]
     written = Evaluation.find(run.folder)
     assert written.result() == result and written.snapshot == run.snapshots()[-1].weights.stem
     confused = result["confusion"]

@@ -79,14 +79,9 @@ class Data:
                 reorder(source.folder, self.folder, seed)
 
     @property
-    def classes(self) -> dict[str, int]:
-        """Task -> number of classes."""
-        return self.names.counts
-
-    @property
     def tasks(self) -> tuple[Task, ...]:
         """In the order of a label record's values."""
-        return tuple(Task(name, count) for name, count in self.classes.items())
+        return tuple(Task(name, count) for name, count in self.names.counts.items())
 
     def choices(self, folder: str | None = None, whole: bool = False) -> dict[str, Any]:
         """netgen's options of nets on this data, in `folder` if it is called otherwise.
@@ -119,7 +114,7 @@ class Data:
         """For results: where, how many, which."""
         return {
             "folder": str(self.folder.root),
-            "classes": self.classes,
+            "classes": self.names.counts,
             "train": self.train,
             "test": self.test,
             "size": self.size,

@@ -43,7 +43,7 @@ def tabulated(
 ) -> dict[str, Any]:
     """What grid.json holds: means and deviations by row, and the results `found` of `runs`."""
     rows, results = [], []
-    classes = runs[0][1].training.data.classes if runs else {}
+    names = [task.name for task in runs[0][1].training.data.tasks] if runs else []
     for row in plan.rows:
         mine = [
             {"row": row.name, "seed": run.training.solver["seed"], **_portable(found[i], out)}
@@ -52,7 +52,7 @@ def tabulated(
         ]
         results += mine
         tasks: dict[str, Any] = {}
-        for task in classes:
+        for task in names:
             for metric in METRICS:
                 values = [
                     100 * r["outputs"][f"{metric}_{task}"]
@@ -62,9 +62,9 @@ def tabulated(
                 if values:
                     tasks.setdefault(task, {})[metric] = _spread(values)
         params = mine[0]["params"] / 1e6 if mine else None
-        names = [r["name"] for r in mine]
+        made = [r["name"] for r in mine]
         rows.append(
-            {"name": row.name, "n": len(mine), "params": params, "tasks": tasks, "runs": names}
+            {"name": row.name, "n": len(mine), "params": params, "tasks": tasks, "runs": made}
         )
     return {
         "name": plan.name,

@@ -116,7 +116,7 @@ def table2(
         folder = out / "runs" / DEEPSENTIBANK
         results[DEEPSENTIBANK, "anp"] = deepsentibank.result(found, folder, engine)
     table = {
-        "table": tabulated(found.classes, results),
+        "table": tabulated(found.names.counts, results),
         "setting": {"name": setting.name, "what": setting.what, "net": words(setting.net)},
         "data": found.facts(),
         "runs": [results[key] for key in runs],
