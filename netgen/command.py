@@ -122,7 +122,7 @@ def parse(
     Raises:
         UserError: words that are no such options, or values out of range.
     """
-    p = _FileParser(prog=where)
+    p = _FileParser(prog=where, add_help=False)
     p.add_argument("net", nargs="?")
     refuse_options(p, refused or {})
     add_options(p)

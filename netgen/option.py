@@ -34,8 +34,8 @@ def option(
         unset: what the default None stands for.
         parse, check: of a value as typed, and of one as given, where neither suffices.
     """
-    told = {"what": what, "metavar": metavar, "of": of, "many": many, "unset": unset}
-    return field(default=default, metadata={**told, "parse": parse, "check": check})
+    declared = {"what": what, "metavar": metavar, "of": of, "many": many, "unset": unset}
+    return field(default=default, metadata={**declared, "parse": parse, "check": check})
 
 
 def flag(name: str) -> str:
@@ -73,16 +73,17 @@ class Option:
             more["type"] = several(self.of) if self.many else self.of
         elif self.of:
             more["choices"] = self.of
-        told = self.help.replace("%", "%%")
-        parser.add_argument(self.flag, dest=dest, default=argparse.SUPPRESS, help=told, **more)
+        more["help"] = self.help.replace("%", "%%")  # argparse fills in what follows a %
+        parser.add_argument(self.flag, dest=dest, default=argparse.SUPPRESS, **more)
 
     @property
     def help(self) -> str:
         """`channels of conv1; channels from 1 to 4,096; default: 64`."""
         known = self.of if isinstance(self.of, Number) else None
-        default = (spell(self.default) if self.default else self.unset) or "none"
-        default = None if self.default is False else default
-        return told(self.what, known, default)
+        if self.default is False:
+            return told(self.what)
+        default = self.unset if self.default in (None, ()) else spell(self.default)
+        return told(self.what, known, default or "none")
 
     def checked(self, value: Any) -> Any:
         """`value` as a net's function reads it: of several the tuple.

@@ -128,6 +128,7 @@ def test_words_of_a_file_are_told_with_their_place():
     for typed, message in (
         (["--width", "x"], "^here: argument --width: expected channels"),
         (["--wdith", "4"], "^here: unrecognized arguments: --wdith"),
+        (["--help"], "^here: unrecognized arguments: --help"),
         (["--tasks", "a"], "^here: --tasks: 'a' is not name:classes"),
         (["--crop"], "^here: --crop is not for you"),
         (["--crop=1"], "^here: --crop is not for you"),

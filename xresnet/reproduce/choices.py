@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from netgen import command
+from netgen.option import flag
 from xresnet.basics.cli import UserError
 
 _OURS = "is the driver's own business:"
@@ -56,7 +57,7 @@ def of_net(words: Sequence[str], where: str) -> tuple[str | None, dict[str, Any]
     """
     name, net, solver = command.parse(words, where, OF_A_GRID)
     for option in solver:
-        raise UserError(f"{where}: {command.OPTIONS[option].flag} goes into `solver`")
+        raise UserError(f"{where}: {flag(option)} goes into `solver`")
     return name, net
 
 
@@ -67,6 +68,6 @@ def of_solver(words: Sequence[str], where: str) -> dict[str, Any]:
         UserError: they are no such options; begins with `where` they stand.
     """
     name, net, solver = command.parse(words, where, OF_A_GRID)
-    for wrong in [*([name] if name else []), *(command.OPTIONS[one].flag for one in net)]:
+    for wrong in [*([name] if name else []), *map(flag, net)]:
         raise UserError(f"{where}: {wrong} is no option of the solver")
     return solver
