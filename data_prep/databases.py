@@ -20,7 +20,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ class Written:
     """The databases of a data folder: what became of each list, and the manifest's entry."""
 
     folder: DataFolder
-    reports: dict[str, Report]
-    facts: dict[str, Any]
+    reports: dict[str, Report] = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
 
 
 def write_databases(

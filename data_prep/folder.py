@@ -66,6 +66,9 @@ class DataFolder:
     def __fspath__(self) -> str:
         return str(self.root)
 
+    def __repr__(self) -> str:
+        return f"DataFolder({str(self.root)!r})"
+
     def list(self, part: str) -> Path:
         """The list of `train` or `test`."""
         return self.root / f"{part}.txt"

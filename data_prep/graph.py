@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ class Described:
 
     table: Path
     picture: Path
-    images: Images | None
-    facts: dict[str, Any]
+    images: Images | None = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
 
 
 def describe(ontology: PathLike, out: PathLike, *, images: PathLike | None = None) -> Described:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,11 +36,11 @@ class Division:
     """
 
     folder: DataFolder
-    classes: Classes
-    parts: tuple[Sequence[Entry], Sequence[Entry]]
-    copies: list[list[str]]
-    across: list[list[str]]
-    facts: dict[str, Any]
+    classes: Classes = field(repr=False)
+    parts: tuple[Sequence[Entry], Sequence[Entry]] = field(repr=False)
+    copies: list[list[str]] = field(repr=False)
+    across: list[list[str]] = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
 
 
 def on_both_sides(copies: Iterable[list[str]], test: Iterable[Entry]) -> list[list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,9 @@ class Taken(Division):
 
     root: Path
     rows: int
-    absent: list[Row]
+    absent: list[Row] = field(repr=False)
     unlabelled: int
-    counts: dict[str, dict[str, Any]]
+    counts: dict[str, dict[str, Any]] = field(repr=False)
 
 
 def take(

@@ -7,7 +7,7 @@ either; `table.py` is the way of any other images.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -47,11 +47,11 @@ class Chosen:
     """
 
     folder: DataFolder
-    classes: Classes
-    decisions: list[Decision]
-    images: Images | None
+    classes: Classes = field(repr=False)
+    decisions: list[Decision] = field(repr=False)
+    images: Images | None = field(repr=False)
     missing: list[str]
-    facts: dict[str, Any]
+    facts: dict[str, Any] = field(repr=False)
 
 
 def choose_classes(
@@ -143,7 +143,7 @@ class Divided(Division):
     lists lie in no folder of their class.
     """
 
-    images: Images | None
+    images: Images | None = field(repr=False)
     missing: list[str]
     untrained: list[str]
     unplaced: int = 0

@@ -38,6 +38,7 @@ def test_vsos_way(tmp_path, capsys):
     assert other.facts["seed"] == 4 and verify.verify(other.folder).facts["train"] == len(train)
     for result in (drawn, described, chosen, divided, written, other):
         assert prose.of(result).count("\n") < 12
+        assert len(repr(result)) < 500, "no list of all images where a notebook shows it"
     assert capsys.readouterr().out == ""
 
 
