@@ -66,8 +66,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _one(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
     command = COMMANDS[name]
-    names = ("out", *(argument.name for argument in command.arguments))
-    result = command.function(**{name: getattr(arguments, name) for name in names})
+    given = ("out", *(argument.name for argument in command.arguments))
+    result = command.function(**{one: getattr(arguments, one) for one in given})
     return result.facts, prose.of(result)
 
 
