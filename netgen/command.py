@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from netgen import report
 from netgen.catalog import CATALOG
 from netgen.network import Network
+from netgen.option import Option, spell
 from netgen.options import FAMILIES, OPTIONS, Solver
 from xresnet.basics import cli
 
@@ -155,7 +156,17 @@ def add_options(p: argparse.ArgumentParser) -> None:
         for option in OPTIONS.values():
             if option.family is family and option.flag not in p._option_string_actions:
                 group = group or p.add_argument_group(family.__doc__)
-                option.add_to(group, f"{_CHOSEN}{option.name}")
+                option.add_to(group, f"{_CHOSEN}{option.name}", _other_defaults(option))
+
+
+def _other_defaults(option: Option) -> str:
+    """`caffenet, deepsentibank: 227`: the nets whose default is not the paper's."""
+    nets: dict[str, list[str]] = {}
+    for entry in CATALOG.values():
+        default = entry.defaults.get(option.name, option.default)
+        if option.family in entry.families and default != option.default:
+            nets.setdefault(spell(default), []).append(entry.name)
+    return "; ".join(f"{', '.join(names)}: {default}" for default, names in nets.items())
 
 
 def refuse_options(p: argparse.ArgumentParser, reasons: Mapping[str, str]) -> None:

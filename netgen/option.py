@@ -62,8 +62,11 @@ class Option:
     def flag(self) -> str:
         return flag(self.name)
 
-    def add_to(self, parser: Any, dest: str) -> None:
-        """Make it an argument of an argparse parser; one that is not given sets nothing."""
+    def add_to(self, parser: Any, dest: str, others: str = "") -> None:
+        """Make it an argument of an argparse parser; one that is not given sets nothing.
+
+        `others` tells the defaults of nets that have others.
+        """
         more: dict[str, Any] = {"metavar": self.metavar} if self.metavar else {}
         if self.default is False:
             more["action"] = "store_true"
@@ -73,7 +76,8 @@ class Option:
             more["type"] = several(self.of) if self.many else self.of
         elif self.of:
             more["choices"] = self.of
-        more["help"] = self.help.replace("%", "%%")  # argparse fills in what follows a %
+        what = "; ".join(filter(None, [self.help, others]))
+        more["help"] = what.replace("%", "%%")  # argparse fills in what follows a %
         parser.add_argument(self.flag, dest=dest, default=argparse.SUPPRESS, **more)
 
     @property

@@ -204,7 +204,7 @@ class Data:
         "images of an iteration in a test",
         "N",
         of=BATCH,
-        unset="the largest that divides the test images",
+        unset="the largest up to --batch that divides the test images",
     )
     train_images: int = option(TRAIN_IMAGES, "images to train on", "N", of=COUNT)
     test_images: int = option(TEST_IMAGES, "images to test on", "N", of=COUNT)
