@@ -15,6 +15,7 @@ from xresnet.basics.cli import UserError
 from xresnet.basics.numbers import Number
 from xresnet.reproduce.__main__ import main, parser
 from xresnet.reproduce.choices import OURS
+from xresnet.reproduce.data import Data
 from xresnet.reproduce.grid_file import Grid
 from xresnet.reproduce.schedule import Plateau
 from xresnet.reproduce.snapshots import Snapshot
@@ -135,3 +136,14 @@ def test_table2_refuses_an_option_that_one_row_does_not_take(drawn, tmp_path):
     with pytest.raises(UserError, match="--branch-after does not apply to caffenet; it is for x0"):
         main(["table2", "--data", str(drawn), "--out", str(tmp_path / "out"), *rows])
     assert not (tmp_path / "out").exists()
+
+
+def test_what_the_data_say_is_chosen_nowhere_else(drawn):
+    data = Data.read(drawn)
+    for choices in ({"input_size": 64}, {"tasks": data.tasks}):
+        with pytest.raises(UserError, match=r"--(input-size|tasks) is read from the data"):
+            data.network(Network("xs_resnet50", choices))
+    net = data.network(Network("xs_resnet50", {"width": 4}), "DATA")
+    assert net.options.tasks == data.tasks and net.options.data == "DATA"
+    with pytest.raises(UserError, match="--width does not apply to caffenet"):
+        data.network(Network("caffenet", {"task": "adj", "width": 4}))
