@@ -88,9 +88,9 @@ def card(record: dict[str, Any], result: dict[str, Any], kept: Kept) -> str:
             "",
             "In brackets: 95% intervals over the test images.",
             "",
-            f"Use: `python -m xresnet predict FOLDER photo.jpg`, with FOLDER this one. An image is "
-            f"resized to {kept.size} x {kept.size}, BGR, less the mean that `net.prototxt` names; "
-            "the class names are in `classes/`.",
+            "To use it: `python -m xresnet predict FOLDER photo.jpg`, where FOLDER is this folder. "
+            f"An image is resized to {kept.size} x {kept.size}, and the mean in `net.prototxt` is "
+            "subtracted from its BGR values; the class names are in `classes/`.",
             "",
             f"Weights: `{weights}`, SHA-256 `{result['sha256'][weights]}`.",
             "",
