@@ -167,6 +167,32 @@ def test_every_layer_has_the_same_gradients():
     assert kinds == {kind.__name__ for kind in direct.Op.__subclasses__()}
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_large_pointwise_convolutions_have_the_same_gradients(stride):
+    """Of few images, seen as others: with autograd, without, and as they are."""
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(1)
+    conv = f"""layer {{ name: "x" type: "Input" top: "x" top: "y"
+        input_param {{ shape {{ dim: [2, 64, 32, 32] }}
+                       shape {{ dim: [2, 64, {32 // stride}, {32 // stride}] }} }} }}
+    layer {{ name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {{
+        num_output: 64 kernel_size: 1 weight_filler {{ type: "xavier" }} }} }}
+    layer {{ name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param {{
+        num_output: 64 kernel_size: 1 stride: {stride} weight_filler {{ type: "xavier" }} }} }}
+    layer {{ name: "loss" type: "EuclideanLoss" bottom: "b" bottom: "y" top: "loss" }}"""
+    net = Net(text.loads(conv, NetParameter), TRAIN)
+    fed = {name: torch.randn(shape) for name, shape in net.inputs.items()}
+    net(**fed)
+    compare(both(net, fed), within=1e-5)
+    made = net.layer_named("a")
+    x = fed["x"].contiguous(memory_format=torch.channels_last)
+    assert {type(op) for op in direct.Plan(net, learn=True).ops} >= {direct.Pointwise}
+    assert made._images(x) == 16 and not made._images(fed["x"]) and made.images(17 * 191) == 17
+    wanted = torch.nn.functional.conv2d(fed["x"], made.blobs[0], made.blobs[1])
+    assert (made(x) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    assert made(x).is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

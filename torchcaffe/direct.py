@@ -22,7 +22,7 @@ from torchcaffe import graph, order
 from torchcaffe.layers.base import Layer, Shape, count
 from torchcaffe.layers.losses import LOG_TINY, SoftmaxWithLoss
 from torchcaffe.layers.pointwise import Eltwise, ReLU
-from torchcaffe.layers.weighted import BatchNorm, Convolution, InnerProduct, Scale
+from torchcaffe.layers.weighted import BatchNorm, Convolution, InnerProduct, Scale, seen_as
 from torchcaffe.layers.windows import Pooling
 from torchcaffe.net import Learned, Net
 
@@ -281,21 +281,47 @@ class Conv(Op):
         self.mask = [self.needs[0], *(blob.requires_grad for blob in arrays), False][:3]
 
     def forward(self) -> None:
-        made = self.layers[0]
-        y = torch.conv2d(self.bottoms[0].x, self.weight, self.bias, *self.sizes, made.group)
-        self.tops[0].x = y.relu_() if self.relu else y
+        x = self.before(self.bottoms[0].x)
+        y = torch.conv2d(x, self.weight, self.bias, *self.sizes, self.layers[0].group)
+        self.tops[0].x = self.after(y.relu_() if self.relu else y)
 
     def backward(self) -> None:
         bottom = self.bottoms[0]
-        sizes = None if self.bias is None else [len(self.bias)]
+        gradient, x = self.before(self.gradient()), self.before(bottom.x)
+        bias = None if self.bias is None else [len(self.bias)]
         dx, *found = _convolution_backward(
-            self.gradient(), bottom.x, self.weight, sizes, *self.sizes, False, [0, 0],
-            self.layers[0].group, self.mask,
+            gradient, x, self.weight, bias, *self.sizes, False, [0, 0], self.layers[0].group,
+            self.mask,
         )  # fmt: skip
         if self.needs[0]:
-            bottom.take(dx, self.firsts[0])
+            bottom.take(self.after(dx), self.firsts[0])
         for blob, gradient in zip(self.learned, compress(found, self.mask[1:])):
             blob.grad.copy_(gradient)
+
+    def before(self, x: Tensor) -> Tensor:
+        """Images as the kernel shall see them."""
+        return x
+
+    def after(self, y: Tensor) -> Tensor:
+        """What the kernel made of them as images again."""
+        return y
+
+
+class Pointwise(Conv):
+    """A large convolution of one pixel for one, seen as one of other images (see `images`)."""
+
+    def prepare(self, plan: Plan) -> None:
+        super().prepare(plan)
+        n, _, height, width = self.tops[0].shape
+        self.whole = (n, height, width)
+        self.parts = (self.layers[0].images(n * height * width), -1, 1)
+        self.sizes = ([1, 1], [0, 0], [1, 1])  # of what is there of the bottom, see `Every`
+
+    def before(self, x: Tensor) -> Tensor:
+        return seen_as(x, self.parts)
+
+    def after(self, y: Tensor) -> Tensor:
+        return seen_as(y, self.whole)
 
 
 class Product(Op):
@@ -728,7 +754,7 @@ class Plan:
         needs = [value in self._needed and not stopped
                  for value, stopped in zip(step.bottoms, graph.stopped(step))]  # fmt: skip
         bottoms = [self._blob(value) for value in step.bottoms]
-        if kind is Product and isinstance(layers[0], Convolution):
+        if kind in (Product, Pointwise) and isinstance(layers[0], Convolution):
             bottoms = [self._sampled(bottoms[0], needs[0], layers[0])]
         op = kind(layers, bottoms, [self._blob(value) for value in steps[-1].tops], needs)
         if self._learn:
@@ -760,7 +786,7 @@ class Plan:
             scale = self._behind(step, "Scale")
             if scale and self.net.layer_named(scale.param.name).channelwise:
                 steps.append(scale)
-        if kind in (Conv, Product, Windows, Norm, Frozen, Sum):
+        if kind in (Conv, Pointwise, Product, Windows, Norm, Frozen, Sum):
             relu = self._behind(steps[-1], "ReLU")
             if relu and not relu.param.relu_param.negative_slope:
                 steps.append(relu)
@@ -780,13 +806,14 @@ def _kind(made: Layer, shapes: list[Shape], learn: bool, need: bool) -> type[Op]
     if isinstance(made, Convolution) and not others and made.dims == 2:
         kept = all(kernel == 2 * pad + 1 for kernel, pad in zip(made.kernel, made.pad))
         pixel = shape[2:] == (1, 1) and kept
-        point = made.kernel == (1, 1) and made.pad == (0, 0)
-        once = made.group == 1 and (point or (pixel and made.dilation == (1, 1)))
-        if once:
+        top = made.top_shape(shape)
+        if made.point and made.images(top[0] * count(top, 2)):
+            return Pointwise
+        if made.point or (pixel and made.group == max(made.dilation) == 1):
             return Product
         plain = made.group == max(made.dilation) == 1
         back = kept and max(made.stride) == 1  # there is a way back
-        numbers = count(made.top_shape(shape)) // made.outputs * made.blobs[0][0].numel()
+        numbers = count(top) // made.outputs * made.blobs[0][0].numel()
         small = count(shape, 2) <= PIXELS or numbers <= GATHERED
         return Windows if plain and small and (back or not need) else Conv
     if isinstance(made, Pooling) and made.maximum:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from torchcaffe import parallel
 from torchcaffe.layers.base import Layer, Shape, count, layer, per_axis
+
+ENOUGH = 16  # images from which PyTorch takes oneDNN's kernels for pointwise convolutions
+MANY, WORK = 256, 4e6  # pixels, and multiply-adds, from which those are worth it
 
 
 class _Convolving(Layer):
@@ -95,8 +99,51 @@ class Convolution(_Convolving):
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """N x C x ... to N x num_output x ..., rounded down."""
+        images = self._images(x)
+        if images:
+            y = F.conv2d(seen_as(x, (images, -1, 1)), weight, bias)
+            return seen_as(y, (x.shape[0], *x.shape[2:]))
         run = (F.conv1d, F.conv2d, F.conv3d)[self.dims - 1]
         return run(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+
+    @property
+    def point(self) -> bool:
+        """Whether it reads one pixel for one of its top: a product of matrices."""
+        plain = self.dims == 2 and self.group == 1
+        return plain and self.kernel == (1, 1) and self.pad == (0, 0)
+
+    def images(self, pixels: int) -> int:
+        """As how many images to see all pixels of one with a point, 0 for as they are.
+
+        For fewer than 16 images PyTorch does not take oneDNN's kernels, which are twice as fast;
+        but channels last in memory it is the pixels that count, however many images they make.
+        """
+        worth = pixels >= MANY and pixels * self.blobs[0].numel() >= WORK
+        return _parts(pixels) if worth else 0
+
+    def _images(self, x: Tensor) -> int:
+        """The same for a tensor, where it applies."""
+        if not self.point or self.stride != (1, 1) or x.device.type != "cpu":
+            return 0
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():  # any number of images
+            return 0
+        if x.dtype != torch.float32 or len(x) >= ENOUGH:
+            return 0
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        return self.images(x.numel() // x.shape[1]) if last else 0
+
+
+@cache
+def _parts(number: int) -> int:
+    """The smallest divisor that is enough, 0 if there is none but for single pixels."""
+    found = (n for n in range(ENOUGH, number // 2 + 1) if number % n == 0)
+    return next(found, 0)
+
+
+def seen_as(x: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """N x C x H x W as another N x C x H x W of as many pixels; channels last, the same memory."""
+    rows = x.permute(0, 2, 3, 1).reshape(*shape, x.shape[1])
+    return rows.permute(0, 3, 1, 2)
 
 
 @layer("Deconvolution")
