@@ -59,7 +59,8 @@ formats and layout: docs/DATA.md
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    facts, text = (_run if arguments.name == "run" else _one)(arguments, arguments.name)
+    whole = COMMANDS[arguments.name].stages
+    facts, text = (_run if whole else _one)(arguments, arguments.name)
     print(json.dumps(facts, indent=2) if arguments.json else printable(text))
     return 0
 
@@ -72,7 +73,7 @@ def _one(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
 
 
 def _run(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
-    """`run`: each of its commands as that would.
+    """`run` and `run-table`: each of its commands as that would.
 
     What is done stays: databases that are whole are left alone, half ones
     are taken up, so the same command goes on after any interruption.
@@ -319,6 +320,13 @@ _add(
     "filter, split, lmdb and verify in one; the same command goes on after an interruption",
     "--labels vso/labels --images vso/bi_concepts1553 --out data",
     stages=("filter", "split", "lmdb", "verify"),
+)
+_add(
+    "run-table",
+    None,
+    "table, lmdb and verify in one; the same command goes on after an interruption",
+    "labels.csv --images photos --tasks colour,kind --size 224 --out data/own",
+    stages=("table", "lmdb", "verify"),
 )
 
 

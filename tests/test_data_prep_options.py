@@ -40,6 +40,7 @@ def _commands(place: Path) -> dict[str, list[str]]:
     vso, data = str(place / "vso"), str(place / "data")
     source = ["--ontology", f"{vso}/ontology.txt", "--min-images", "4"]
     images = ["--images", vso]
+    table = [f"{place}/labels.csv", *images, "--tasks", "half"]
     return {
         "sample": ["--per-anp", "1", "--out", str(place / "drawn")],
         "labels": ["--source", NOWHERE, "--out", str(place / "labels")],
@@ -51,10 +52,8 @@ def _commands(place: Path) -> dict[str, list[str]]:
         "lmdb": [*images, "--size", "16", "--out", data],
         "verify": ["--out", data],
         "reorder": [data, "--seed", "1", "--out", str(place / "reordered")],
-        "table": [
-            *(f"{place}/labels.csv", *images, "--tasks", "half"),
-            *("--out", str(place / "tabled")),
-        ],
+        "table": [*table, "--out", str(place / "tabled")],
+        "run-table": [*table, "--size", "16", "--out", str(place / "prepared")],
         "run": [*source, *images, "--size", "16", "--out", data],
     }
 

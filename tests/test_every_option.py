@@ -77,6 +77,7 @@ BASES = {
     "data_prep filter": [f"--ontology {{ontology}} --min-images 10 {SAMPLE}"],
     "data_prep split": [SAMPLE],
     "data_prep table": ["{table} --images {images} --tasks kind --out {new}"],
+    "data_prep run-table": ["{table} --images {images} --tasks kind --size 16 --out {new}"],
     "data_prep lmdb": [f"--size 32 {SAMPLE}"],
     "data_prep verify": ["--out {copy}"],
     "data_prep reorder": ["{data} --seed 1 --out {new}"],
