@@ -65,7 +65,9 @@ def summary(
     return result
 
 
-def confusion(guess: np.ndarray, truth: np.ndarray, names: Classes, most: int = 20) -> dict:
+def confusion(
+    guess: np.ndarray, truth: np.ndarray, names: Classes, most: int = 20
+) -> dict[str, Any]:
     """Where wrong ANPs go: to the same noun ("sad dog" for "happy dog"), adjective, or neither.
 
     `by_chance` is the share that guesses spread evenly over the other ANPs would

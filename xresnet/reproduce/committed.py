@@ -67,7 +67,7 @@ def page(text: str, studies: dict[str, dict[str, Any]]) -> str:
         UserError: a mark that names no study or no part of one, or has no end.
     """
 
-    def made(block: re.Match) -> str:
+    def made(block: re.Match[str]) -> str:
         begin, name, part, _, end = block.groups()
         if name not in studies:
             raise UserError(f"{PAGE}: no study {name!r} in {RESULTS}{near_miss(name, studies)}")

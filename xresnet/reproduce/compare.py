@@ -65,7 +65,7 @@ def comparison(table: dict[str, Any], where: str = "grid.json") -> dict[str, Any
             for name in pair:
                 if name not in known:
                     raise UserError(f"{where}, {kind}: no arm {name!r}{near_miss(name, known)}")
-            if all(name in arms for name in pair) and (found := _pair(*map(arms.get, pair))):
+            if all(name in arms for name in pair) and (found := _pair(*(arms[n] for n in pair))):
                 made.append({"kind": kind, **found})
     for measure in _measures(arms.values(), "test"):
         mine = [

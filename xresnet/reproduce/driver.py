@@ -265,8 +265,9 @@ class _Driver:
         snapshot.sync()
         whole = [s.iteration for s in training.snapshots()]
         turns = [d.iteration for d in self.files.decisions() if d.action != "keep"]
-        kept = {*whole[-training.keep :], *turns, self.history.best(set(whole))}
-        delete_except(self.files.path, kept - {None}, before=snapshot.iteration)
+        best = self.history.best(set(whole))
+        kept = {*whole[-training.keep :], *turns, *([] if best is None else [best])}
+        delete_except(self.files.path, kept, before=snapshot.iteration)
 
     def _look_for_nan(self, step: train_log.TrainStep, caffe: Caffe) -> None:
         """Stop Caffe where a loss is no number, and keep the snapshots of before."""

@@ -143,6 +143,7 @@ class RealCaffe(Engine):
                 pass_fds=[out.fileno()],
                 env={**self.environment(), "GLOG_minloglevel": "2"},
             )
+            assert process.stdin is not None  # it is a pipe
             images = 0
             try:
                 for batch in batches:

@@ -106,7 +106,7 @@ def caffe_test(net: Net, log: Path, images: int, engine: Engine = CAFFE) -> trai
     Raises:
         UserError: the test batch does not divide the images, or Caffe fails.
     """
-    command = test_command(net, images, engine)
+    command = caffe_test_arguments(net, images, engine)
     with Caffe(command, log, net.name, engine) as caffe:
         found = [e for e in caffe.events() if isinstance(e, train_log.TestResult)]
     if not found:
@@ -117,7 +117,7 @@ def caffe_test(net: Net, log: Path, images: int, engine: Engine = CAFFE) -> trai
     return found[0]
 
 
-def test_command(net: Net, images: int, engine: Engine = CAFFE) -> list[str]:
+def caffe_test_arguments(net: Net, images: int, engine: Engine = CAFFE) -> list[str]:
     """`caffe`'s arguments for a test that sees each image once."""
     iterations, rest = divmod(images, net.batch)
     if rest:
@@ -129,8 +129,5 @@ def test_command(net: Net, images: int, engine: Engine = CAFFE) -> list[str]:
     return [
         *command,
         *("-iterations", str(iterations)),
-        *([] if engine.gpu is None else ["-gpu", engine.first_gpu]),
+        *(["-gpu", gpu] if (gpu := engine.first_gpu) else []),
     ]
-
-
-test_command.__test__ = False  # for pytest: no test of ours

@@ -146,7 +146,7 @@ class Evaluation:
         self, result: dict[str, Any], found: dict[str, np.ndarray], truth: dict[str, np.ndarray]
     ) -> None:
         """Write both files; `found` holds scores N x K a task, `truth` labels N."""
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for task, values in found.items():
             best = np.argsort(-values, axis=1, kind="stable")[:, :5]
             arrays[f"rank_{task}"] = ranks(values, truth[task]).astype(np.int16)

@@ -24,7 +24,7 @@ import shutil
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,8 @@ def features(
     else:
         loaded = source.load(str(weights))
     trunk = _Trunk.make(data, block, loaded, net, engine)
-    named = {"block": block, "maps": list(trunk.shape), "flips": flips, "of": data.key}
+    named: dict[str, Any] = {"block": block, "maps": list(trunk.shape)}
+    named |= {"flips": flips, "of": data.key}
     parts = [json.dumps(named), text.dump(trunk.net), str(trunk.transform.mean.tolist())]
     named["key"] = hashlib.sha256("\0".join([*parts, trunk.weights_key]).encode()).hexdigest()
     with folder.lock():
@@ -138,13 +139,14 @@ class _Trunk:
     shape: tuple[int, int, int]
     engine: Engine
     batch: int
-    files: tuple[Path, Path] | None = None  # of net and weights, while they are on the disk
+    files: tuple[Path, Path] = field(init=False)  # of net and weights, while they are on the disk
 
     @classmethod
     def make(cls, data: Data, block: str, loaded: Source, net: Network, engine: Engine) -> _Trunk:
         network = data.network(net)
         options = network.options
         shape = cached_maps(replace(options, from_block=block))
+        assert shape is not None  # it is of a net that begins with no block
         proto = network.proto(deploy=True)
         last = max(i for i, layer in enumerate(proto.layer) if block in layer.top)
         del proto.layer[last + 1 :]
@@ -189,9 +191,9 @@ def _write_part(
     data: Data, folder: DataFolder, part: str, trunk: _Trunk, flips: bool, made: str
 ) -> dict[str, Any]:
     """Both databases and the list of a part; returns what the manifest says of them."""
-    there = [made_from(folder.lmdb(part, kind)) for kind in KINDS]
-    if all(described and described["job"].get("made") == made for described in there):
-        return there[0]["report"]
+    first, second = (made_from(folder.lmdb(part, kind)) for kind in KINDS)
+    if first and second and first["job"].get("made") == second["job"].get("made") == made:
+        return first["report"]
     root = data.folder.root
     paths = [name.partition("_")[2] for name in keys(root, part)]
     numbers = dict(read_part(data.folder, part, data.names))
@@ -212,9 +214,9 @@ def _write_part(
         bar: Any = bars.bar(
             what=f"{trunk.block} {part}", total=len(images), initial=begin, unit="img"
         )
-        for first, pixels in _chunks(root, part, images, begin, trunk.shape):
+        for start, pixels in _chunks(root, part, images, begin, trunk.shape):
             found = trunk(pixels)
-            for line, (image, values) in enumerate(zip(images[first:], found), start=first):
+            for line, (image, values) in enumerate(zip(images[start:], found), start):
                 label = truth[image.at]
                 record = maps_datum(values, label)
                 name = key(line, image.path)
@@ -275,7 +277,8 @@ def _chunks(
 ) -> Iterator[tuple[int, list[np.ndarray]]]:
     """(place of the first, pixels) of the images from `begin` on, some at a time."""
     most = max(1, CHUNK // (4 * int(np.prod(shape))))
-    at, chunk = begin, []
+    chunk: list[np.ndarray] = []
+    at = begin
     while at + len(chunk) < len(images):
         # The images' sources stand in the database's order, once or, with flips, twice.
         start = images[at + len(chunk)].at
@@ -291,7 +294,7 @@ def _chunks(
         yield at, chunk
 
 
-def _there(path: Path) -> array:
+def _there(path: Path) -> array[int]:
     numbers = array("I")
     held = path.read_bytes() if path.exists() else b""
     numbers.frombytes(held[: len(held) // 4 * 4])

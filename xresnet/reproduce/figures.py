@@ -78,7 +78,7 @@ def render(figure: Figure, suffix: str = ".svg", whole: bool = False) -> bytes:
     texts = figure.findobj(Text)
     fonts = fonts_for(text.get_text() for text in texts)
     for text in texts if fonts != fonts_for([]) else ():
-        text.set_family(list(fonts.families))
+        text.set_fontfamily(list(fonts.families))
         if suffix != ".svg":
             text.set_text(fonts.shown(text.get_text()))
     if fonts.note and suffix != ".svg":
@@ -469,7 +469,9 @@ def _loss_curves(history: History, epoch: int | None) -> dict[str, _Loss]:
     """The losses by task; of a net that names none, their sum as the task ""."""
     steps = [history.steps[i] for i in sorted(history.steps)]
     x = np.array([step.iteration / (epoch or 1) for step in steps])
-    keys = {f"loss_{task}" if task else "loss": task for task in loss_tasks([history])}
+    keys: dict[str | None, str] = {
+        f"loss_{task}" if task else "loss": task for task in loss_tasks([history])
+    }
     found = {}
     for key, task in (keys or {None: ""}).items():
         losses = [step.outputs.get(key, np.nan) if key else step.loss for step in steps]

@@ -29,8 +29,10 @@ from xresnet.reproduce.schedule import Decision
 from xresnet.reproduce.snapshots import delete_except
 
 # What a training leaves beside its snapshots, and its tests after it.
-OWN_FILES = ("train.log", "decisions.jsonl", "run.json", "solver*.prototxt")
-OWN_FILES += ("test*.log", "eval*.json", "eval*.npz", "result.json")
+OWN_FILES = (
+    *("train.log", "decisions.jsonl", "run.json", "solver*.prototxt"),
+    *("test*.log", "eval*.json", "eval*.npz", "result.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class RunFolder:
     def key(self) -> str | None:
         """The key of the training that it holds; None where it holds none."""
         record = find_record(self.path)
-        return record and record["key"]
+        return record["key"] if record else None
 
     def engines(self) -> list[str]:
         """The names of the engines that trained here, the last one last; none without a run."""

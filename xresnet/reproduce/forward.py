@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def mean_file(net: Path) -> Path | None:
     return Path(named) if named else None
 
 
-def image_layer(net: Path):
+def image_layer(net: Path) -> Any:  # LayerParameter
     """The Data layer from which the net tests.
 
     Raises:

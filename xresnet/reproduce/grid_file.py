@@ -97,7 +97,7 @@ class Grid:
         _know(f"{path}, plateau", values.get("plateau", {}), rules)
         shared, solver = _shared(values, path)
         seeds = _seeds(values.get("seeds", [1]), str(path))
-        rows = []
+        rows: list[Row] = []
         for row in values["rows"]:
             where = f"{path}, row {len(rows) + 1}"
             _know(where, row, _keys(ROW))
@@ -141,18 +141,16 @@ class Grid:
                 is made by then.
         """
         beside = data.folder.root.parent
-        folders = {row.data: Data.read(beside / row.data) for row in self.rows if row.data}
+        folders = {r.data: Data.read(beside / r.data) if r.data else data for r in self.rows}
         for row in self.rows:
             try:
-                folders.get(row.data, data).network(row.net).net()
+                folders[row.data].network(row.net).net()
             except UserError as error:
                 raise UserError(f"row {row.name!r}: {error}") from error
         most = max(len(row.seeds) for row in self.rows)
-        weights = {
-            row.name: self._weights(row, folders.get(row.data, data), out) for row in self.rows
-        }
+        weights = {row.name: self._weights(row, folders[row.data], out) for row in self.rows}
         return [
-            (row, self._run(row, i, folders.get(row.data, data), weights[row.name], out, engine))
+            (row, self._run(row, i, folders[row.data], weights[row.name], out, engine))
             for i in range(most)
             for row in self.rows
             if i < len(row.seeds)

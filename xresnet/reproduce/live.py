@@ -26,9 +26,8 @@ class Live:
 
     def begin(self, history: History, at: int) -> None:
         """All that went before, up to iteration `at`."""
-        for event in sorted(
-            [*history.steps.values(), *history.tests.values()], key=lambda e: e.iteration
-        ):
+        events: list[TrainStep | TestPass] = [*history.steps.values(), *history.tests.values()]
+        for event in sorted(events, key=lambda e: e.iteration):
             self._record(event)
         self.bar.initial = self.bar.n = at
         self.bar.refresh()

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from netgen.paper import paper
 from xresnet.basics.cli import printable
@@ -29,7 +30,7 @@ def page(template: str, **values: Any) -> str:
     return _ENVIRONMENT.get_template(template).render(values)
 
 
-def chart(figure: figures.Figure, label: str) -> Markup:
+def chart(figure: Figure, label: str) -> Markup:
     """A figure as part of a page: its text and lines take the page's colour, light or dark."""
     svg = figures.render(figure, whole=True).decode()
     svg = svg[svg.index("<svg") :]
@@ -46,7 +47,7 @@ def chart(figure: figures.Figure, label: str) -> Markup:
         (r"fill: #ffffff(?=[;\"])", "fill: none"),
     ):
         svg = re.sub(pattern, new, svg, flags=re.DOTALL)
-    box = re.search(r'viewBox="[^"]*"', svg)[0]
+    box = re.findall(r'viewBox="[^"]*"', svg)[0]
     begin = Markup('<svg class="chart" role="img" aria-label="{}" ').format(printable(label))
     return begin + Markup(f"{box}>{svg[svg.index('>') + 1 :]}")
 

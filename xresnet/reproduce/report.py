@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from data_prep.classes import MISSING, VSO
 from data_prep.folder import DataFolder
@@ -396,7 +397,13 @@ def _classes(star: Evaluation) -> dict[str, Any]:
 
 def _data(facts: dict[str, Any]) -> dict[str, Any]:
     folder = DataFolder(facts["folder"])
-    told = {"facts": facts, "other": None, "sizes": None, "steps": [], "manifest": None}
+    told: dict[str, Any] = {
+        "facts": facts,
+        "other": None,
+        "sizes": None,
+        "steps": [],
+        "manifest": None,
+    }
     try:
         data = Data.read(folder.root)
     except UserError:  # the folder has gone since
@@ -478,7 +485,7 @@ def _files(found: Results) -> list[str]:
     return there if len(there) <= MANY else [*there[:MANY], "…"]
 
 
-def _charts(panels: dict[str, figures.Figure], label: str) -> list[Any]:
+def _charts(panels: dict[str, Figure], label: str) -> list[Any]:
     return [pages.chart(figure, f"{label} {name}") for name, figure in panels.items()]
 
 

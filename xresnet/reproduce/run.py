@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from xresnet.basics import bars
 from xresnet.basics.files import read_json, sha256, write_json
@@ -22,10 +22,12 @@ from xresnet.reproduce import stop
 from xresnet.reproduce.accuracy import KS
 from xresnet.reproduce.caffe import Caffe
 from xresnet.reproduce.driver import train
-from xresnet.reproduce.evaluate import evaluate, on_training, test_command
+from xresnet.reproduce.evaluate import caffe_test_arguments, evaluate, on_training
 from xresnet.reproduce.net import Net
 from xresnet.reproduce.snapshots import delete_except
 from xresnet.reproduce.training import Training
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Run:
         weights = train(self.training).weights
         net = Net(self.name, self.folder / "net.prototxt", self.folder / "deploy.prototxt", weights)
         tested = evaluate(net, self.folder, engine)
-        test = test_command(net, tested["images"], engine)
+        test = caffe_test_arguments(net, tested["images"], engine)
         commands = [*self.training.commands(), test]
         made = {
             "key": self._key(),
@@ -113,10 +115,10 @@ class Run:
 
 
 def run_all(
-    runs: dict[Hashable, Run],
+    runs: dict[Name, Run],
     jobs: int,
-    done: Callable[[Hashable, dict[str, Any]], object] = lambda name, result: None,
-) -> dict[Hashable, dict[str, Any]]:
+    done: Callable[[Name, dict[str, Any]], object] = lambda name, result: None,
+) -> dict[Name, dict[str, Any]]:
     """The results of all runs, `jobs` at a time; the first error ends those not yet begun.
 
     `done` hears of each as it comes. What can be refused is, before any of them trains.

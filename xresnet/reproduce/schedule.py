@@ -193,7 +193,7 @@ class Plateau(Schedule):
             return decision("stop", f"{self.max_epochs} epochs, the most allowed")
         if waited < self.patience:
             return decision("keep", "the loss still falls" if not waited else "waiting for a gain")
-        if before and best > (1 - self.min_gain) * min(before):
+        if before and min(stage) > (1 - self.min_gain) * min(before):
             return decision("stop", "converged: the lowered rate brought no gain")
         if sum(d.action == "drop" for d in taken) >= self.drops:
             return decision("stop", f"converged: a plateau after {self.drops} drops")

@@ -148,6 +148,8 @@ def is_whole_weights(path: Path, last_layer: str | None = None) -> bool:
                 return bool(layers)
             _, _, first, second, _ = layers[-1]
             name = next(wire.fields(net, first, second), None)
-            return bool(name) and name[0] == _LAYER_NAME and wire.string(net, name) == last_layer
+            if name is None or name[0] != _LAYER_NAME:
+                return False
+            return wire.string(net, name) == last_layer
     except (OSError, wire.Malformed):
         return False

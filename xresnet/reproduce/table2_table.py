@@ -11,17 +11,19 @@ from netgen.paper import paper
 from xresnet.reproduce.accuracy import METRICS
 
 
-def tabulated(classes: dict[str, int], results: dict) -> list[dict[str, Any]]:
+def tabulated(
+    classes: dict[str, int], results: dict[tuple[str, str | None], dict[str, Any]]
+) -> list[dict[str, Any]]:
     """One record a net and task: ours and the paper's parameters, top-1 and top-5."""
     found = []
     for line in paper()["table2"]:
         chance = line["row"] == "Chance"
         for task in paper()["tasks"]:
             result = results.get((line["net"], task)) or results.get((line["net"], None))
-            if (not chance and not result) or task not in line["top1"]:
+            if not (chance or result) or task not in line["top1"]:
                 continue
             record: dict[str, Any] = {"row": line["row"], "task": task, "shared": False}
-            if chance:
+            if not result:
                 record |= {"params": None, **_chance(classes[task])}
             else:
                 params = result.get("params")

@@ -61,7 +61,7 @@ class Training:
         """The net's, with what its data say."""
         options = self.network.options
         held, wanted = (self.data.features or {}).get("maps"), cached_maps(options)
-        if held and tuple(held) != wanted:
+        if held and wanted and tuple(held) != wanted:
             raise UserError(
                 f"{self.data.folder.root} holds maps of {_shape(held)}, the net wants "
                 f"{_shape(wanted)}: give both the same --width, --blocks, --depth and --pool1"

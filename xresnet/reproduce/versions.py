@@ -19,7 +19,7 @@ def versions(engines: Iterable[str]) -> dict[str, Any]:
     """The software and machine that made the table."""
     packages = ("numpy", "protobuf", "lmdb", "opencv-python-headless", "xresnet-caffe")
     return {
-        **{name: _known(lambda name=name: ENGINES[name]().version()) for name in engines},
+        **{name: _known(ENGINES[name]().version) for name in engines},
         **({"openblas": _known(realcaffe.kernels)} if "caffe" in engines else {}),
         "commit": _commit(),
         "python": platform.python_version(),

@@ -25,6 +25,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from xresnet.basics.cli import UserError, printable
 from xresnet.reproduce import figures, pages
 from xresnet.reproduce.estimate import spoken
@@ -118,7 +120,7 @@ def look(run: Path, name: str) -> Seen:
         total=total,
         at_most=at_most and not finished,
         epoch=at / epoch if epoch else None,
-        rate=taken[-1].lr if taken else last and last.lr,
+        rate=taken[-1].lr if taken else last.lr if last else None,
         loss=last.loss if last and math.isfinite(last.loss) else None,
         top1=_top1(history),
         left=None if finished or total is None else _left(history, max(0, total - at)),
@@ -291,11 +293,13 @@ def server(folder: Path, host: str, port: int) -> Server:
 class Server(ThreadingHTTPServer):
     """Serves the page of some trainings."""
 
+    server_address: tuple[str, int]
+
     def __init__(self, address: tuple[str, int], trainings: Trainings) -> None:
         self.trainings = trainings
         super().__init__(address, Page)
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):  # the reader has gone
             super().handle_error(request, client_address)
 
@@ -310,9 +314,8 @@ class Page(BaseHTTPRequestHandler):
         place = self.path.partition("?")[0]
         if place == "/":
             name = trainings.folder.resolve().name or str(trainings.folder)
-            text = pages.page(
-                "watch.html", name=name, live=pages.Markup(trainings.live()), refresh=REFRESH
-            )
+            live = Markup(trainings.live())
+            text = pages.page("watch.html", name=name, live=live, refresh=REFRESH)
             self._answer(200, "text/html", text)
         elif place == "/live":
             self._answer(200, "text/html", trainings.live())

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Protocol, Union
 
 from netgen.weights.plan import BRANCH_INITS
 from xresnet.basics.cli import UserError, printable, told
@@ -17,7 +17,13 @@ from xresnet.reproduce.engine import CAFFE, ENGINES, Engine, Torch
 from xresnet.reproduce.schedule import Plateau
 from xresnet.reproduce.start import Start
 
-Commands = argparse._SubParsersAction  # what ArgumentParser.add_subparsers returns
+
+class Commands(Protocol):
+    """What ArgumentParser.add_subparsers returns."""
+
+    def add_parser(self, name: str, **words: Any) -> argparse.ArgumentParser: ...
+
+
 Arguments = Union[argparse.ArgumentParser, argparse._ArgumentGroup]
 JOBS = at_least(1, "jobs", most=1_024)
 

@@ -50,22 +50,20 @@ def add(commands: common.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     engine = common.engine(args)
     other = Evaluation.find(args.against) if args.against else None  # before the long test
-    if args.deepsentibank:
-        if not args.classes or not args.data:
-            raise UserError("--deepsentibank needs --classes and --data")
-        published = common.deepsentibank(args, args.deepsentibank, args.classes)
+    if args.deepsentibank and not (args.classes and args.data):
+        raise UserError("--deepsentibank needs --classes and --data")
+    if not args.deepsentibank and (args.classes or args.data or args.among):
+        raise UserError("--classes, --among and --data go with --deepsentibank; a run has its own")
+    published = common.deepsentibank(args, args.deepsentibank, args.classes)
+    if published:
         data = Data.read(args.data)
         folder, weights, root = args.folder, args.deepsentibank, data.folder.root
     else:
-        if args.classes or args.data or args.among:
-            raise UserError(
-                "--classes, --among and --data go with --deepsentibank; a run has its own"
-            )
         net = net_of(args.folder, args.snapshot)
         folder, weights, root = net.folder, net.weights, Kept.read(net.folder).tested_on()
     if other:
         other.hold_images(root)
-    if args.deepsentibank:
+    if published:
         result = published.evaluate(data, folder, engine)
     else:
         result = evaluate(net, folder, engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from pathlib import Path
 
@@ -54,11 +55,8 @@ def run(args: argparse.Namespace) -> int:
     if args.every:
         raise UserError("--every goes with --out: the page renews itself")
     served = watch.server(args.folder, args.host or HOST, args.port or AT)
-    host, port = served.server_address[:2]
+    host, port = served.server_address
     print(f"http://{host}:{port}  (Ctrl-C ends it)", flush=True)
-    try:
+    with served, contextlib.suppress(KeyboardInterrupt):
         served.serve_forever()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        served.server_close()
+    return 0
