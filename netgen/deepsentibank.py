@@ -26,7 +26,7 @@ examples:
 """
 
 
-def index_map(anps: Sequence[str], outputs: Sequence[str]) -> dict[str, list]:
+def index_map(anps: Sequence[str], outputs: Sequence[str]) -> dict[str, list[Any]]:
     """`{"indices": [...], "missing": [...]}`: the output of each ANP, in the ANPs' order.
 
     An ANP without an output has None for its index and stands among the missing.

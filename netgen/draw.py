@@ -52,6 +52,9 @@ class Wire:
     style: str = "flow"
 
 
+Edges = Counter[tuple[str, str, str]]  # how often a style joins source and target
+
+
 def draw(entry: Entry, options: Options, path: str | Path) -> None:
     """Write the net's picture in the format that the path's ending says.
 
@@ -110,14 +113,14 @@ def dot(net: Any, tasks: list[str], branch: bool = False) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Counter]:
+def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Edges]:
     """Boxes and sums by name, and how often a shortcut joins two of them."""
     readers = Counter(
         bottom for layer in net.layer for bottom in layer.bottom if bottom not in layer.top
     )
     nodes: dict[str, Node] = {}
     wires: dict[str, Wire] = {}
-    edges: Counter = Counter()
+    edges: Edges = Counter()
 
     def join(bottom: str, target: str) -> None:
         edges[wires[bottom].node, target, wires[bottom].style] += 1
@@ -160,7 +163,7 @@ def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Counter]:
     return nodes, edges
 
 
-def _branch(nodes: dict[str, Node], edges: Counter) -> tuple[dict[str, Node], Counter]:
+def _branch(nodes: dict[str, Node], edges: Edges) -> tuple[dict[str, Node], Edges]:
     """The same with all up to the last sum before the first task as one box."""
     names = list(nodes)
     first = next((i for i, name in enumerate(names) if nodes[name].task), 0)
@@ -170,7 +173,7 @@ def _branch(nodes: dict[str, Node], edges: Counter) -> tuple[dict[str, Node], Co
     shared = names[: sums[-1] + 1]
     blocks = f"{names[sums[0]]} to {names[sums[-1]]}: {len(sums)} blocks"
     trunk = Node("trunk", "", [nodes[names[0]].lines[0], "the shared trunk,", blocks])
-    kept: Counter = Counter()
+    kept: Edges = Counter()
     for (source, target, style), count in edges.items():
         if target not in shared:
             kept["trunk" if source in shared else source, target, style] += count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from netgen import draw
 from netgen.catalog import CATALOG, Entry
@@ -135,5 +136,5 @@ def svg(source: str) -> bytes:
     return draw.render(source, "svg") + stamp(source).encode()
 
 
-def _each(numbers) -> str:
+def _each(numbers: Iterable[float]) -> str:
     return " / ".join(f"{number:.2f}" for number in numbers)

@@ -32,7 +32,7 @@ def images(net: Net, options: Options, maps: Sequence[int] | None = None) -> str
         transform = {"mirror": True, **mean} if phase == "TRAIN" else mean
         if options.crop:  # at random in TRAIN, from the centre in TEST
             transform = {**transform, "crop_size": size}
-        fields = {} if maps else {"transform_param": transform}
+        fields: dict[str, Any] = {} if maps else {"transform_param": transform}
         source = f"{options.data}/{phase.lower()}_image_lmdb"
         net.layer(
             "Data",
@@ -89,13 +89,14 @@ def task_outputs(net: Net, scores: str, task: Task, options: Options, weight: fl
         return
     label = f"label_{task.name}"
     ignored = {} if options.ignore_label is None else {"ignore_label": options.ignore_label}
+    fields: dict[str, Any] = {"loss_param": ignored} if ignored else {}
     net.layer(
         "SoftmaxWithLoss",
         f"loss_{task.name}",
         scores,
         label,
         loss_weight=[weight * dict(options.loss_weights).get(task.name, 1)],
-        **({"loss_param": ignored} if ignored else {}),
+        **fields,
     )
     for k in (1, 5):
         net.layer(

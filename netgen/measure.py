@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil, floor, prod
 from typing import Any, Callable
@@ -28,7 +29,7 @@ class Measured:
         return sum(map(prod, self.blobs))
 
 
-def measure(net: Any, inputs: dict[str, Shape], phase: int = TRAIN) -> list[Measured]:
+def measure(net: Any, inputs: Mapping[str, Shape], phase: int = TRAIN) -> list[Measured]:
     """Every layer of NetParameter `net` that takes part in `phase`, in order.
 
     `inputs` gives the shapes that the net itself does not say: those of its
@@ -47,13 +48,13 @@ def measure(net: Any, inputs: dict[str, Shape], phase: int = TRAIN) -> list[Meas
         except KeyError as missing:
             raise ValueError(f"layer {layer.name!r}: no layer makes its bottom {missing}") from None
         if layer.type == "Data":
-            tops, blobs, macs = [inputs[top] for top in layer.top], [], 0
+            made: Made = [inputs[top] for top in layer.top], [], 0
         elif layer.type in RULES:
-            tops, blobs, macs = RULES[layer.type](layer, bottoms)
+            made = RULES[layer.type](layer, bottoms)
         else:
             raise ValueError(f"layer {layer.name!r}: no rule for layer type {layer.type!r}")
-        shapes.update(zip(layer.top, tops))
-        found.append(Measured(layer.name, layer.type, tops, blobs, macs))
+        shapes.update(zip(layer.top, made[0]))
+        found.append(Measured(layer.name, layer.type, *made))
     return found
 
 
@@ -66,65 +67,66 @@ def takes_part(layer: Any, phase: int) -> bool:
 
 # ---- A rule a layer type: (layer, bottoms) to (tops, blobs, multiply-adds) ---
 
-Rule = Callable[[Any, "list[Shape]"], "tuple[list[Shape], list[Shape], int]"]
+Made = tuple[list[Shape], list[Shape], int]
+Rule = Callable[[Any, list[Shape]], Made]
 
 
-def _same(layer: Any, bottoms: list[Shape]):
+def _same(layer: Any, bottoms: list[Shape]) -> Made:
     return [bottoms[0]], [], 0
 
 
-def _sum(layer: Any, bottoms: list[Shape]):
+def _sum(layer: Any, bottoms: list[Shape]) -> Made:
     if len(set(bottoms)) > 1:
         shown = " and ".join(" x ".join(map(str, shape)) for shape in dict.fromkeys(bottoms))
         raise ValueError(f"layer {layer.name!r}: it adds blobs of {shown}")
     return [bottoms[0]], [], 0
 
 
-def _prelu(layer: Any, bottoms: list[Shape]):
+def _prelu(layer: Any, bottoms: list[Shape]) -> Made:
     slopes = () if layer.prelu_param.channel_shared else (bottoms[0][1],)
     return [bottoms[0]], [slopes], prod(bottoms[0])
 
 
-def _scalar(layer: Any, bottoms: list[Shape]):
+def _scalar(layer: Any, bottoms: list[Shape]) -> Made:
     return [()], [], 0
 
 
-def _input(layer: Any, bottoms: list[Shape]):
+def _input(layer: Any, bottoms: list[Shape]) -> Made:
     return [tuple(shape.dim) for shape in layer.input_param.shape], [], 0
 
 
-def _concat(layer: Any, bottoms: list[Shape]):
+def _concat(layer: Any, bottoms: list[Shape]) -> Made:
     axis = layer.concat_param.axis
     joined = sum(shape[axis] for shape in bottoms)
     return [(*bottoms[0][:axis], joined, *bottoms[0][axis + 1 :])], [], 0
 
 
-def _dummy_data(layer: Any, bottoms: list[Shape]):
+def _dummy_data(layer: Any, bottoms: list[Shape]) -> Made:
     return [tuple(shape.dim) for shape in layer.dummy_data_param.shape], [], 0
 
 
-def _silence(layer: Any, bottoms: list[Shape]):
+def _silence(layer: Any, bottoms: list[Shape]) -> Made:
     return [], [], 0
 
 
-def _slice(layer: Any, bottoms: list[Shape]):
+def _slice(layer: Any, bottoms: list[Shape]) -> Made:
     n, channels, *rest = bottoms[0]
     points = [0, *layer.slice_param.slice_point, channels]
     return [(n, b - a, *rest) for a, b in zip(points, points[1:])], [], 0
 
 
-def _convolution(layer: Any, bottoms: list[Shape]):
+def _convolution(layer: Any, bottoms: list[Shape]) -> Made:
     n, channels, *size = bottoms[0]
     p = layer.convolution_param
     kernel, stride = p.kernel_size[0], p.stride[0] if p.stride else 1
     pad = p.pad[0] if p.pad else 0
     out = [(s + 2 * pad - kernel) // stride + 1 for s in size]
     weight = (p.num_output, channels // p.group, kernel, kernel)
-    blobs = [weight] + [(p.num_output,)] * p.bias_term
+    blobs: list[Shape] = [weight, *[(p.num_output,)] * p.bias_term]
     return [(n, p.num_output, *out)], blobs, n * prod(out) * prod(weight)
 
 
-def _pooling(layer: Any, bottoms: list[Shape]):
+def _pooling(layer: Any, bottoms: list[Shape]) -> Made:
     n, channels, *size = bottoms[0]
     p = layer.pooling_param
     if p.global_pooling:
@@ -138,12 +140,12 @@ def _pooling(layer: Any, bottoms: list[Shape]):
     return [(n, channels, *out)], [], 0
 
 
-def _batch_norm(layer: Any, bottoms: list[Shape]):
+def _batch_norm(layer: Any, bottoms: list[Shape]) -> Made:
     channels = bottoms[0][1]
     return [bottoms[0]], [(channels,), (channels,), (1,)], 0
 
 
-def _scale(layer: Any, bottoms: list[Shape]):
+def _scale(layer: Any, bottoms: list[Shape]) -> Made:
     p = layer.scale_param
     if len(bottoms) > 1:  # the factors come from another layer
         return [bottoms[0]], [], prod(bottoms[0])
@@ -151,10 +153,10 @@ def _scale(layer: Any, bottoms: list[Shape]):
     return [bottoms[0]], [shape] * (1 + p.bias_term), prod(bottoms[0])
 
 
-def _inner_product(layer: Any, bottoms: list[Shape]):
+def _inner_product(layer: Any, bottoms: list[Shape]) -> Made:
     n, inputs = bottoms[0][0], prod(bottoms[0][1:])
     p = layer.inner_product_param
-    blobs = [(p.num_output, inputs)] + [(p.num_output,)] * p.bias_term
+    blobs: list[Shape] = [(p.num_output, inputs), *[(p.num_output,)] * p.bias_term]
     return [(n, p.num_output)], blobs, n * inputs * p.num_output
 
 

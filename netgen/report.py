@@ -90,7 +90,7 @@ def training_memory(entry: Entry, options: Options) -> int:
     proto = net.proto()
     values = 3 * _params(layers.values())
     sizes: dict[str, int] = {}
-    readers: Counter = Counter()
+    readers: Counter[str] = Counter()
     for layer in proto.layer:
         if layer.name not in layers:
             continue

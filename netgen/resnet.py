@@ -179,7 +179,7 @@ def cross_residual_block(
 
 def _coefficients(terms: int, options: Options, tasks: int) -> list[float]:
     # The normalisation factor that equation 2 leaves out, on all shortcuts but not on F.
-    factor = 1 / tasks if options.shortcut_factor == "mean" else options.shortcut_factor
+    factor = 1 / tasks if options.shortcut_factor == "mean" else float(options.shortcut_factor)
     return [] if factor == 1 else [factor, 1.0, *[factor] * (terms - 2)]
 
 

@@ -54,7 +54,7 @@ def fold(net: Any, find: Find) -> dict[str, Layer]:
         if not bare or not norms:
             continue
         try:
-            shift = 0.0
+            shift = np.zeros(())
             folded = {}
             for layer in bare:
                 factor, constant = _norm(layer.name, find)
@@ -99,20 +99,20 @@ def moments(net: Any, blob: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         LookupError: they do not say.
     """
-    mean = var = None
+    found = None
     for layer in net.layer:
         if blob not in layer.top:
             continue
         if layer.type == "Eltwise":
-            terms = [moments(net, bottom, find) for bottom in layer.bottom]
-            mean, var = (sum(term[i] for term in terms) for i in (0, 1))
+            means, variances = zip(*(moments(net, bottom, find) for bottom in layer.bottom))
+            found = np.sum(means, axis=0), np.sum(variances, axis=0)
         elif layer.type == "Convolution":  # its norm has moved away, or follows in place
-            mean, var = _promised(norm_names(layer.name)[1], find)
-        elif layer.type == "ReLU" and mean is not None:
-            mean, var = rectified(mean, var)
-    if mean is None:
+            found = _promised(norm_names(layer.name)[1], find)
+        elif layer.type == "ReLU" and found:
+            found = rectified(*found)
+    if found is None:
         raise LookupError(blob)
-    return mean, var
+    return found
 
 
 def rectified(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -173,10 +173,10 @@ def _demand(source: Source, options: Options) -> None:
 
 def _hold_widths(source: Source, options: Options) -> None:
     """Refuse the weights of a ResNet that is wider or thinner, by the option that makes it so."""
-    found = [source.layers.get(name) for name in ("res2a_branch2a", "conv1")]
-    if any(layer is None or not layer.blobs[0].ndim for layer in found):
+    first, conv1 = map(source.layers.get, ("res2a_branch2a", "conv1"))
+    if not (first and first.blobs[0].ndim and conv1 and conv1.blobs[0].ndim):
         return
-    width, stem = (len(layer.blobs[0]) for layer in found)
+    width, stem = len(first.blobs[0]), len(conv1.blobs[0])
     if (width, stem) != (options.width, options.stem_width or options.width):
         flags = f"--width {width}" + (f" --stem-width {stem}" if stem != width else "")
         raise UserError(

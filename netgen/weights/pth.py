@@ -163,7 +163,7 @@ def _unpickled(stream: io.BytesIO, storages: dict[str, Storage] | None = None) -
     for code, argument, _ in pickletools.genops(stream):
         if code.proto > PROTOCOL:
             raise ValueError(f"an opcode of pickle protocol {code.proto}")
-        if code.name in ("PUT", "LONG_BINPUT") and argument > MOST_MEMORIES:
+        if code.name in ("PUT", "LONG_BINPUT") and (argument or 0) > MOST_MEMORIES:
             raise ValueError(f"the memory {argument:,} in a pickle")
     stream.seek(start)
     return _Unpickler(stream, {} if storages is None else storages).load()

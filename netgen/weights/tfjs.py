@@ -85,8 +85,8 @@ def _arrays(values: bytes, weights: list[dict[str, Any]], where: str) -> Any:
 def _members(data: bytes, where: str) -> dict[str, bytes]:
     """The files of a .tgz by name."""
     # All of it at once: tarfile would stop before gzip's checksum at the end.
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        content = file.read(MOST + 1)
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+        content = packed.read(MOST + 1)
     if len(content) > MOST:
         raise UserError(f"{where} unpacks to more than {MOST >> 20:,} MB")
     found: dict[str, bytes] = {}
