@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _one(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
     command = COMMANDS[name]
+    assert command.function is not None  # it is none of stages
     given = ("out", *(argument.name for argument in command.arguments))
     result = command.function(**{one: getattr(arguments, one) for one in given})
     return result.facts, prose.of(result)
@@ -114,7 +115,7 @@ class _Argument:
         """The parameter's name."""
         return self.flag.lstrip("-").replace("-", "_")
 
-    def add_to(self, parser: Any, default: Any) -> None:
+    def add_to(self, parser: argparse._ActionsContainer, default: Any) -> None:
         """Make it an argument of an argparse parser; `_NEEDED` is no default."""
         more = {"metavar": self.metavar, "type": self.type, **self.more}
         more = {name: value for name, value in more.items() if value is not None}
@@ -354,11 +355,12 @@ def _add_arguments(parser: argparse.ArgumentParser, commands: list[_Command]) ->
     """Those of one command, or of several in one; what one of them needs has to be given."""
     found: dict[str, tuple[_Argument, Any]] = {}
     for command in commands:
+        parameters = inspect.signature(command.function).parameters if command.function else {}
         for one in command.arguments:
-            default = inspect.signature(command.function).parameters[one.name].default
+            default = parameters[one.name].default
             if one.name not in found or default is _NEEDED:
                 found[one.name] = one, default
-    groups = {"": parser}
+    groups: dict[str, argparse._ActionsContainer] = {"": parser}
     for one, default in found.values():
         if one.either not in groups:
             groups[one.either] = parser.add_mutually_exclusive_group(required=True)

@@ -19,6 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
@@ -177,15 +178,15 @@ class _Header(tarfile.TarInfo):
     def fromtarfile(cls, tar: tarfile.TarFile) -> _Header:
         try:
             return super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:  # the block of zeros that ends a tar
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # has no type; a tar's end
             raise
-        except tarfile.EmptyHeaderError:
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]  # nor this
             raise tarfile.ReadError("cut off: the blocks that end a tar are missing") from None
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"a header in it: {error}") from error
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> _Header:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
         header = super().frombuf(buf, encoding, errors)
         if header.type in _NAMING and header.size > _MOST_NAME:
             raise tarfile.ReadError(f"a name in it has {header.size:,} bytes")
@@ -194,7 +195,10 @@ class _Header(tarfile.TarInfo):
 
 def _tar_members(archive: Path, source: _Source) -> Iterator[_Member]:
     try:
-        tar = tarfile.open(fileobj=source, mode="r|", bufsize=_PIECE, tarinfo=_Header)  # noqa: SIM115
+        # A stream takes no more than `read` of what a file has.
+        tar = tarfile.open(  # type: ignore[call-overload]  # noqa: SIM115
+            fileobj=source, mode="r|", bufsize=_PIECE, tarinfo=_Header
+        )
     except _Damaged:
         raise
     except tarfile.ReadError as error:
@@ -208,7 +212,7 @@ def _tar_members(archive: Path, source: _Source) -> Iterator[_Member]:
                 raise tarfile.ReadError(f"{member.name} has {member.size} bytes")
             if not member.isdir():
                 wrong = "" if member.isreg() else "a link or a device, not a file"
-                yield _Member(member.name, member.size, wrong, lambda m=member: _opened(tar, m))
+                yield _Member(member.name, member.size, wrong, partial(_opened, tar, member))
         _read_to_the_end(tar)
 
 
@@ -246,7 +250,7 @@ def _zip_members(archive: Path, out: Path) -> Iterator[_Member]:
             raise UserError(f"{archive}: {needed:,} bytes to unpack, {free:,} are free in {out}")
         for info in infos:
             wrong = "a link" if info.external_attr >> 16 & 0o170000 == 0o120000 else ""
-            yield _Member(info.filename, info.file_size, wrong, lambda i=info: file.open(i))
+            yield _Member(info.filename, info.file_size, wrong, partial(file.open, info))
 
 
 def _is_there(out: Path, info: zipfile.ZipInfo) -> bool:

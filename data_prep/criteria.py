@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep import spreadsheet
 from data_prep.ontology import Anp
@@ -99,7 +100,7 @@ def undecided(anps: Iterable[Anp], images: Mapping[str, int] | None) -> list[Dec
     return [Decision(anp, None if images is None else images.get(anp.name, 0)) for anp in anps]
 
 
-def summary(decisions: Sequence[Decision]) -> list[dict[str, object]]:
+def summary(decisions: Sequence[Decision]) -> list[dict[str, Any]]:
     """What each criterion leaves: a row for the full list, then one a criterion.
 
     Keys: criterion, dropped (ANPs that fall to it), anps, adjectives, nouns (left).

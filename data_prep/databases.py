@@ -156,11 +156,11 @@ def _write_pair(
     }
     aside = folder.partial / part
     names = {kind: folder.lmdb(part, kind) for kind in KINDS}
-    made = [made_from(name) for name in names.values()]
+    image, label = map(made_from, names.values())
     try:
-        if not fresh and all(m and m["job"] == job for m in made):
+        if not fresh and image and label and image["job"] == label["job"] == job:
             _clear(aside)
-            return Report(**made[0]["report"], reused=True)
+            return Report(**image["report"], reused=True)
         if fresh:
             _clear(aside)
         places = {kind: aside / kind for kind in KINDS}
@@ -217,7 +217,7 @@ def _write(
     with Writer(places["image"]) as images, Writer(places["label"]) as labels:
         for record in source:
             progress.next = record.index + 1
-            if record.wrong and (record.image is None or drop_damaged):
+            if record.planes is None or (record.wrong and drop_damaged):
                 report.dropped.append((record.path, record.wrong))
                 bars.say(f"left out {record.path}: {record.wrong}")
                 if len(report.dropped) > MAX_DROPPED * report.listed and not allow_dropped:

@@ -171,10 +171,10 @@ def _fetch(folder: Path, total: int, engine: dict[str, Any]) -> None:
                 process.wait()
     missing = total - _counted(folder)
     if process.returncode or missing:
-        said = re.findall(r"^\w+(?:Error|Exception): .*", log.read_text(errors="replace"), re.M)
+        why = re.findall(r"^\w+(?:Error|Exception): .*", log.read_text(errors="replace"), re.M)
         raise UserError(
             f"img2dataset stopped with status {process.returncode}, {missing:,} addresses not "
-            f"tried{': ' if said else ''}{''.join(said[:1])[:200]} (see {log}); the same command "
+            f"tried{': ' if why else ''}{''.join(why[:1])[:200]} (see {log}); the same command "
             "goes on there"
         )
 

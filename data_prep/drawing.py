@@ -43,7 +43,7 @@ def rng(seed: int, *what: object) -> np.random.RandomState:
 
 # --- adjectives: colours, fill, size, and what is done to the finished picture -----------------
 
-_Colour = tuple  # (blue, green, red)
+_Colour = tuple[int, int, int]  # blue, green, red
 
 
 @dataclass

@@ -6,9 +6,10 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
-def main(job: dict) -> None:
+def main(job: dict[str, Any]) -> None:
     """Fetch `<folder>/urls.csv` into `<folder>/shards`, going on after the shards that are there.
 
     On a cluster, all machines need the folder under the same path.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def describe(ontology: PathLike, out: PathLike, *, images: PathLike | None = Non
     """
     anps = read(ontology)
     found = scan(images) if images else None
-    counts = found and found.counts
+    counts = found.counts if found else None
     table = write(
         Path(out) / "anps.csv", criteria.table(criteria.undecided(anps, counts), fates=False)
     )
@@ -89,7 +89,7 @@ def picture(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> byt
         tail, what = [images.get(anp.name, 0) for anp in anps], "images on disk"
     adjectives = Counter(anp.adjective for anp in anps).values()
     nouns = Counter(anp.noun for anp in anps).values()
-    panels = [
+    panels: list[tuple[str, str, str, Iterable[int]]] = [
         ("adjectives by degree", "adjectives, rank", "nouns", adjectives),
         ("nouns by degree", "nouns, rank", "adjectives", nouns),
     ]
@@ -123,7 +123,7 @@ def _components(anps: Sequence[Anp]) -> int:
     return sum(root(node) == node for node in list(parent))
 
 
-def _spread(values: Any) -> dict[str, float]:
+def _spread(values: Iterable[int]) -> dict[str, float]:
     ordered = sorted(values, reverse=True)
     total = sum(ordered)
     return {

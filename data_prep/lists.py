@@ -62,7 +62,9 @@ def read_classes(folder: DataFolder) -> Classes:
     return Classes.read(folder.classes)
 
 
-def write_parts(folder: DataFolder, parts: Sequence[Sequence[Entry]], **facts: Any) -> dict:
+def write_parts(
+    folder: DataFolder, parts: Sequence[Sequence[Entry]], **facts: Any
+) -> dict[str, Any]:
     """Write the training and the test list into a data folder and record them for its classes.
 
     Args:

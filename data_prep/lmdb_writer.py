@@ -101,7 +101,7 @@ def made_from(database: Path) -> dict[str, Any] | None:
         ) from None
 
 
-def read_crcs(database: Path) -> array:
+def read_crcs(database: Path) -> array[int]:
     """The CRC-32 of each record of an image database, as they were when written.
 
     Raises:

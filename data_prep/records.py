@@ -86,7 +86,9 @@ def records(
             if encoded:
                 jpeg = cv2.imencode(".jpg", pixels)[1]
                 record.image = encoded_datum(jpeg.tobytes(), label)
-                _, record.planes = image_datum(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), label)
+                again = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+                assert again is not None  # it was encoded here
+                _, record.planes = image_datum(again, label)
             else:
                 record.image, record.planes = image_datum(pixels, label)
             record.crc = zlib.crc32(record.image)

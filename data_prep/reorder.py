@@ -108,10 +108,10 @@ def _reorder_train(
                 if writer.full:
                     writer.commit()
             writer.commit(last=True)
-    described = made_from(source.lmdb("train", "image"))
-    report = {**described["report"], "records": hashlib.sha256(crcs.tobytes()).hexdigest()}
     for kind in KINDS:
         described = made_from(source.lmdb("train", kind))
+        assert described is not None  # it was read above
+        report = {**described["report"], "records": hashlib.sha256(crcs.tobytes()).hexdigest()}
         job = {**described["job"], "list": sha256(target.list("train")), "order": seed}
         write_json(target.lmdb("train", kind) / JOB, {"job": job, "report": report})
     image = target.lmdb("train", "image")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -52,8 +54,8 @@ def _spread(folder: DataFolder, part: str, most: int) -> list[tuple[bytes, bytes
         found = {}
         for number in np.linspace(0, last, most).astype(int):
             if cursor.set_range(key(int(number), "")):
-                name = cursor.key()
-                found[name] = (cursor.value(), labels.get(name) or b"")
+                name = bytes(cursor.key())
+                found[name] = (bytes(cursor.value()), bytes(labels.get(name) or b""))
     return list(found.values())
 
 
@@ -90,7 +92,7 @@ def _with_texts(pixels: np.ndarray, texts: list[tuple[int, int, str]]) -> np.nda
         bars.say(fonts.note)
     height, width = pixels.shape[:2]
     figure = Figure((width / 72, height / 72), dpi=72)  # a point is a pixel
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # whose methods have no types
     figure.figimage(pixels)
     for x, y, text in texts:
         shown = fonts.shown(text)
@@ -107,7 +109,7 @@ def _with_texts(pixels: np.ndarray, texts: list[tuple[int, int, str]]) -> np.nda
             return drawn.get_window_extent(canvas.get_renderer()).width  # noqa: B023
 
         if wide() > TILE - 6:
-            drawn.set_size(max(_SMALLEST, _LETTERS * (TILE - 6) / wide()))
+            drawn.set_fontsize(max(_SMALLEST, _LETTERS * (TILE - 6) / wide()))
         while wide() > TILE - 6:
             shown = shown[: min(len(shown) - 1, int(len(shown) * (TILE - 6) / wide()))]
             drawn.set_text(f"{shown}...")

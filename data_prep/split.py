@@ -10,10 +10,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
+from typing import TypeVar
 
 from data_prep.lists import Entry
 
 TRAIN, TEST = 0, 1  # sides, and places in the pair that `split` returns
+Group = TypeVar("Group", bound=Hashable)
 
 
 def train_count(n: int, fraction: Fraction) -> int:
@@ -22,7 +24,7 @@ def train_count(n: int, fraction: Fraction) -> int:
 
 
 def split(
-    groups: Mapping[Hashable, Sequence[str]],
+    groups: Mapping[Group, Sequence[str]],
     numbers: Mapping[str, int],
     seed: int = 0,
     fraction: Fraction = Fraction(4, 5),
@@ -62,8 +64,8 @@ def split(
 
 def _place(
     duplicates: Iterable[Sequence[str]],
-    wanted: Mapping[Hashable, Sequence[str]],
-    quotas: dict[Hashable, list[int]],
+    wanted: Mapping[Group, Sequence[str]],
+    quotas: dict[Group, list[int]],
     seed: int,
     fraction: Fraction,
 ) -> dict[str, int]:

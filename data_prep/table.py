@@ -19,7 +19,7 @@ from data_prep.folder import PARTS, DataFolder, source
 from data_prep.images import find_root
 from data_prep.lists import Division, Entry, on_both_sides, write_parts
 from data_prep.rows import Row
-from data_prep.split import rank, split, train_count
+from data_prep.split import TEST, TRAIN, rank, split, train_count
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.files import PathLike
 from xresnet.basics.numbers import COUNT, SEED, as_fraction
@@ -152,7 +152,8 @@ def tasks_of(given: str | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
         pairs = list(given.items())
     else:
         parts = given.split(",") if isinstance(given, str) else given
-        pairs = [tuple(side.strip() for side in part.partition("=")[::2]) for part in parts]
+        halves = [part.partition("=") for part in parts]
+        pairs = [(task.strip(), column.strip()) for task, _, column in halves]
     found: dict[str, str] = {}
     for task, column in pairs:
         if not re.fullmatch(r"[A-Za-z0-9_]+", task):
@@ -238,12 +239,11 @@ def divide(
         duplicates: groups of identical files; each is on one side.
     """
     if rows[0].side is not None:
-        parts: tuple[list[Entry], list[Entry]] = ([], [])
-        for row in rows:
-            parts[row.side].append(Entry(row.path, numbers[row.path]))
-        for entries in parts:
-            entries.sort(key=lambda entry: rank(seed, "order", entry.path))
-        return parts
+        ordered = sorted(rows, key=lambda row: rank(seed, "order", row.path))
+        return (
+            [Entry(row.path, numbers[row.path]) for row in ordered if row.side == TRAIN],
+            [Entry(row.path, numbers[row.path]) for row in ordered if row.side == TEST],
+        )
     groups: dict[Any, list[str]] = {}
     for row in rows:
         groups.setdefault(row.labels if by is None else row.labels[by], []).append(row.path)
@@ -257,7 +257,7 @@ def count(parts: Sequence[Sequence[Entry]], classes: Classes) -> dict[str, dict[
     """Task -> images with a label in train and test, and the classes that have none there."""
     found: dict[str, dict[str, Any]] = {}
     for i, (task, names) in enumerate(zip(classes.tasks, classes.lists)):
-        values = {}
+        values: dict[str, Any] = {}
         for side, entries in zip(PARTS, parts):
             seen = Counter(classes.combinations[entry.label][i] for entry in entries)
             values[side] = sum(n for label, n in seen.items() if label != MISSING)

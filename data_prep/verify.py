@@ -74,8 +74,9 @@ def verify_pair(
     """
     entries = read_part(folder, part, classes)
     images, labels = (_records(folder.lmdb(part, kind)) for kind in KINDS)
-    with reading(folder.lmdb(part, "image")):  # it is there
+    with reading(folder.lmdb(part, "image")):
         made = made_from(folder.lmdb(part, "image"))
+    assert made is not None  # it is there
     crcs = read_crcs(folder.lmdb(part, "image"))
     wrong: list[str] = []
     dropped = {path for path, _ in made.get("report", {}).get("dropped", ())}
@@ -177,6 +178,6 @@ def _records(database: Path) -> Iterator[tuple[bytes, bytes]]:
             more = cursor.first() if name is None else cursor.set_key(name) and cursor.next()
             while more and read < _WINDOW:
                 name, value = cursor.item()
-                yield name, value
+                yield name, value  # type: ignore[misc]  # no memoryviews were asked for
                 read += len(value)
                 more = cursor.next()

@@ -88,10 +88,12 @@ def choose_classes(
     found = scan(images) if images else None
     if labels:
         classes = Classes.read(labels)
-        decisions = criteria.undecided([Anp(name) for name in classes.anp], found and found.counts)
+        counts = found.counts if found else None
+        decisions = criteria.undecided([Anp(name) for name in classes.anp], counts)
         none = [d.anp.name for d in decisions if d.images == 0]
         facts: dict[str, Any] = {"labels": str(labels), "missing_on_disk": none}
     else:
+        assert ontology is not None  # one of the two
         decisions, facts = _apply(ontology, found, min_nouns, exclude, min_images)
         classes = Classes.of(d.anp.name for d in decisions if not d.criterion)
     missing = []
@@ -113,7 +115,7 @@ def _apply(
     """Each ANP's fate by the criteria, and what the manifest tells of them."""
     decisions = criteria.decide(
         ontology.read(path),
-        found and found.counts,
+        found.counts if found else None,
         min_nouns=min_nouns,
         excluded=criteria.read_excluded(exclude),
         min_images=min_images,
@@ -183,7 +185,8 @@ def divide_images(
     root = find_root(images)
     found, across, unplaced = None, [], 0
     if lists:
-        parts = tuple(read_list(path, classes) for path in lists)
+        given_train, given_test = lists
+        parts = read_list(given_train, classes), read_list(given_test, classes)
         _hold_apart(*parts)
         same = duplicates.find(root, [entry.path for entries in parts for entry in entries])
         across = on_both_sides(same, parts[1])

@@ -62,7 +62,7 @@ class Option:
     def flag(self) -> str:
         return flag(self.name)
 
-    def add_to(self, parser: Any, dest: str, others: str = "") -> None:
+    def add_to(self, parser: argparse._ActionsContainer, dest: str, others: str = "") -> None:
         """Make it an argument of an argparse parser; one that is not given sets nothing.
 
         `others` tells the defaults of nets that have others.
