@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 
@@ -92,7 +90,7 @@ def _with_texts(pixels: np.ndarray, texts: list[tuple[int, int, str]]) -> np.nda
         bars.say(fonts.note)
     height, width = pixels.shape[:2]
     figure = Figure((width / 72, height / 72), dpi=72)  # a point is a pixel
-    canvas: Any = FigureCanvasAgg(figure)  # whose methods have no types
+    canvas = FigureCanvasAgg(figure)
     figure.figimage(pixels)
     for x, y, text in texts:
         shown = fonts.shown(text)
