@@ -76,6 +76,8 @@ def main() -> None:
         folder = Path(name)
         write_solver(folder, train_net(args.batch, args.net, args.size, args.width))
         workers = pairs(folder, args.batch)
+        for worker in [one for pair in workers.values() for one in pair]:
+            worker.wait()
         found: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in workers}
         for _ in range(args.rounds):
             for kind, (first, second) in workers.items():

@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from netgen.command import generate
@@ -64,12 +65,7 @@ class Worker:
             stderr=said, text=True,
             env={**os.environ, **quiet, **more},
         )  # fmt: skip
-        told = self.process.stdout.readline()
-        if told.strip() != "ready":
-            self.process.wait()
-            said.seek(0)
-            last = (said.read().strip().splitlines() or ["it says nothing"])[-1]
-            raise UserError(f"{Path(command[0]).name} did not start: {last}")
+        self.name, self.said, self.ready = Path(command[0]).name, said, False
         self.seconds: list[float] = []
         self.peak = 0.0
 
@@ -78,7 +74,19 @@ class Worker:
         self.start(passes)
         self.seconds.append(self.finish())
 
+    def wait(self) -> None:
+        """Until it is warm."""
+        if self.ready:
+            return
+        if self.process.stdout.readline().strip() != "ready":
+            self.process.wait()
+            self.said.seek(0)
+            last = (self.said.read().strip().splitlines() or ["it says nothing"])[-1]
+            raise UserError(f"{self.name} did not start: {last}")
+        self.ready = True
+
     def start(self, passes: int) -> None:
+        self.wait()
         self.process.stdin.write(f"{passes}\n")
         self.process.stdin.flush()
 
@@ -104,6 +112,8 @@ def caffe(model: Path, weights: Path | None = None) -> Worker:
 def race(workers: dict[str, Worker], rounds: int, batch: int) -> None:
     """The rounds, then a line each: median, images a second, times the first, peak memory."""
     passes = max(1, 8 // batch)  # short ones several times: a turn is not all about waking up
+    for worker in workers.values():
+        worker.wait()
     for _ in range(rounds):
         for worker in workers.values():
             worker.ask(passes)
@@ -118,9 +128,15 @@ def race(workers: dict[str, Worker], rounds: int, batch: int) -> None:
         workers[name].close()
 
 
-def train_net(batch: int, name: str = "xs_resnet50", size: int = 224, width: int = 64) -> object:
+def train_net(
+    batch: int,
+    name: str = "xs_resnet50",
+    size: int = 224,
+    width: int = 64,
+    more: Sequence[str] = (),
+) -> object:
     """A net for training, its databases replaced by numbers drawn in memory."""
-    words = [name, "--input-size", str(size), "--width", str(width)]
+    words = [name, "--input-size", str(size), "--width", str(width), *more]
     net = text.loads(generate(words), NetParameter)
     for layer in net.layer:
         if layer.type == "Data":
@@ -160,14 +176,13 @@ def training(
     race(workers, rounds, batch)
 
 
-def write_deploy(folder: Path, batch: int) -> None:
-    """The deploy net, weights for it, and both as ONNX."""
+def write_deploy(folder: Path, batch: int, words: Sequence[str] = ("xs_resnet50",)) -> None:
+    """The deploy net, and weights for it."""
     import torch
 
-    from torchcaffe import export
     from torchcaffe.net import Net
 
-    proto = text.loads(generate(["xs_resnet50", "--deploy"]), NetParameter)
+    proto = text.loads(generate([*words, "--deploy"]), NetParameter)
     proto.layer[0].input_param.shape[0].dim[0] = batch
     (folder / "deploy.prototxt").write_text(text.dump(proto))
     net = Net(proto, TEST)
@@ -175,12 +190,14 @@ def write_deploy(folder: Path, batch: int) -> None:
         if net.layer_named(learned.name).param.type == "BatchNorm":
             torch.nn.init.ones_(learned.blob)
     (folder / "w.caffemodel").write_bytes(net.to_proto().SerializeToString())
-    loaded = export.load(folder / "deploy.prototxt", folder / "w.caffemodel")
-    export.onnx(loaded, folder / "xs.onnx")
 
 
 def inference(folder: Path, batch: int, rounds: int) -> None:
+    from torchcaffe import export
+
     write_deploy(folder, batch)
+    loaded = export.load(folder / "deploy.prototxt", folder / "w.caffemodel")
+    export.onnx(loaded, folder / "xs.onnx")
     workers = {"caffe": caffe(folder / "deploy.prototxt", folder / "w.caffemodel")}
     for kind in ("opencv", "onnxruntime", "folded", "packed"):
         workers[kind] = ours(kind, folder, batch)

@@ -47,6 +47,9 @@ def by_hand(
 
 def engine(folder: Path, batch: int, bf16: int = 0, compiled: int = 0) -> Pass:
     """A solver step of ours, as `python -m torchcaffe train` takes it."""
+    import torch
+
+    from torchcaffe import order
     from torchcaffe.solver import Choices, Solver
     from xresnet.basics import memory
     from xresnet.caffeproto import SolverParameter, text
@@ -54,6 +57,7 @@ def engine(folder: Path, batch: int, bf16: int = 0, compiled: int = 0) -> Pass:
     memory.keep_freed()
     param = text.load(folder / "solver.prototxt", SolverParameter)
     solver = Solver(param, Choices(channels_last=True, bf16=bool(bf16), compile=bool(compiled)))
+    torch.set_num_threads(min(torch.get_num_threads(), order.threads(solver.net)))
     return lambda: solver.step(1)
 
 
@@ -64,7 +68,7 @@ def packed(folder: Path, batch: int) -> Pass:
     from torchcaffe import export
 
     net = export.load(folder / "deploy.prototxt", folder / "w.caffemodel", pack=True)
-    x = torch.from_numpy(images(batch))
+    x = torch.from_numpy(images(folder))
     return lambda: net(data=x)
 
 
@@ -75,7 +79,7 @@ def folded(folder: Path, batch: int) -> Pass:
     from torchcaffe import export
 
     net = export.load(folder / "deploy.prototxt", folder / "w.caffemodel")
-    x = torch.from_numpy(images(batch))
+    x = torch.from_numpy(images(folder))
 
     def run() -> None:
         with torch.inference_mode():
@@ -94,7 +98,7 @@ def onnxruntime(folder: Path, batch: int) -> Pass:
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "2"))
     providers = ["CPUExecutionProvider"]
     session = ort.InferenceSession(str(folder / "xs.onnx"), options, providers=providers)
-    array = images(batch)
+    array = images(folder)
     return lambda: session.run(None, {"data": array})
 
 
@@ -107,7 +111,7 @@ def opencv(folder: Path, batch: int) -> Pass:
     cv2.setNumThreads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     reader = cv2.dnn.readNetFromCaffe(str(folder / "deploy.prototxt"), str(folder / "w.caffemodel"))
     outputs = reader.getUnconnectedOutLayersNames()
-    array = images(batch)
+    array = images(folder)
 
     def run() -> None:
         reader.setInput(array)
@@ -116,8 +120,12 @@ def opencv(folder: Path, batch: int) -> Pass:
     return run
 
 
-def images(batch: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(0, 50, (batch, 3, 224, 224)).astype(np.float32)
+def images(folder: Path) -> np.ndarray:
+    """As the deploy net wants them."""
+    from xresnet.caffeproto import NetParameter, text
+
+    (data,) = text.load(folder / "deploy.prototxt", NetParameter).layer[0].input_param.shape
+    return np.random.default_rng(0).normal(0, 50, tuple(data.dim)).astype(np.float32)
 
 
 def peak() -> float:

@@ -251,13 +251,16 @@ class BatchNorm(Layer):
     def _batch_norm(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
         if parallel.sync_bn():
             y, mean, unbiased = parallel.batch_norm(x, gamma, beta, self.eps)
+        elif x.numel() == x.shape[1]:  # one sample, of which PyTorch knows no variance
+            y = torch.batch_norm(x, gamma, beta, None, None, True, 1.0, self.eps, True)
+            mean, unbiased = (
+                x.detach().flatten().to(self.blobs[0].dtype),
+                torch.zeros_like(self.blobs[1]),
+            )
         else:
             # With momentum 1 PyTorch's running statistics are this batch's own.
             mean, unbiased = (torch.zeros_like(self.blobs[i]) for i in (0, 1))
-            samples = x.numel() // x.shape[1]
             y = torch.batch_norm(x, gamma, beta, mean, unbiased, True, 1.0, self.eps, True)
-            if samples == 1:
-                unbiased = torch.zeros_like(mean)
         with torch.no_grad():
             sums = list(self.blobs)
             torch._foreach_mul_(sums, self.fraction)
