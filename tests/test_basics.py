@@ -171,7 +171,7 @@ def test_an_empty_value_is_no_value(capsys):
     for wrong in (["--cluster", ""], ["--cluster="], ["a", " "]):
         with pytest.raises(SystemExit):
             p.parse_args(wrong)
-        assert "its value is empty" in capsys.readouterr().err
+        assert "the value is empty" in capsys.readouterr().err
 
 
 def test_a_file_in_a_memory_disk_is_replaced_whole():

@@ -46,13 +46,13 @@ def hostile(folder, how: str) -> None:
 
 REFUSED = {
     "external storage": "lies in other files",
-    "external link": "is a link to elsewhere",
-    "soft link": "is a link to elsewhere",
+    "external link": "is a link, which is not followed",
+    "soft link": "is a link, which is not followed",
     "virtual": "lies in other files",
     "fill": r"would take 8\.00 GB, out of a file of",
     "zeros": r"would take 0\.27 GB",
-    "text": "is no data set of numbers",
-    "group": "is no data set of numbers",
+    "text": "is not a numeric data set",
+    "group": "is not a numeric data set",
 }
 
 

@@ -40,10 +40,10 @@ def told(root, packages: str, *argv: str) -> str:
         (["bench.netspec_xs"], "caffe is not installed here: run it with pycaffe"),
         (
             ["bench.netgen_speed"],
-            "there is no pycaffe here; run: python -m xresnet.realcaffe install",
+            "pycaffe is not installed; run: python -m xresnet.realcaffe install",
         ),
-        (["bench.torchcaffe_step"], "there is no pycaffe here"),
-        (["bench.busy_cores"], "there is no pycaffe here"),
+        (["bench.torchcaffe_step"], "pycaffe is not installed"),
+        (["bench.busy_cores"], "pycaffe is not installed"),
         (["bench.driver_cost", "--data", "nowhere"], "nowhere has no finished LMDBs"),
         (
             ["bench.branch_init", "--data", "none", "--work", "/dev/null/w"],

@@ -130,11 +130,14 @@ def test_a_net_of_today_is_left_alone():
     [
         ('layers { name: "a" type: RELU } layer { name: "b" }', "both `layers` and `layer`"),
         ('layers { layer { name: "a" type: "convv" } }', "unknown layer type 'convv' .*'conv'"),
-        ('layers { layer { name: "a" type: "relu" num_output: 3 } }', "it has no num_output"),
+        (
+            'layers { layer { name: "a" type: "relu" num_output: 3 } }',
+            "this type has no field num_output",
+        ),
         (
             'layers { layer { name: "p" type: "padding" pad: 1 } bottom: "d" top: "p" } '
             'layers { layer { name: "r" type: "relu" } bottom: "p" top: "p" }',
-            "padding goes before conv and pool alone",
+            "padding goes before conv and pool only",
         ),
         ('input: "x" input: "y" input_dim: [1, 2, 3, 4]', "2 inputs with 1 shapes"),
     ],

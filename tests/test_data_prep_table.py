@@ -177,7 +177,7 @@ def test_any_label_stands_on_the_sheet(pictures, tmp_path, capsys):
         warnings.simplefilter("error")
         assert main(["verify", *out, "--sheet", str(tmp_path / "sheet.jpg")]) == 0
     said = capsys.readouterr().err
-    assert "U+0378" in said and said.count("no font of this machine") == 1
+    assert "U+0378" in said and said.count("no font on this machine") == 1
     assert Classes.read(folder.classes)["a"] == tuple(sorted(" ".join(x.split()) for x in odd))
     sheet = cv2.imread(str(tmp_path / "sheet.jpg"))
     tiles = sheet.reshape(4, -1, 8, 160, 3)

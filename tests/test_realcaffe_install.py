@@ -148,11 +148,11 @@ def test_a_caffe_on_path_is_preferred(where, tmp_path, capsys) -> None:
     python = program(tmp_path / "path" / "python3", "echo mine\n")
     other = program(tmp_path / "path" / "convert_imageset", "true\n")
     main(["install", "--bin", str(where.bin)])
-    assert f"caffe 9.9 is on PATH: {mine}; installing nothing" in capsys.readouterr().out
+    assert f"caffe 9.9 is on PATH: {mine}; nothing to install" in capsys.readouterr().out
     assert not where.cache.exists()
     assert tools.find("caffe", where.bin) == mine
     assert tools.find("convert_imageset", where.bin) == other
-    with pytest.raises(UserError, match="no compute_image_mean"):
+    with pytest.raises(UserError, match="compute_image_mean is not installed"):
         tools.find("compute_image_mean", where.bin)
     assert tools.version(mine) == "9.9"
 
@@ -179,7 +179,7 @@ def test_a_caffe_on_path_without_any_python_is_said(where, tmp_path, monkeypatch
     program(tmp_path / "path" / "caffe", "echo caffe version 9.9\n")
     monkeypatch.setattr(tools, "_imports_caffe", lambda python: False)
     main(["install", "--bin", str(where.bin)])
-    assert "no Python here can import caffe" in capsys.readouterr().out
+    assert "no Python on this machine can import caffe" in capsys.readouterr().out
 
 
 def test_our_wrappers_on_path_are_found(where, tmp_path, monkeypatch) -> None:
@@ -193,7 +193,7 @@ def test_our_wrappers_on_path_are_found(where, tmp_path, monkeypatch) -> None:
 def test_mistakes_are_said_in_one_message(where, tmp_path, monkeypatch) -> None:
     with pytest.raises(UserError, match="did you mean 'pycaffe'"):
         tools.find("pycafe")
-    with pytest.raises(UserError, match=r"no venv.*--bin"):
+    with pytest.raises(UserError, match=r"not in a venv.*--bin"):
         monkeypatch.setattr(tools, "venv_bin", lambda: None)
         install.place(None)
     with pytest.raises(UserError, match="no mirror"):

@@ -198,7 +198,7 @@ def test_a_record_that_is_no_image_is_one_line(tmp_path):
     place = tmp_path / "test_image_lmdb"
     with lmdb.open(str(place), map_size=1 << 20) as base, base.begin(write=True) as out:
         out.put(b"00000000_dark_moon/0.jpg", Datum(data=b"none", encoded=True).SerializeToString())
-    with pytest.raises(UserError, match=r"dark_moon/0.jpg: its image cannot be decoded"):
+    with pytest.raises(UserError, match=r"dark_moon/0.jpg: the image cannot be decoded"):
         list(records(tmp_path))
 
 

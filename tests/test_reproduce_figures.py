@@ -257,7 +257,7 @@ def test_curves_are_drawn_as_a_picture(run, tmp_path):
 def test_mistakes_have_one_line(tmp_path):
     (tmp_path / "x.caffemodel").write_bytes(b"\xff\xff")
     for wrong, words in (
-        (["figure5", str(tmp_path / "x.caffemodel")], "or no .caffemodel"),
+        (["figure5", str(tmp_path / "x.caffemodel")], "or not a .caffemodel"),
         (["figure5", str(tmp_path)], "not a run's folder"),
         (["predict", str(tmp_path), "x.jpg"], "not a run's folder"),
         (["train", "xs_resnet", "--data", "x", "--out", "y"], "did you mean"),

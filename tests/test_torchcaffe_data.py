@@ -174,7 +174,7 @@ def test_alike_records_are_read_together(tmp_path):
 
 
 def test_a_missing_database_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"layer 'data': .*none is not there"):
+    with pytest.raises(UserError, match=r"layer 'data': .*none does not exist"):
         Feed(layer(tmp_path / "none"))
 
 
@@ -183,7 +183,7 @@ def test_a_database_that_was_cut_kills_nobody(tmp_path, left):
     """Half a copy: read through a memory map, it would end the process by SIGBUS."""
     file = database(tmp_path / "base", size=64) / "data.mdb"
     os.truncate(file, int(file.stat().st_size * left))
-    with pytest.raises(UserError, match=r"layer 'data': .*data.mdb is cut off, "):
+    with pytest.raises(UserError, match=r"layer 'data': .*data.mdb is cut short, "):
         Feed(layer(tmp_path / "base"))
 
 
@@ -210,7 +210,7 @@ def crafted_png(side: int = 20_000) -> bytes:
 def test_an_encoded_record_that_is_no_image_is_one_line(tmp_path, image):
     with lmdb.open(str(tmp_path / "base"), map_size=1 << 20) as base, base.begin(write=True) as out:
         out.put(b"0", Datum(data=image, encoded=True).SerializeToString())
-    with pytest.raises(UserError, match="record 0: its image cannot be decoded"):
+    with pytest.raises(UserError, match="record 0: the image cannot be decoded"):
         Feed(layer(tmp_path / "base", batch=1)).next()
 
 

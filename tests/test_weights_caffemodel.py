@@ -196,7 +196,7 @@ def test_noise_is_read_or_refused(data):
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (b'name: "ResNet-50"\nlayer { name: "data" }\n', "a prototxt says what a net is"),
         (b"\x80\x02}q\x00.", "is a pickle"),
-        (bytes(range(1, 256)), "damaged, or no .caffemodel|is cut short"),
+        (bytes(range(1, 256)), "damaged, or not a .caffemodel|is cut short"),
         (NetParameter(name="x" * 600).SerializeToString(), "holds no weights"),
         (message("n", [Layer("a" * 600, "ReLU", ())]).SerializeToString(), "holds no weights"),
         (b"\x0a\x02n\xff\xa2\x06\x02\x0a\x00" + b"\x00" * 9, "damaged"),
@@ -274,9 +274,9 @@ def test_more_axes_than_caffe_has_are_damage(tmp_path):
     [
         (
             BlobProto(num=2, channels=1, height=1, width=1, data=[1, 2]),
-            "no one image, but 2x1x1x1 ",
+            "2x1x1x1 numbers, not a single image",
         ),
-        (BlobProto(shape={"dim": [2]}, data=[1, 2]), "holds no one image, but 2 "),
+        (BlobProto(shape={"dim": [2]}, data=[1, 2]), "holds 2 numbers, not a single image"),
         (BlobProto(num=1, channels=3, height=2, width=2, data=[1]), "is damaged, or no"),
     ],
 )

@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         if action.nargs != argparse.PARSER and not all(value.strip() for value in arg_strings):
-            raise argparse.ArgumentError(action, "its value is empty")
+            raise argparse.ArgumentError(action, "the value is empty")
         return super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:

@@ -143,7 +143,9 @@ def read_text(path: PathLike) -> str:
             while piece := file.read(1 << 20):
                 data += piece
                 if len(data) > MOST_TEXT:
-                    raise UserError(f"{path}: over {MOST_TEXT >> 20:,} MiB, more than a text has")
+                    raise UserError(
+                        f"{path}: over {MOST_TEXT >> 20:,} MiB, too large for a text file"
+                    )
         text = data.decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error

@@ -41,8 +41,8 @@ class Fonts:
         some = ", ".join(f"{c} (U+{ord(c):04X})" for c in self.missing[:_SHOWN])
         more = f" and {len(self.missing) - _SHOWN} more" if len(self.missing) > _SHOWN else ""
         return (
-            f"no font of this machine has {some}{more}: pictures show the code point; fonts such "
-            "as Noto's have them (Debian: fonts-noto-cjk, fonts-noto-core, fonts-symbola)"
+            f"no font on this machine has {some}{more}, so pictures show the code point; install "
+            "fonts such as Noto's (Debian: fonts-noto-cjk, fonts-noto-core, fonts-symbola)"
         )
 
 

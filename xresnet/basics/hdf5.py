@@ -41,7 +41,7 @@ class Reader:
             if link is None:
                 return None
             if not isinstance(link, h5py.HardLink):
-                raise UserError(f"{self.where}: {path!r} is a link to elsewhere: not followed")
+                raise UserError(f"{self.where}: {path!r} is a link, which is not followed")
             found = found[part]
         return found
 
@@ -55,9 +55,9 @@ class Reader:
 
         if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "biuf" or not data.size:
             name = getattr(data, "name", None)
-            raise UserError(f"{self.where}: {name!r} is no data set of numbers")
+            raise UserError(f"{self.where}: {name!r} is not a numeric data set")
         if data.external or data.is_virtual:
-            raise UserError(f"{self.where}: {data.name!r} lies in other files: not read")
+            raise UserError(f"{self.where}: {data.name!r} lies in other files and is not read")
         self.left -= data.nbytes
         if self.left < 0:
             raise UserError(

@@ -162,7 +162,7 @@ def several(one: Number, exactly: tuple[int, ...] = ()) -> Callable[[str], tuple
         values = tuple(one(part.strip()) for part in text.split(","))
         if exactly and len(values) not in exactly:
             counts = " or ".join(map(str, exactly))
-            raise argparse.ArgumentTypeError(f"expected {counts} of them, not {text!r}")
+            raise argparse.ArgumentTypeError(f"expected {counts} values, not {text!r}")
         return values
 
     return parse

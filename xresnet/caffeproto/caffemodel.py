@@ -53,7 +53,7 @@ def statistics(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
         UserError: it has not the three blobs of one.
     """
     if len(layer.blobs) != 3 or layer.blobs[2].size != 1:
-        raise UserError(f"layer {layer.name!r} has not the three blobs of a BatchNorm")
+        raise UserError(f"layer {layer.name!r} does not have the three blobs of a BatchNorm")
     mean, var, factor = (np.asarray(blob, np.float64).reshape(-1) for blob in layer.blobs)
     weight = 1 / factor[0] if factor[0] else 0.0  # as Caffe has it
     return mean * weight, var * weight
@@ -83,12 +83,12 @@ def loads(data: Buffer, where: str) -> list[Layer]:
     except Truncated as error:
         last = f"after layer {found[-1].name!r}" if found else "in its first layer"
         raise UserError(
-            f"{where} is cut short (or no .caffemodel): it ends {last}, at byte {len(data):,}: "
+            f"{where} is cut short (or not a .caffemodel): it ends {last}, at byte {len(data):,}: "
             f"{error}"
         ) from None
     except Malformed as error:
         raise UserError(
-            f"{where} is damaged, or no .caffemodel: {error} at byte {error.at:,}"
+            f"{where} is damaged, or not a .caffemodel: {error} at byte {error.at:,}"
         ) from None
     if not any(layer.blobs for layer in found):
         raise UserError(f"{where} holds no weights")
@@ -103,7 +103,7 @@ def load_mean(path: files.PathLike) -> np.ndarray:
     """
     array = load_array(path)
     if array.ndim < 3 or array.size != prod(array.shape[-3:]):
-        raise UserError(f"{path} holds no one image, but {shown(array.shape)} numbers")
+        raise UserError(f"{path} holds {shown(array.shape)} numbers, not a single image")
     return array.reshape(array.shape[-3:])
 
 
@@ -117,7 +117,7 @@ def load_array(path: files.PathLike) -> np.ndarray:
     try:
         return _blob(data, (0, wire.LENGTH, 0, len(data), 0), "its array")
     except Malformed as error:
-        raise UserError(f"{path} is damaged, or no .binaryproto: {error}") from None
+        raise UserError(f"{path} is damaged, or not a .binaryproto: {error}") from None
 
 
 def read(path: files.PathLike) -> bytes:

@@ -53,7 +53,7 @@ def hold(database: PathLike) -> lmdb.Environment:
     """
     file = Path(database) / "data.mdb"
     if not file.is_file():
-        raise UserError(f"{database} is not there: run `python -m data_prep lmdb` first")
+        raise UserError(f"{database} does not exist: run `python -m data_prep lmdb` first")
     path = os.path.realpath(database)
     with _LOCK:
         environment, holders = _OPEN.get(path, (None, 0))
@@ -67,7 +67,7 @@ def hold(database: PathLike) -> lmdb.Environment:
             if not holders:
                 environment.close()
             raise UserError(
-                f"{file} is cut off, {size:,} bytes of {whole:,}: copy it again, "
+                f"{file} is cut short, {size:,} bytes of {whole:,}: copy it again, "
                 "or run `python -m data_prep lmdb --fresh`"
             )
         _OPEN[path] = environment, holders + 1

@@ -114,7 +114,7 @@ class Datum:
             except cv2.error:  # nothing there, or more pixels than any photo has
                 pixels = None
             if pixels is None:
-                raise ValueError("its image cannot be decoded")
+                raise ValueError("the image cannot be decoded")
             return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         shape = (self.channels, self.height, self.width)
         values = np.frombuffer(self.data, np.uint8) if self.data else self.floats

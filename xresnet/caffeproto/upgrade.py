@@ -158,8 +158,8 @@ def _without_padding(layers: Any) -> list[Any]:
             if bottom in padding:
                 if one.layer.type not in _WINDOWS:
                     raise UserError(
-                        f"layer {one.layer.name!r} ({one.layer.type}): padding goes before conv "
-                        "and pool alone"
+                        f"layer {one.layer.name!r} ({one.layer.type}): padding goes before "
+                        "conv and pool only"
                     )
                 one.layer.pad = padding[bottom].layer.pad
                 one.bottom[i] = padding[bottom].bottom[0]
@@ -186,10 +186,10 @@ def _from_v0(layer: Any) -> Any:
         elif name in _FIELDS:
             homes, there = _FIELDS[name]
             if kind not in homes:
-                raise UserError(f"layer {old.name!r} ({kind}): it has no {name}")
+                raise UserError(f"layer {old.name!r} ({kind}): this type has no field {name}")
             _put(getattr(new, homes[kind]), there, value)
         elif name not in ("name", "type", "blobs", "blobs_lr", "weight_decay"):
-            raise UserError(f"layer {old.name!r} ({kind}): {name} is not known any more")
+            raise UserError(f"layer {old.name!r} ({kind}): {name} is no longer supported")
     return new
 
 

@@ -15,17 +15,17 @@ examples:
   python -m xresnet.realcaffe install                       what `make` does
   python -m xresnet.realcaffe install --mirror http://my.mirror/debian
   python -m xresnet.realcaffe path --json                   for scripts
-  python -m xresnet.realcaffe remove --keep-packages        installing again then needs no network
+  python -m xresnet.realcaffe remove --keep-packages        a new installation then needs no network
 """
 
 _INSTALL_EXAMPLES = """\
-A Caffe that is on PATH already (in Docker, a CUDA build of yours) is taken
-instead, unless --own is given. Packages come from the named mirror; without
+A Caffe that is already on PATH (in Docker, or your own CUDA build) is used
+instead, unless --own is given. Packages come from the given mirror; without
 one from the Debian mirror in this machine's apt sources, else from Debian's
 dated snapshot service. All are checked against the committed SHA-256.
 
-pycaffe is Python 3.9 with `import caffe`; it takes its module path from
-PYCAFFE_PATH and leaves PYTHONPATH, which is for your own Python, aside.
+pycaffe is Python 3.9 with `import caffe`; it reads its module path from
+PYCAFFE_PATH and ignores PYTHONPATH, which is for your own Python.
 
 examples:
   python -m xresnet.realcaffe install
@@ -36,20 +36,29 @@ examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; `argv` without the program's name."""
-    parser = Parser("realcaffe", description="Real Caffe on this machine.", epilog=_EXAMPLES)
+    parser = Parser(
+        "realcaffe",
+        description="Install, find or remove real Caffe on this machine.",
+        epilog=_EXAMPLES,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, help: str, epilog: str) -> Parser:
         command = commands.add_parser(name, help=help, description=help, epilog=epilog)
         command.add_argument(
-            "--bin", type=Path, metavar="DIR", help="folder of the commands (default: the venv's)"
+            "--bin",
+            type=Path,
+            metavar="DIR",
+            help="folder of the commands (default: the venv's)",
         )
         return command
 
-    command = add("install", "put caffe and its tools into the venv", _INSTALL_EXAMPLES)
+    command = add("install", "install caffe and its tools into the venv", _INSTALL_EXAMPLES)
     command.add_argument("--mirror", metavar="URL", help=f"Debian mirror (or ${mirrors.VARIABLE})")
-    command.add_argument("--own", action="store_true", help="even if a Caffe is on PATH")
-    command.add_argument("--quiet", action="store_true", help="say nothing if it is there already")
+    command.add_argument("--own", action="store_true", help="install even if a Caffe is on PATH")
+    command.add_argument(
+        "--quiet", action="store_true", help="print nothing if it is already installed"
+    )
 
     command = add(
         "path", "print where the tools are", "example: python -m xresnet.realcaffe path --json"
@@ -57,13 +66,15 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--json", action="store_true", help="as JSON")
 
     command = add(
-        "remove", "delete what install made", "example: python -m xresnet.realcaffe remove"
+        "remove",
+        "delete what install created",
+        "example: python -m xresnet.realcaffe remove",
     )
     command.add_argument("--keep-packages", action="store_true", help="keep the fetched packages")
 
     command = commands.add_parser(
         "lock",
-        help="for maintainers: let apt write the lock file anew",
+        help="for maintainers: regenerate the lock file with apt",
         epilog="example: python -m xresnet.realcaffe lock --mirror http://my.mirror/debian",
     )
     command.add_argument("--mirror", metavar="URL", help="Debian mirror with the suite bullseye")
@@ -93,9 +104,10 @@ def _install(where: install.Place, mirror: str | None, own: bool, quiet: bool) -
         return 0
     foreign = None if own else tools.foreign_caffe()
     if foreign:
-        print(f"caffe {tools.version(foreign)} is on PATH: {foreign}; installing nothing")
+        print(f"caffe {tools.version(foreign)} is on PATH: {foreign}; nothing to install")
         python = install.adopt(where)
-        print(f"pycaffe: {python or 'none: no Python here can import caffe (--own brings one)'}")
+        none = "none: no Python on this machine can import caffe (--own installs one)"
+        print(f"pycaffe: {python or none}")
         return 0
     start = time.monotonic()
     install.install(where, mirror)

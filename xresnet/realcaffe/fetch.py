@@ -169,7 +169,7 @@ def _explain(package: Package, failures: dict[str, _Failure], folder: Path) -> s
     tried = "\n".join(f"  {mirror}: {failure}" for mirror, failure in failures.items())
     return (
         f"cannot fetch {package.file_name}; tried\n{tried}\n"
-        f"What helps: name a Debian mirror that you can reach (--mirror URL, or {VARIABLE} in the"
+        f"To fix it, name a Debian mirror that you can reach (--mirror URL, or {VARIABLE} in the"
         f" environment; a folder with a pool/ in it will do), copy {folder} from a machine"
-        " where this worked, or put a Caffe of your own on PATH. What was fetched so far is kept."
+        " where this worked, or put a Caffe of your own on PATH. The files fetched so far are kept."
     )

@@ -47,7 +47,7 @@ def place(bin_folder: Path | None) -> Place:
     bin_folder = bin_folder or tools.venv_bin()
     if not bin_folder:
         raise UserError(
-            "this Python is in no venv, so there is no place for the commands: make one"
+            "this Python is not in a venv, so there is no place for the commands: make one"
             " (python3 -m venv .venv && . .venv/bin/activate), or name a folder with --bin"
         )
     folder = cache.folder("caffe")
@@ -81,8 +81,8 @@ def install(where: Place, mirror: str | None = None) -> bool:
         raise UserError(f"cannot install: {error}") from error
     if not tools.version_of(where.bin / "caffe"):
         raise UserError(
-            f"caffe is unpacked in {where.prefix} but does not start; may programs be run from"
-            " there (mount option noexec)? XDG_CACHE_HOME in the environment names another place"
+            f"caffe is unpacked in {where.prefix} but does not start; are programs allowed to run"
+            " from there (mount option noexec)? Set XDG_CACHE_HOME to another folder"
         )
     return True
 

@@ -94,5 +94,5 @@ def _as_url(named: str) -> str:
     if Path(named).is_dir():
         return Path(named).resolve().as_uri()
     raise UserError(
-        f"{named!r} is no mirror: name the URL (http, https, file) or the folder that holds pool/"
+        f"{named!r} is not a mirror: give a URL (http, https, file) or the folder that has pool/"
     )

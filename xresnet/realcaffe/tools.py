@@ -29,7 +29,7 @@ def find(tool: str, bin_folder: Path | None = None) -> Path:
         UserError: there is none; says how to get it.
     """
     if tool not in TOOLS:
-        raise UserError(f"{tool!r} is none of {', '.join(TOOLS)}{near_miss(tool, TOOLS)}")
+        raise UserError(f"{tool!r} is not one of {', '.join(TOOLS)}{near_miss(tool, TOOLS)}")
     bin_folder = bin_folder or venv_bin()
     if bin_folder and wrappers.is_ours(bin_folder / tool):
         return bin_folder / tool
@@ -42,7 +42,7 @@ def find(tool: str, bin_folder: Path | None = None) -> Path:
         place = shutil.which(tool, path=str(foreign.resolve().parent)) or on_path
         if place:
             return Path(place)
-    raise UserError(f"there is no {tool} here; run: python -m xresnet.realcaffe install")
+    raise UserError(f"{tool} is not installed; run: python -m xresnet.realcaffe install")
 
 
 def version(caffe: Path | None = None) -> str:

@@ -102,7 +102,7 @@ def _extract(
 
 def _inside(root: Path, path: Path, name: str) -> None:
     if not inside(path, os.path.realpath(root)):
-        raise UserError(f"{name} leads outside of the prefix: this is not Debian's package")
+        raise UserError(f"{name} leads out of the prefix: this is not Debian's package")
 
 
 def _is_wanted(name: PurePosixPath) -> bool:
