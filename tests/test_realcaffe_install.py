@@ -196,7 +196,7 @@ def test_mistakes_are_said_in_one_message(where, tmp_path, monkeypatch) -> None:
     with pytest.raises(UserError, match=r"not in a venv.*--bin"):
         monkeypatch.setattr(tools, "venv_bin", lambda: None)
         install.place(None)
-    with pytest.raises(UserError, match="no mirror"):
+    with pytest.raises(UserError, match="not a mirror"):
         install.install(where, "nonsense")
     with monkeypatch.context() as patch, pytest.raises(UserError, match="Linux on x86-64"):
         patch.setattr("platform.machine", lambda: "aarch64")

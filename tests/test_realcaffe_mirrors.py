@@ -78,5 +78,5 @@ def test_a_named_mirror_stands_alone_and_the_option_goes_first(tmp_path, monkeyp
     assert mirrors.candidates(None, "x", tmp_path) == ["http://variable.example/debian"]
     assert mirrors.candidates("http://option.example", "x", tmp_path) == ["http://option.example"]
     assert mirrors.candidates(str(tmp_path), "x", tmp_path) == [tmp_path.as_uri()]
-    with pytest.raises(UserError, match="no mirror"):
+    with pytest.raises(UserError, match="not a mirror"):
         mirrors.candidates("my.mirror/debian", "x", tmp_path)
