@@ -64,7 +64,7 @@ ci: setup
 # With PyTorch, which `make test` does not fetch: from then on it tests the engine too.
 test-engine: setup
 	$(RUN) tests/get_torch.py
-	$(RUN) -m pytest tests/test_torchcaffe_*.py tests/test_reproduce_torch.py
+	$(RUN) -m pytest tests/torchcaffe tests/reproduce/test_torch.py
 
 nets: setup
 	$(RUN) -m netgen.committed

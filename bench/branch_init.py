@@ -117,7 +117,7 @@ def train(data: Path, classes: int, epochs: int, out: Path) -> None:
     import torch
     from torch import nn
 
-    from tests.torch_resnet import ResNet
+    from bench.torch_resnet import ResNet
 
     torch.manual_seed(0)
     images, labels = (torch.tensor(array) for array in records(data / "train_image_lmdb"))

@@ -50,7 +50,7 @@ if [ ! -d "$out/data/train_image_lmdb" ]; then
 import sys
 from pathlib import Path
 
-from tests.caffe_nets import write_lmdbs
+from tests.helpers.caffe_nets import write_lmdbs
 
 write_lmdbs(Path(sys.argv[1]), (117, 553, 167), 960, int(sys.argv[2]))
 PY

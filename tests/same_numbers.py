@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from netgen.catalog import CATALOG
-from tests.test_netgen_joints_caffe import train_net
+from tests.netgen.test_joints_caffe import train_net
 from xresnet import realcaffe
 from xresnet.caffeproto import text
 

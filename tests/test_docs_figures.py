@@ -6,7 +6,7 @@ import html
 import json
 import re
 
-from tests.browser import after
+from tests.helpers.browser import after
 
 # Each text's box, and whether one of the rectangles but the first, the ground, holds it.
 _MEASURE = """<script>

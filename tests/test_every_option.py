@@ -35,7 +35,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_reproduce_train import training
+from tests.reproduce.test_train import training
 from xresnet.basics import cli, numbers
 from xresnet.reproduce.driver import train
 

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import pytest
@@ -74,30 +73,3 @@ def test_the_site_is_built_and_takes_nothing_from_elsewhere(tmp_path):
         html = page.read_text(encoding="utf-8")
         assert not re.findall(r'<(?:script|img)[^>]* src="https?:', html)
         assert not re.findall(r'<link[^>]*stylesheet[^>]* href="https?:', html)
-
-
-@pytest.mark.slow
-def test_the_wheel_works_in_an_empty_environment(tmp_path):
-    def run(*command: object) -> subprocess.CompletedProcess:
-        own = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-        return subprocess.run(
-            [str(word) for word in command], capture_output=True, text=True, cwd=tmp_path, env=own
-        )
-
-    made = run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT)
-    if made.returncode:
-        pytest.skip(f"NO WHEEL CAN BE BUILT HERE: {made.stderr.strip().splitlines()[-1]}")
-    (wheel,) = tmp_path.glob("*.whl")
-    venv.create(tmp_path / "empty", with_pip=True)
-    bin = tmp_path / "empty" / "bin"
-    installed = run(bin / "pip", "install", "--quiet", wheel)
-    if "No matching distribution" in installed.stderr or "Connection" in installed.stderr:
-        pytest.skip("NO NETWORK, or no package index, to install the wheel's dependencies from")
-    assert installed.returncode == 0, installed.stderr
-    assert run(bin / "xresnet", "--version").stdout == f"xresnet {xresnet.__version__}\n"
-    assert "43,184,007" in run(bin / "xresnet", "netgen", "xs_resnet50", "--params").stdout
-    assert run(bin / "python", "-m", "netgen", "xs_resnet50").stdout.startswith("# XS-ResNet-50")
-    drawn = run(bin / "xresnet", "data_prep", "sample", "--per-anp", "2", "--out", "vso")
-    assert drawn.returncode == 0 and (tmp_path / "vso" / "ontology.txt").exists(), drawn.stderr
-    page = run(bin / "xresnet", "report", "--help")
-    assert page.returncode == 0, page.stderr

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import xresnet
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = ROOT / "Makefile"
@@ -44,33 +48,66 @@ def test_an_environment_that_works_keeps_its_python(tmp_path: Path, works: bool)
         assert made_anew.read_text().split() == ["-m", "venv", "--clear", str(stamp.parent)]
 
 
-def test_the_wheel_has_every_module_and_file_of_its_packages(tmp_path: Path) -> None:
-    packages = [
-        path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()
-        and path.name not in ("tests", "bench")
-    ]  # fmt: skip
+PACKAGES = [
+    path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()
+    and path.name not in ("tests", "bench")
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The project's wheel, from a copy of its sources: building leaves files beside them."""
+    place = tmp_path_factory.mktemp("wheel")
     junk = shutil.ignore_patterns("__pycache__", ".*")
-    for name in packages:
-        shutil.copytree(ROOT / name, tmp_path / "source" / name, ignore=junk)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, place / "source" / name, ignore=junk)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tmp_path / "source")
-    wanted = {
-        str(path.relative_to(tmp_path / "source"))
-        for name in packages
-        for path in (tmp_path / "source" / name).rglob("*")
-        if path.is_file()
-    }
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(tmp_path)]
+        shutil.copy(ROOT / name, place / "source")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(place)]
     made = subprocess.run(
-        [*command, str(tmp_path / "source")], capture_output=True, text=True, cwd=tmp_path
+        [*command, str(place / "source")], capture_output=True, text=True, cwd=place
     )
     if made.returncode:
         pytest.skip(f"NO WHEEL CAN BE BUILT HERE: {made.stderr.strip().splitlines()[-1]}")
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = place.glob("*.whl")
+    return wheel
+
+
+def test_the_wheel_has_every_module_and_file_of_its_packages(wheel: Path) -> None:
+    junk = ("__pycache__",)
+    wanted = {
+        str(path.relative_to(ROOT))
+        for name in PACKAGES
+        for path in (ROOT / name).rglob("*")
+        if path.is_file() and not set(junk) & set(path.parts) and not path.name.startswith(".")
+    }
     inside = set(zipfile.ZipFile(wheel).namelist())
     assert "xresnet/reproduce/grids/cifar.json" in wanted
     assert sorted(wanted - inside) == []
-    assert {name.partition("/")[0] for name in inside if ".dist-info/" not in name} <= set(packages)
+    assert {name.partition("/")[0] for name in inside if ".dist-info/" not in name} <= set(PACKAGES)
+
+
+@pytest.mark.slow
+def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    def run(*command: object) -> subprocess.CompletedProcess:
+        own = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        return subprocess.run(
+            [str(word) for word in command], capture_output=True, text=True, cwd=tmp_path, env=own
+        )
+
+    venv.create(tmp_path / "empty", with_pip=True)
+    bin = tmp_path / "empty" / "bin"
+    installed = run(bin / "pip", "install", "--quiet", wheel)
+    if "No matching distribution" in installed.stderr or "Connection" in installed.stderr:
+        pytest.skip("NO NETWORK, or no package index, to install the wheel's dependencies from")
+    assert installed.returncode == 0, installed.stderr
+    assert run(bin / "xresnet", "--version").stdout == f"xresnet {xresnet.__version__}\n"
+    assert "43,184,007" in run(bin / "xresnet", "netgen", "xs_resnet50", "--params").stdout
+    assert run(bin / "python", "-m", "netgen", "xs_resnet50").stdout.startswith("# XS-ResNet-50")
+    drawn = run(bin / "xresnet", "data_prep", "sample", "--per-anp", "2", "--out", "vso")
+    assert drawn.returncode == 0 and (tmp_path / "vso" / "ontology.txt").exists(), drawn.stderr
+    page = run(bin / "xresnet", "report", "--help")
+    assert page.returncode == 0, page.stderr
 
 
 @pytest.mark.parametrize(
