@@ -167,6 +167,21 @@ def test_every_layer_has_the_same_gradients():
     assert kinds == {kind.__name__ for kind in direct.Op.__subclasses__()}
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_large_weights_of_few_images_have_the_same_gradients(kernel):
+    torch.manual_seed(1)
+    conv = f"""layer {{ name: "x" type: "Input" top: "x" top: "y" input_param {{
+        shape {{ dim: [3, 1024, 1, 1] }} shape {{ dim: [3, 1024, 1, 1] }} }} }}
+    layer {{ name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {{
+        num_output: 1024 kernel_size: {kernel} pad: {kernel // 2}
+        weight_filler {{ type: "xavier" }} }} }}
+    layer {{ name: "loss" type: "EuclideanLoss" bottom: "a" bottom: "y" top: "loss" }}"""
+    net = Net(text.loads(conv, NetParameter), TRAIN)
+    compare(both(net, {name: torch.randn(shape) for name, shape in net.inputs.items()}))
+    (product,) = [op for op in direct.Plan(net, learn=True).ops if isinstance(op, direct.Product)]
+    assert product.thin
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_large_pointwise_convolutions_have_the_same_gradients(stride):
     """Of few images, seen as others: with autograd, without, and as they are."""
