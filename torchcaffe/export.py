@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torchcaffe import blobs, packed
+from torchcaffe import blobs, order, packed
 from torchcaffe.models import Model
 from torchcaffe.net import Net
 from xresnet.basics import files, memory
@@ -41,6 +41,7 @@ def load(
         net.copy_from(blobs.read_net(weights), str(weights))
     if fold or pack:
         net = folded(net)
+        order.arrange(net, True)  # images follow, half as fast again on a CPU
     net.requires_grad_(False)
     if not pack:
         return net
