@@ -372,7 +372,7 @@ def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
         pixels, _ = decode(prediction["image"])
         row[0].imshow(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
         for axis, task in zip(row[1:], tasks):
-            words = [entry["class"].replace("_", " ") for entry in prediction[task]]
+            words = [entry["class"] for entry in prediction[task]]
             axis.text(0, 0.95, "\n".join(words), va="top", transform=axis.transAxes)
         for axis in row:
             axis.axis("off")

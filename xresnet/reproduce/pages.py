@@ -92,7 +92,6 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters |= {
     "task": task_title,
-    "words": lambda name: name.replace("_", " "),
     "number": _number,
     "count": lambda value: f"{value:,}",
     "share": lambda value: f"{value:.0%}",
