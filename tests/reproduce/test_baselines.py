@@ -84,6 +84,6 @@ def test_published_baselines_are_trained_and_tabulated(
     assert {path: path.stat().st_mtime_ns for path in before} == before
     with pytest.raises(UserError, match="give its files"):
         table2(data, tmp_path, setting, ("deepsentibank",))
-    with pytest.raises(UserError, match="none is not there"):
+    with pytest.raises(UserError, match="none does not exist"):
         gone = replace(deepsentibank, weights=tmp_path / "none")
         table2(data, tmp_path, setting, ("deepsentibank",), deepsentibank=gone)

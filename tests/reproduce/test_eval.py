@@ -115,7 +115,7 @@ def test_an_evaluation_a_snapshot(run, drawn, tmp_path, capsys):
         f"xs, snapshot_iter_{last}",
         f"xs, snapshot_iter_{first}",
     )
-    with pytest.raises(UserError, match="is one already"):
+    with pytest.raises(UserError, match="already names one"):
         main(["eval", str(weights), "--snapshot", last])
     # The page tells which it shows, and Figure 5 is of the same; a half of a newer one is none.
     half = folder / "snapshot_iter_9999.caffemodel"
@@ -273,7 +273,7 @@ def test_deepsentibank_is_scored_on_our_anps_among_its_outputs(drawn, tmp_path, 
 
     monkeypatch.setattr("xresnet.reproduce.deepsentibank.scores", made_up)
     published = DeepSentiBank(tmp_path / "weights.caffemodel", tmp_path / "classes.json")
-    with pytest.raises(UserError, match="wants images of 224 x 224 or more"):
+    with pytest.raises(UserError, match="needs images of 224 x 224 or more"):
         published.evaluate(data, tmp_path / "out")
     monkeypatch.setattr("xresnet.reproduce.deepsentibank.INPUT", (32, 227))
     monkeypatch.setattr(Network, "deploy", lambda _: "")  # 32 pixels are too few for it
@@ -296,5 +296,5 @@ def test_a_finished_run_needs_no_solvers_state(run, tmp_path):
     weights = net_of(model).weights
     assert weights == model / net_of(run.folder).weights.name
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"caffemodel: damaged, or of another run"):
+    with pytest.raises(UserError, match=r"caffemodel is damaged, or belongs to another run"):
         net_of(model)

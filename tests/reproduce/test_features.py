@@ -260,5 +260,5 @@ def test_what_does_not_fit_is_told(drawn, trained, cached, tmp_path):
     plan = Stages((Stage(0.1, 1),))
     with pytest.raises(UserError, match="holds maps of 64 x 2 x 2, the net wants 128 x 2 x 2"):
         train(Training("xs", wide, Data.read(cached), tmp_path, plan, {}, engine=CAFFE))
-    with pytest.raises(UserError, match="--from-block is the driver's own business"):
+    with pytest.raises(UserError, match="--from-block is set by the driver"):
         main(["train", "xs_resnet50", "--from-block", BLOCK, "--data", str(drawn), "--out", "x"])

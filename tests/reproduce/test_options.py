@@ -104,14 +104,14 @@ def test_netgens_options_that_the_driver_sets_are_not_the_users(drawn, tmp_path)
     for option in OURS:
         for given in ([option, "1"], [f"{option}=1"]):
             for command in (TRAIN,) if option == "--json" else (TRAIN, TABLE):  # table2's own
-                with pytest.raises(UserError, match=f"{option} is the driver's own business"):
+                with pytest.raises(UserError, match=f"{option} is set by the driver"):
                     main([*command, *given])
     row = {"name": "XS", "net": ["xs_resnet50"]}
     sized = {**row, "net": ["xs_resnet50", "--input-size", "64"]}
     for plan, message in (
-        ({"rows": [sized]}, "row 1: --input-size is the driver's"),
-        ({"rows": [row], "net": ["--crop"]}, "net: --crop is the driver's"),
-        ({"rows": [row], "solver": ["--max-iter=5"]}, "solver: --max-iter is the driver's"),
+        ({"rows": [sized]}, "row 1: --input-size is set by the driver"),
+        ({"rows": [row], "net": ["--crop"]}, "net: --crop is set by the driver"),
+        ({"rows": [row], "solver": ["--max-iter=5"]}, "solver: --max-iter is set by the driver"),
         ({"rows": [row], "solver": ["--seed", "5"]}, "solver: --seed stands in `seeds`"),
         ({"rows": [{**row, "solver": ["--lr", "1"]}]}, "row 1, solver: --lr stands in `plateau`"),
     ):
@@ -122,10 +122,10 @@ def test_netgens_options_that_the_driver_sets_are_not_the_users(drawn, tmp_path)
 
 def test_options_that_do_not_apply_are_refused():
     for wrong, message in (
-        ((*TABLE, "--smoke", "--lr", "0.1"), "has its own plan: leave out --lr"),
+        ((*TABLE, "--smoke", "--lr", "0.1"), "chooses its own plan: leave out --lr"),
         ((*TABLE, "--smoke", "--max-epochs", "3"), "leave out --max-epochs"),
-        ((*TABLE, "--task", "noun"), "do each task"),
-        (("eval", "run", "--classes", "c.json"), "go with --deepsentibank"),
+        ((*TABLE, "--task", "noun"), "for each task"),
+        (("eval", "run", "--classes", "c.json"), "need --deepsentibank"),
     ):
         with pytest.raises(UserError, match=message):
             main(list(wrong))
@@ -141,7 +141,7 @@ def test_table2_refuses_an_option_that_one_row_does_not_take(drawn, tmp_path):
 def test_what_the_data_say_is_chosen_nowhere_else(drawn):
     data = Data.read(drawn)
     for choices in ({"input_size": 64}, {"tasks": data.tasks}):
-        with pytest.raises(UserError, match=r"--(input-size|tasks) is read from the data"):
+        with pytest.raises(UserError, match=r"--(input-size|tasks) is determined by the data"):
             data.network(Network("xs_resnet50", choices))
     net = data.network(Network("xs_resnet50", {"width": 4}), "DATA")
     assert net.options.tasks == data.tasks and net.options.data == "DATA"

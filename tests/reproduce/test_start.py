@@ -117,7 +117,7 @@ def test_a_grid_makes_one_file_a_net_and_start(drawn, tmp_path):
     ("argv", "message"),
     [
         (["xs_resnet50", "--width", "16"], "none for xs_resnet50 of these widths"),
-        (["xs_resnet50", "--depth", "101"], "those of ResNet-50s only"),
+        (["xs_resnet50", "--depth", "101"], "only available for ResNet-50"),
         (["caffenet", "--task", "adj"], "put bvlc_reference_caffenet.caffemodel .SHA-1 4c8d77d"),
         (["inception_v1", "--task", "adj"], "put bvlc_googlenet.caffemodel .SHA-1 405fc5a"),
         (["vggnet16", "--task", "adj"], "put VGG_ILSVRC_16_layers.caffemodel .SHA-1 9363e1f"),
@@ -159,11 +159,11 @@ def test_frozen_norms_ask_for_weights(caffe_tools, drawn, tmp_path):
 def test_the_word_and_a_folder_of_that_name_are_not_confused(tmp_path, monkeypatch, drawn):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagenet").mkdir()
-    with pytest.raises(UserError, match="stands for ImageNet's weights, but something here"):
+    with pytest.raises(UserError, match="means ImageNet's weights, but a file"):
         main(["predict", "imagenet", "cat.jpg"])
-    with pytest.raises(UserError, match=f"give its whole path, {tmp_path}/imagenet"):
+    with pytest.raises(UserError, match=f"give its full path, {tmp_path}/imagenet"):
         train(drawn, tmp_path / "run")
-    with pytest.raises(UserError, match=r"no net.prototxt there|no run.json"):
+    with pytest.raises(UserError, match=r"has no net.prototxt|no run.json"):
         main(["predict", str(tmp_path / "imagenet"), "cat.jpg"])
 
 

@@ -139,7 +139,7 @@ def test_a_lock_whose_holder_is_not_to_be_seen_is_told(tmp_path, monkeypatch):
         gone = subprocess.Popen(["true"])
         gone.wait()
         os.pwrite(held.descriptor, f"{gone.pid} {gone.pid}\n".encode().ljust(30), 0)
-        with pytest.raises(UserError, match="cannot be seen from here"), lock.hold(tmp_path):
+        with pytest.raises(UserError, match="not visible from here"), lock.hold(tmp_path):
             pass
 
 

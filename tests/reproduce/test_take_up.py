@@ -118,7 +118,7 @@ def test_weights_are_known_by_their_content(first, drawn, tmp_path):
     net = NetParameter.FromString(moved.read_bytes())
     next(layer for layer in net.layer if layer.blobs).blobs[0].data[0] += 1
     moved.write_bytes(net.SerializeToString())
-    with pytest.raises(UserError, match=r"another training \(--weights .*elsewhere.*: another c"):
+    with pytest.raises(UserError, match=r"another training \(--weights .*: content has changed"):
         train(run(relative))
     with pytest.raises(UserError, match="no such file"):
         train(run(tmp_path / "none.caffemodel"))
@@ -161,15 +161,15 @@ def _images(run: Training) -> list[Path]:
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("decisions.jsonl", None, "decisions.jsonl is gone or cut short"),
-        ("decisions.jsonl", "", "decisions.jsonl is gone or cut short"),
+        ("decisions.jsonl", None, "decisions.jsonl is missing or cut short"),
+        ("decisions.jsonl", "", "decisions.jsonl is missing or cut short"),
         ("decisions.jsonl", "5\n", r"decisions.jsonl:1: no decision"),
         ("decisions.jsonl", '{"action": "start", "iteration": 0, "lr": NaN, "why": ""}', ":1: no"),
         ("decisions.jsonl", '{"action": "fly", "iteration": 0, "lr": 1, "why": ""}', ":1: no"),
-        ("run.json", None, "run.json is gone"),
-        ("run.json", "", "run.json:1: not JSON.*nobody can tell"),
-        ("run.json", "[]", "run.json: expected an object, not .*nobody can tell"),
-        ("run.json", '{"key": 5}', "run.json: key: expected text.*nobody can tell"),
+        ("run.json", None, "run.json is missing"),
+        ("run.json", "", "run.json:1: not JSON.*unknown which training"),
+        ("run.json", "[]", "run.json: expected an object, not .*unknown which training"),
+        ("run.json", '{"key": 5}', "run.json: key: expected text.*unknown which training"),
     ],
 )
 def test_what_is_lost_is_told_and_nothing_begins_anew(first, drawn, copied, file, content, said):
@@ -188,7 +188,7 @@ def test_what_is_lost_is_told_and_nothing_begins_anew(first, drawn, copied, file
 def test_snapshots_that_are_gone_are_told(first, drawn, copied):
     for path in copied.glob("snapshot_iter_*"):
         path.unlink()
-    with pytest.raises(UserError, match="snapshots are gone"):
+    with pytest.raises(UserError, match="no complete snapshot"):
         train(training(drawn, copied, max_epochs=1))
 
 
@@ -196,7 +196,10 @@ def test_snapshots_that_are_gone_are_told(first, drawn, copied):
 def test_a_log_that_is_gone_is_told(first, drawn, copied, capfd):
     (copied / "train.log").unlink()
     assert train(longer(drawn, copied)).iteration == 2 * first.epoch
-    assert "train.log is gone: the rule starts from the losses" in capfd.readouterr().err
+    assert (
+        "train.log is missing: the plateau rule starts from the next losses"
+        in capfd.readouterr().err
+    )
 
 
 @pytest.mark.caffe
@@ -241,7 +244,7 @@ def test_a_folder_that_is_taken_away_is_one_line(caffe_tools, drawn, tmp_path):
         driver.wait_for(r"Snapshotting solver state(.*\n)*.*Iteration \d+ \(")
         folder.rename(tmp_path / "away")
         stderr = driver.end(1)
-    assert "run was taken away while it was trained" in stderr
+    assert "run was removed during training" in stderr
 
 
 def test_event_files_that_cannot_be_written_are_told_once(tmp_path, capsys):

@@ -142,7 +142,7 @@ def test_bf16_is_trained_in_told_and_another_run(drawn, tmp_path):
     first = re.search(r"reproduce\.py:1\] .*", ours.files.log.read_text())[0]
     assert "torchcaffe train" in first and "--bf16" in first
     command = ["train", "xs_resnet50", "--data", str(drawn), "--out", str(tmp_path / "no")]
-    with pytest.raises(UserError, match="--bf16 goes with --engine torch"):
+    with pytest.raises(UserError, match="--bf16 needs --engine torch"):
         main([*command, "--bf16"])
 
 

@@ -247,7 +247,7 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_try(engine, drawn, tmp_
     at = train(good).iteration
     taken = RunFolder(tmp_path).decisions()
     (tmp_path / "decisions.jsonl").write_text(json.dumps(taken[0].as_json()) + "\n")
-    with pytest.raises(UserError, match=rf"no number .*{at}.*--lr 1e\+08 .*--weights"):
+    with pytest.raises(UserError, match=rf"not a finite number .*{at}.*--lr 1e\+08 .*--weights"):
         train(training(drawn, tmp_path, engine, lr=1e9, max_epochs=3))
     assert snapshots(tmp_path)[-1].iteration == at
     # What the message says works.

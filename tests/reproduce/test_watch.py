@@ -178,8 +178,8 @@ def test_the_server_is_for_this_machine_and_hangs_on_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--every", "3"], "--every goes with --out"),
-        (["--out", "x.svg", "--port", "1"], "--port is the page's"),
+        (["--every", "3"], "--every needs --out"),
+        (["--out", "x.svg", "--port", "1"], "--port is for the page"),
         (["--out", "x.html"], "svg, not .html"),
         (["--host", "no such host"], "cannot listen on no such host"),
     ],

@@ -136,7 +136,7 @@ class Caffe:
         watch, begun = Standstill(self.process.pid), time.monotonic()
         while self.process.poll() is None:
             if time.monotonic() - begun > PATIENCE or watch.seconds() > LAST_WORK:
-                bars.say(f"{self.name}: Caffe does not end: killed, without a snapshot")
+                bars.say(f"{self.name}: Caffe does not stop, so it was killed without a snapshot")
                 return
             time.sleep(POLL)
 
@@ -200,11 +200,11 @@ class Caffe:
     def _tell_standstill(self) -> None:
         pid = self.process.pid
         if is_stopped(pid):
-            why = f"it was stopped (kill -CONT {pid} lets it go on)"
+            why = f"it was stopped (kill -CONT {pid} continues it)"
         else:
             why = (
-                "a GPU, a disk or another process that it waits for may be gone (Ctrl-C, then the "
-                "same command, goes on from the last snapshot)"
+                "a GPU, a disk or another process that it waits for may be gone (press Ctrl-C; "
+                "the same command then resumes from the last snapshot)"
             )
         bars.say(f"{self.name}: Caffe (process {pid}) has done nothing for {STILL} s: {why}")
 
@@ -245,5 +245,5 @@ def _signal_name(number: int) -> str:
         name = signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-    hints = {"SIGKILL": " (out of memory?)", "SIGBUS": " (a database cut short, or a full disk)"}
+    hints = {"SIGKILL": " (out of memory?)", "SIGBUS": " (a truncated database, or a full disk)"}
     return name + hints.get(name, "")

@@ -14,9 +14,11 @@ from netgen import command
 from netgen.option import flag
 from xresnet.basics.cli import UserError
 
-_OURS = "is the driver's own business:"
-_FORM = f"{_OURS} it makes each form of the net: leave it out (python -m netgen writes one)"
-_DATA = f"{_OURS} it is read from the data: leave it out"
+_OURS = "is set by the driver itself:"
+_FORM = (
+    f"{_OURS} it writes each form of the net: leave it out (python -m netgen writes a single one)"
+)
+_DATA = f"{_OURS} the data determine it: leave it out"
 _SOLVER = f"{_OURS} it is set for each stage: leave it out"
 # netgen's options that the driver sets itself, and what to do instead.
 OURS = {
@@ -24,10 +26,9 @@ OURS = {
     **dict.fromkeys(("--tasks", "--train-images", "--test-images", "--ignore-label"), _DATA),
     "--from-block": f"{_DATA} (python -m xresnet features makes them)",
     "--input-size": f"{_DATA}; data_prep lmdb --size makes images of another",
-    "--crop": f"{_OURS} its nets take the images whole: leave it out, and give data_prep lmdb "
-    "--size",
+    "--crop": f"{_OURS} its nets use whole images: leave it out, and give data_prep lmdb --size",
     **dict.fromkeys(("--max-iter", "--test-interval", "--net", "--snapshot-prefix"), _SOLVER),
-    "--cpu": f"{_OURS} leave it out: without --gpu it is the CPU",
+    "--cpu": f"{_OURS} leave it out: without --gpu, the CPU is used",
 }
 # In a grid file, where a solver may test seldom, or never.
 OF_A_GRID = {
@@ -57,7 +58,7 @@ def of_net(words: Sequence[str], where: str) -> tuple[str | None, dict[str, Any]
     """
     name, net, solver = command.parse(words, where, OF_A_GRID)
     for option in solver:
-        raise UserError(f"{where}: {flag(option)} goes into `solver`")
+        raise UserError(f"{where}: {flag(option)} belongs in `solver`")
     return name, net
 
 
@@ -69,5 +70,5 @@ def of_solver(words: Sequence[str], where: str) -> dict[str, Any]:
     """
     name, net, solver = command.parse(words, where, OF_A_GRID)
     for wrong in [*([name] if name else []), *map(flag, net)]:
-        raise UserError(f"{where}: {wrong} is no option of the solver")
+        raise UserError(f"{where}: {wrong} is not an option of the solver")
     return solver

@@ -56,7 +56,7 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
         try:
             found[path.parent.name] = comparison(json.loads(read_text(path)), str(path))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: no grid.json ({error!r})") from error
+            raise UserError(f"{path}: not a grid.json ({error!r})") from error
     return found
 
 

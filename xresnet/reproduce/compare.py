@@ -38,7 +38,7 @@ def compare(path: Path, out: Path) -> dict[str, Any]:
     """
     table = read_json(path)
     if not isinstance(table, dict) or "results" not in table:
-        raise UserError(f"{path}: not there, or no grid.json")
+        raise UserError(f"{path}: does not exist, or is not a grid.json")
     made = comparison(table, str(path))
     write_json(out / "compare.json", made)
     write(out / "compare.md", markdown(made))

@@ -107,7 +107,7 @@ class Data:
         """
         choices = self.choices(folder, whole)
         for name in net.choices.keys() & choices.keys():
-            raise UserError(f"{flag(name)} is read from the data: leave it out")
+            raise UserError(f"{flag(name)} is determined by the data: leave it out")
         return net.choose(**choices)
 
     def facts(self) -> dict[str, Any]:

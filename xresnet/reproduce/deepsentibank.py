@@ -66,7 +66,7 @@ class DeepSentiBank:
         least, most = INPUT
         if data.size < least:
             raise UserError(
-                f"DeepSentiBank wants images of {least} x {least} or more, {data.folder.root} has "
+                f"DeepSentiBank needs images of {least} x {least} or more, {data.folder.root} has "
                 f"{data.size} x {data.size}: python -m data_prep lmdb --size {least}"
             )
         outputs = index_map(data.names.anp, read_outputs(self.classes))

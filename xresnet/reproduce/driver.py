@@ -59,7 +59,7 @@ def train(training: Training) -> Snapshot:
         except (OSError, UserError) as error:
             if training.folder.is_dir():
                 raise
-            raise UserError(f"{training.folder} was taken away while it was trained") from error
+            raise UserError(f"{training.folder} was removed during training") from error
     return training.snapshots()[-1]
 
 
@@ -143,7 +143,7 @@ class _Driver:
         died_at = None
         try:
             if self._at() and not self.files.log.exists():
-                self.live.say("train.log is gone: the rule starts from the losses that come now")
+                self.live.say("train.log is missing: the plateau rule starts from the next losses")
             self.live.begin(self.history, self._at())
             while not self.training.is_done():
                 self.history.cut(self._at())
@@ -259,8 +259,8 @@ class _Driver:
             snapshot.delete()
             raise UserError(
                 f"{training.name}: only half of the snapshot at iteration {snapshot.iteration:,} "
-                f"could be written ({megabytes(size)}; {self.files.room()}): make room, then type "
-                "the same command again"
+                f"could be written ({megabytes(size)}; {self.files.room()}): free some "
+                "space, then run the same command again"
             )
         snapshot.sync()
         whole = [s.iteration for s in training.snapshots()]
@@ -280,9 +280,9 @@ class _Driver:
         kept = f"the snapshot at iteration {good[-1]:,} is kept" if good else "no snapshot yet"
         lower = self.files.decisions()[-1].lr / 10
         raise UserError(
-            f"{self.training.name}: the loss is no number at iteration {step.iteration:,}; {kept}. "
-            f"Try a lower learning rate (--lr {lower:g} goes on from there), look at the data "
-            "(python -m data_prep verify), or give initial weights (--weights)"
+            f"{self.training.name}: the loss is not a finite number at iteration "
+            f"{step.iteration:,}; {kept}. Try a lower learning rate (--lr {lower:g} resumes from "
+            "there), check the data (python -m data_prep verify), or give initial --weights"
         )
 
     def _after_death(self, error: CaffeError, died_at: int | None) -> None:
@@ -294,8 +294,8 @@ class _Driver:
         if halves and (error.fatal or error.signal in (signal.SIGABRT, signal.SIGXFSZ)):
             raise UserError(
                 f"{self.training.name}: a snapshot could not be written whole "
-                f"({self.files.room()}); iteration {at:,} is kept. Make room, then type the same "
-                "command again"
+                f"({self.files.room()}); iteration {at:,} is kept. Free some space, then run "
+                "the same command again"
             ) from error
         if error.signal == signal.SIGINT:  # before Caffe had its own handler
             raise KeyboardInterrupt from error

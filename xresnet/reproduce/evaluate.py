@@ -113,7 +113,7 @@ def caffe_test(net: Net, log: Path, images: int, engine: Engine = CAFFE) -> trai
         raise UserError(f"{net.name}: caffe test gave no result; see {log}")
     # Caffe's Accuracy counts scores that are no numbers as right.
     if not all(map(math.isfinite, found[0].outputs.values())):
-        raise UserError(f"{net.name}: the test loss is no number; see {log}")
+        raise UserError(f"{net.name}: the test loss is not a finite number; see {log}")
     return found[0]
 
 
@@ -123,7 +123,7 @@ def caffe_test_arguments(net: Net, images: int, engine: Engine = CAFFE) -> list[
     if rest:
         raise UserError(
             f"{net.model}: batches of {net.batch} do not cover {images:,} test images exactly: "
-            "make the net anew with --test-images"
+            "write the net again with --test-images"
         )
     command = ["test", "-model", str(net.model.resolve()), "-weights", str(net.weights.resolve())]
     return [

@@ -128,7 +128,7 @@ class Evaluation:
             ):
                 raise ValueError("not as `eval` writes it")
         except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: damaged ({error}): evaluate the run again") from error
+            raise UserError(f"{path}: is damaged ({error}): evaluate the run again") from error
         return arrays
 
     def hold_images(self, root: Path) -> None:

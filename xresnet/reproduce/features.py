@@ -87,7 +87,7 @@ def features(
             other data, or the engine fails.
     """
     if data.features:
-        raise UserError(f"{data.folder.root} holds cached maps: begin with a folder of images")
+        raise UserError(f"{data.folder.root} holds cached maps: start from a folder of images")
     folder = DataFolder(Path(out).resolve())
     if folder.root == data.folder.root:
         raise UserError(f"{out}: give the maps a folder of their own")
@@ -106,7 +106,7 @@ def features(
     with folder.lock():
         there = folder.read_manifest()
         if there and there.get("features", {}).get("key") != named["key"]:
-            raise UserError(f"{out} holds other data: choose another folder, or take it away")
+            raise UserError(f"{out} holds other data: choose another folder, or remove it")
         if "lmdb" in there:
             return there["features"]
         named |= {"net": net.words(), "weights": weights.name}

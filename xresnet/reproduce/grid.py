@@ -130,7 +130,7 @@ def _results(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
     for path in files:
         table = read_json(path)
         if not isinstance(table, dict) or "results" not in table:
-            raise UserError(f"{path}: not there, or no grid.json")
+            raise UserError(f"{path}: does not exist, or is not a grid.json")
         found.update({r["plan"]: r for r in table["results"] if "plan" in r})
     return found
 

@@ -58,18 +58,20 @@ def keep(data: Data, folder: Path, resumed: bool) -> None:
     if names != data.names:
         if resumed and names:
             raise UserError(
-                f"{data.folder.root}: its classes are not those with which {folder} began"
+                f"{data.folder.root}: its classes differ from those with which {folder} was started"
             )
         data.names.write(folder / CLASSES)
     mean = mean_file(folder / "net.prototxt")
     if mean is None:
         return
     if not mean.is_file():
-        raise UserError(f"{mean}: no such mean image (--mean-file)")
+        raise UserError(f"{mean}: the mean image (--mean-file) does not exist")
     kept = folder / MEAN
     if not kept.is_file() or sha256(kept) != sha256(mean):
         if resumed and kept.is_file():
-            raise UserError(f"{mean} is not the mean image with which {folder} began ({kept})")
+            raise UserError(
+                f"{mean} differs from the mean image with which {folder} was started ({kept})"
+            )
         write(kept, mean.read_bytes())
 
 
@@ -101,7 +103,7 @@ class Kept:
         if data.key != facts["key"]:
             raise UserError(
                 f"{run}: trained before runs kept their class lists, and {root} has changed "
-                "since: nobody knows what its labels mean"
+                "since, so the meaning of its labels is unknown"
             )
         return cls(run, data.names, data.size, data.key, root)
 
@@ -130,9 +132,9 @@ class Kept:
                 other classes, and training images could be among the test's.
         """
         if not self.root.is_dir():
-            raise UserError(f"{self.run}: its data folder {self.root} is not there")
+            raise UserError(f"{self.run}: its data folder {self.root} does not exist")
         if changed := self.change():
-            raise UserError(f"{changed}: a test on it would say nothing about this net")
+            raise UserError(f"{changed}, so a test on it would say nothing about this net")
         return self.root
 
 
@@ -144,7 +146,7 @@ def read_record(run: Path) -> dict[str, Any]:
     """
     record = find_record(run)
     if record is None:
-        raise UserError(f"{run}: no run.json there: not a run's folder")
+        raise UserError(f"{run} has no run.json: it is not a run's folder")
     return record
 
 
@@ -161,6 +163,6 @@ def find_record(folder: Path) -> dict[str, Any] | None:
         return shapes.read(path, RECORD)
     except UserError as error:
         raise UserError(
-            f"{error}: nobody can tell which training this is: put back a copy of that file, or "
+            f"{error}, so it is unknown which training this is: restore that file from a copy, or "
             "choose another folder"
         ) from error

@@ -100,13 +100,13 @@ def _wait(descriptor: int, folder: Path) -> None:
                     os.kill(caffe, signal.SIGCONT)  # a stopped one has not heard of it
             if orphan.seconds() > LAST_WORK or waited > PATIENCE:
                 raise UserError(
-                    f"{folder}: Caffe (process {caffe}), left behind by a run that is gone, does "
-                    f"not end: kill -9 {caffe}, then type the same command again"
+                    f"{folder}: Caffe (process {caffe}), left over from a run that has died, does "
+                    f"not stop: run kill -9 {caffe}, then the same command again"
                 )
         elif waited > UNSEEN:
             raise UserError(
-                f"{folder}: held by a process that cannot be seen from here (in another "
-                "container?): stop it, then type the same command again"
+                f"{folder} is locked by a process that is not visible from here (in another "
+                "container?): stop it, then run the same command again"
             )
         time.sleep(0.2)
 

@@ -44,16 +44,16 @@ def net_of(place: Path, snapshot: str | None = None) -> Net:
     model, deploy = folder / "net.prototxt", folder / "deploy.prototxt"
     for path in (model, deploy):
         if not path.exists():
-            raise UserError(f"{folder}: no {path.name} there: not a run's folder")
+            raise UserError(f"{folder} has no {path.name}: it is not a run's folder")
     if folder != place:
         if snapshot:
-            raise UserError(f"--snapshot {snapshot}: {place} is one already")
+            raise UserError(f"--snapshot {snapshot}: {place} already names one")
         if not is_whole_weights(place):
-            raise UserError(f"{place}: not there, or not a whole .caffemodel")
+            raise UserError(f"{place} does not exist, or is not a complete .caffemodel")
         return Net(folder.name, model, deploy, place)
     found = {s.iteration: s.weights for s in snapshots(folder)} or _kept_alone(folder)
     if not found:
-        raise UserError(f"{folder}: no whole snapshot there yet")
+        raise UserError(f"{folder} has no complete snapshot yet")
     if snapshot in (None, "last"):
         at = max(found)
     elif snapshot == "best":
@@ -62,7 +62,7 @@ def net_of(place: Path, snapshot: str | None = None) -> Net:
         at = int(snapshot)
     else:
         there = ", ".join(map(str, sorted(found)))
-        raise UserError(f"{folder}: no snapshot {snapshot!r}; there are {there}, last and best")
+        raise UserError(f"{folder}: no snapshot {snapshot!r}; available: {there}, last and best")
     return Net(folder.name, model, deploy, found[at])
 
 
@@ -78,6 +78,8 @@ def _kept_alone(folder: Path) -> dict[int, Path]:
         path = folder / name
         if path.suffix == ".caffemodel" and path.is_file():
             if sha256(path) != digest:
-                raise UserError(f"{path}: damaged, or of another run than {folder}/result.json")
+                raise UserError(
+                    f"{path} is damaged, or belongs to another run than {folder}/result.json"
+                )
             found[int(path.stem.rpartition("_")[2])] = path
     return found

@@ -33,7 +33,7 @@ def pack(net: Net, out: Path) -> Path:
         UserError: `out` is there already, or the net was not evaluated.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already: choose a folder that is not, or is empty")
+        raise UserError(f"{out} already exists: choose a new or empty folder")
     kept, record = Kept.read(net.folder), read_record(net.folder)
     evaluation = Evaluation.find(net.weights).result()
     kept.names.write(out / CLASSES)

@@ -37,12 +37,12 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.name.lower().endswith(SUFFIXES))
             if not inside:
-                raise UserError(f"{path}: no image in this folder")
+                raise UserError(f"{path}: this folder has no images")
             found += inside
         elif path.exists():
             found.append(path)
         else:
-            raise UserError(f"{path} is not there")
+            raise UserError(f"{path} does not exist")
     return found
 
 

@@ -123,14 +123,16 @@ class Plateau(Schedule):
     `drops` times and there is another plateau. `max_epochs` ends it anyhow.
     """
 
-    lr: float = _value(0.001, RATE, "what a training begins with", "LR")
-    on: str = _value("train", LOSSES, "which loss is to fall")
+    lr: float = _value(0.001, RATE, "the initial learning rate", "LR")
+    on: str = _value("train", LOSSES, "the loss that has to fall")
     window: int = _value(1, COUNT, "epochs over which the loss is averaged", "N")
-    patience: int = _value(2, COUNT, "epochs in a row without a gain that are a plateau", "N")
-    min_gain: float = _value(0.01, GAIN, "what is a gain, as a part of the loss", "F")
-    factor: float = _value(0.1, FRACTION, "what a drop leaves of the rate", "F")
-    drops: int = _value(3, NATURAL, "drops of the rate, at most", "N")
-    max_epochs: int = _value(60, COUNT, "epochs, at most", "N")
+    patience: int = _value(2, COUNT, "epochs in a row without a gain that make a plateau", "N")
+    min_gain: float = _value(
+        0.01, GAIN, "the relative decrease of the loss that counts as a gain", "F"
+    )
+    factor: float = _value(0.1, FRACTION, "factor of the learning rate at a drop", "F")
+    drops: int = _value(3, NATURAL, "maximum number of drops of the rate", "N")
+    max_epochs: int = _value(60, COUNT, "maximum number of epochs", "N")
 
     def __post_init__(self) -> None:
         for one in fields(self):

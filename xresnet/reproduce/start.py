@@ -141,8 +141,8 @@ def is_imagenet(path: Path) -> bool:
         return False
     if path.exists():
         raise UserError(
-            f"{path} stands for ImageNet's weights, but something here is called so, too: rename "
-            f"it, or give its whole path, {path.absolute()}"
+            f"{path} means ImageNet's weights, but a file or folder here has that name, too: "
+            f"rename it, or give its full path, {path.absolute()}"
         )
     return True
 
@@ -168,11 +168,13 @@ def _origin(net: Network) -> dict[str, str]:
     widths = (options.width, options.stem_width or options.width)
     if Trunk not in net.entry.takes or widths not in PACKAGE_OF_WIDTHS:
         raise UserError(
-            f"--weights imagenet: there are none for {net.name} of these widths; ImageNet's "
-            "ResNet-50s are as published, and of --width 32 --stem-width 64"
+            f"--weights imagenet: none available for {net.name} of these widths; there are "
+            "ResNet-50s as published, and with --width 32 --stem-width 64"
         )
     if (options.blocks or DEPTHS.get(options.depth)) != BLOCKS:
-        raise UserError("--weights imagenet: there are those of ResNet-50s only, of its blocks")
+        raise UserError(
+            "--weights imagenet: only available for ResNet-50, with its number of blocks"
+        )
     package = fetch.PACKAGES[PACKAGE_OF_WIDTHS[widths]]
     return {"package": package.spec, "package_sha256": package.sha256}
 
@@ -198,7 +200,7 @@ def _refuse_missing(nets: Iterable[str]) -> None:
     if nets:
         wanted = dict.fromkeys(f"{BROUGHT[net].file} (SHA-1 {BROUGHT[net].sha1})" for net in nets)
         raise UserError(
-            "--weights imagenet: no package registry is known to carry those of "
+            "--weights imagenet: we know of no package registry with the weights of "
             f"{', '.join(nets)}: put {', '.join(wanted)} into {place}, or leave such nets out"
         )
 

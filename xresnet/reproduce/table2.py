@@ -170,7 +170,7 @@ def _refuse(
     _refuse_another_table(out, setting)
     for path in (deepsentibank.weights, deepsentibank.classes) if deepsentibank else ():
         if not path.is_file():
-            raise UserError(f"--deepsentibank: {path} is not there")
+            raise UserError(f"--deepsentibank: {path} does not exist")
 
 
 def _nets(

@@ -81,24 +81,23 @@ def _goes_on(training: Training) -> bool:
         return False
     if record is None:
         raise UserError(
-            f"{folder}/run.json is gone: without it nobody can tell of which net and data "
-            "its snapshots are: put it back, or choose another --out"
+            f"{folder}/run.json is missing: without it, the net and data of its snapshots are "
+            "unknown; restore it, or choose another --out"
         )
     if not mine:
         raise UserError(
             f"{folder} holds another training ({_difference(training, record)}): "
-            "choose another --out, or take it away"
+            "choose another --out, or remove the folder"
         )
     if not found:
         raise UserError(
-            f"{folder}: its snapshots are gone, or none is whole: put one back, or take "
-            "the folder away to begin anew"
+            f"{folder} has no complete snapshot: restore one, or remove the folder to start anew"
         )
     drops = sum(decision.action == "drop" for decision in taken)
     if not begins or files.solver(drops + 1).exists():
         raise UserError(
-            f"{folder}/decisions.jsonl is gone or cut short: without it nobody can tell "
-            "at which rate to go on: put it back, or choose another --out; by hand: caffe "
+            f"{folder}/decisions.jsonl is missing or cut short: without it, the learning rate "
+            "is unknown; restore it, choose another --out, or resume by hand: caffe "
             f"train -solver {folder}/solver.prototxt -snapshot {found[-1].state}"
         )
     return True
@@ -112,7 +111,7 @@ def _difference(training: Training, record: dict[str, Any]) -> str:
         "another net": record["net"] != training.net.words(),
         "another solver": record["solver"] != words(training.solver),
         "other data": record["data"]["key"] != training.data.key,
-        f"--weights {', '.join(changed)}: another content now": changed,
+        f"--weights {', '.join(changed)}: content has changed": changed,
         "other --weights": not changed and list(weights.values()) != list(initial.values()),
     }
     return "; ".join(reason for reason, so in reasons.items() if so) or "another schedule"

@@ -86,7 +86,7 @@ def add_out(p: Arguments, what: str) -> None:
 
 def add_picture(p: Arguments, default: str) -> None:
     """The file of a command that draws one picture."""
-    what = "the picture: .svg, .png or .pdf"
+    what = "the picture to write: .svg, .png or .pdf"
     option(p, "--out", what, Path, default=Path(default), metavar="FILE")
 
 
@@ -106,18 +106,18 @@ def add_jobs(p: Arguments, what: str, default: int | None = None, unset: str = "
 
 def add_engine(p: Arguments, trains: bool = False) -> None:
     """What computes, and on which device; where it `trains`, on several and how precisely, too."""
-    what = "what computes: real Caffe, or torchcaffe on PyTorch"
+    what = "the engine: real Caffe, or torchcaffe on PyTorch"
     option(p, "--engine", what, ENGINES, CAFFE.name)
     what = "Caffe's -gpu: 0, or 0,1, or all" if trains else "Caffe's -gpu: a GPU's number"
     option(p, "--gpu", what, unset="the CPU", metavar="N")
     if trains:
-        what = "--engine torch trains in bfloat16: faster, where the CPU or GPU knows it"
+        what = "with --engine torch, train in bfloat16: faster, if the CPU or GPU supports it"
         p.add_argument("--bf16", action="store_true", help=what)
 
 
 def add_threads(p: Arguments) -> None:
-    what = "of the engine's arithmetic on the CPU"
-    option(p, "--threads", what, THREADS, unset="as many as it likes", metavar="N")
+    what = "CPU threads of the engine"
+    option(p, "--threads", what, THREADS, unset="the engine's choice", metavar="N")
 
 
 def engine(args: argparse.Namespace) -> Engine:
@@ -129,7 +129,7 @@ def engine(args: argparse.Namespace) -> Engine:
     words: dict[str, Any] = {"gpu": args.gpu, "threads": getattr(args, "threads", None)}
     if getattr(args, "bf16", False):
         if args.engine != Torch.name:
-            raise UserError("--bf16 goes with --engine torch: real Caffe has single precision only")
+            raise UserError("--bf16 needs --engine torch: real Caffe has single precision only")
         words["bf16"] = True
     chosen = ENGINES[args.engine](**words)
     chosen.program()
@@ -137,7 +137,7 @@ def engine(args: argparse.Namespace) -> Engine:
 
 
 def add_snapshot(p: Arguments) -> None:
-    what = "which of a run's: last, best, or an iteration"
+    what = "which snapshot of a run: last, best, or an iteration"
     option(p, "--snapshot", what, unset="last", metavar="WHICH")
 
 
@@ -180,9 +180,9 @@ def rule(args: argparse.Namespace) -> dict[str, Any]:
 def add_weights(p: Arguments, what: str, of: Any, **more: Any) -> None:
     """Initial weights, and how those of ImageNet are made."""
     option(p, "--weights", f"{what}; or imagenet", of, **more)
-    what = "of --weights imagenet: the norms behind the branching point"
+    what = "with --weights imagenet: the norms after the branching point"
     option(p, "--branch-init", what, BRANCH_INITS, unset=BRANCH_INITS[0])
-    what = "of --weights imagenet: with which its BatchNorms' variances were taken"
+    what = "with --weights imagenet: the epsilon of its BatchNorms' variances"
     option(p, "--bn-epsilon", what, POSITIVE, unset="1e-5", metavar="E")
 
 
@@ -198,7 +198,7 @@ def all_read(found: Sequence[object], images: Sequence[object]) -> int:
         UserError: that was all of them.
     """
     if not found:
-        raise UserError("no image could be read")
+        raise UserError("none of the images could be read")
     return 0 if len(found) == len(images) else 1
 
 
@@ -206,7 +206,7 @@ def names(text: str) -> tuple[str, ...]:
     """`a,b` as an argument's value."""
     found = tuple(part.strip() for part in text.split(","))
     if not all(found):
-        raise argparse.ArgumentTypeError(f"expected names with commas between them, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected names separated by commas, not {text!r}")
     return found
 
 
@@ -215,7 +215,7 @@ def paths(text: str) -> tuple[Path, ...]:
 
 
 def add_among(p: Arguments) -> None:
-    what = "rank an ANP among DeepSentiBank's outputs for our ANPs, or all 2,089"
+    what = "rank an ANP among DeepSentiBank's outputs for our ANPs, or among all 2,089"
     option(p, "--among", what, AMONG, unset=AMONG[0])
 
 
@@ -230,5 +230,5 @@ def deepsentibank(
     if weights and classes:
         return DeepSentiBank(weights, classes, args.among or AMONG[0])
     if args.among:
-        raise UserError("--among goes with --deepsentibank")
+        raise UserError("--among needs --deepsentibank")
     return None

@@ -19,12 +19,12 @@ def add(commands: common.Commands) -> None:
         commands,
         "compare",
         run,
-        "compare a grid's arms, pair by pair of the same seed",
-        "Of a grid.json: each comparison's differences over the seeds, their mean and 95% "
+        "compare a grid's arms in pairs of the same seed",
+        "For a grid.json, write each comparison's differences over the seeds, their mean and 95% "
         "t-interval, as compare.md, compare.json and compare.svg.",
         EXAMPLES,
     )
-    p.add_argument("grid", type=Path, metavar="GRID.json", help="what `grid` made")
+    p.add_argument("grid", type=Path, metavar="GRID.json", help="the grid.json that `grid` wrote")
     common.option(p, "--out", "their folder", Path, unset="beside it", metavar="DIR")
     common.add_json(p, "the comparisons")
 

@@ -37,10 +37,12 @@ def add(commands: common.Commands) -> None:
         "folder", type=Path, metavar="RUN", help="a run's folder, or a .caffemodel in it"
     )
     common.add_snapshot(p)
-    common.option(p, "--against", "compare with this evaluated run: McNemar", Path, metavar="RUN")
+    common.option(
+        p, "--against", "compare with this evaluated run (McNemar's test)", Path, metavar="RUN"
+    )
     common.add_engine(p)
     common.add_json(p, "all of it")
-    d = p.add_argument_group("DeepSentiBank (RUN is then the folder for its results)")
+    d = p.add_argument_group("DeepSentiBank's weights (RUN is then the folder for its results)")
     common.option(d, "--deepsentibank", "its .caffemodel", Path, metavar="FILE")
     common.option(d, "--classes", "its published class list (JSON)", Path, metavar="FILE")
     common.add_among(d)
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.deepsentibank and not (args.classes and args.data):
         raise UserError("--deepsentibank needs --classes and --data")
     if not args.deepsentibank and (args.classes or args.data or args.among):
-        raise UserError("--classes, --among and --data go with --deepsentibank; a run has its own")
+        raise UserError("--classes, --among and --data need --deepsentibank; a run has its own")
     published = common.deepsentibank(args, args.deepsentibank, args.classes)
     if published:
         data = Data.read(args.data)

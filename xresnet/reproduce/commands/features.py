@@ -25,14 +25,14 @@ def add(commands: common.Commands) -> None:
         run,
         "cache a frozen trunk's maps as a data folder",
         "Run the trunk of a ResNet up to a block over a data folder, once, and write "
-        "the block's maps as databases of floats. train, grid and eval take the new folder as it "
-        "is: their nets begin behind that block.",
+        "the block's output as databases of floats. train, grid and eval use the new folder like "
+        "any data folder: their nets begin after that block.",
         EXAMPLES,
     )
-    p.add_argument("block", metavar="BLOCK", help="as res4f: the maps behind it")
+    p.add_argument("block", metavar="BLOCK", help="the block whose output is cached, such as res4f")
     common.add_data(p)
-    common.add_out(p, "the new data folder")
-    what = "the trunk's: imagenet, or what netgen.weights init takes"
+    common.add_out(p, "the data folder to write")
+    what = "the trunk's weights: imagenet, or a file that netgen.weights init reads"
     common.option(p, "--weights", what, Path, required=True, metavar="FILE")
     common.add_engine(p)
     common.add_threads(p)
@@ -40,7 +40,7 @@ def add(commands: common.Commands) -> None:
         "--no-flips",
         dest="flips",
         action="store_false",
-        help="training images as they are only; default: mirrored, too, as records of their own",
+        help="store training images unmirrored only; default: a mirrored record of each, too",
     )
     choices.add(p)
 

@@ -20,11 +20,15 @@ def add(commands: common.Commands) -> None:
         "by weight; with --change, how they moved over a run's snapshots.",
         common.PICTURE_EXAMPLES,
     )
-    p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a .caffemodel, or a run")
+    p.add_argument(
+        "snapshot", type=Path, metavar="SNAPSHOT", help="a .caffemodel, or a run's folder"
+    )
     common.add_picture(p, "figure5.svg")
-    p.add_argument("--by-channel", action="store_true", help="in the channels' order, unsorted")
+    p.add_argument(
+        "--by-channel", action="store_true", help="in the order of the channels, unsorted"
+    )
     common.option(p, "--change", "also draw the change over snapshots", Path, metavar="FILE")
-    common.add_json(p, "the weights' statistics")
+    common.add_json(p, "statistics of the weights")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -30,30 +30,30 @@ def add(commands: common.Commands) -> None:
         commands,
         "grid",
         run,
-        "train a grid of nets and seeds, and tabulate mean and deviation",
+        "train a grid of nets and seeds, and tabulate means and deviations",
         "Train every row and seed of a grid file and tabulate means and deviations "
-        "after each run. What is done is taken as it is, so the same command goes on after any "
-        "interruption; grid.json alone is enough for that.",
+        "after each run. Finished runs are kept, so the same command continues after any "
+        "interruption; it needs only grid.json for that.",
         EXAMPLES,
     )
     p.add_argument(
         "file",
         type=_file,
         metavar="FILE",
-        help=f"a grid file, or one of ours by its name: {', '.join(SHIPPED)}",
+        help=f"a grid file, or the name of one of the project's: {', '.join(SHIPPED)}",
     )
     common.add_data(p)
     common.add_out(p, "where all results go")
     common.add_engine(p, trains=True)
     common.add_threads(p)
-    common.add_jobs(p, "runs at a time", default=1)
-    what = "grid.jsons of other machines or engines: what they hold is not trained again"
+    common.add_jobs(p, "number of parallel runs", default=1)
+    what = "grid.jsons of other machines or engines: their results are not trained again"
     common.option(p, "--resume-from", what, common.paths, (), metavar="FILE,...")
-    what = "train this row only, and others so named"
+    what = "train only this row; may be repeated"
     common.option(p, "--row", what, default=[], unset="all", action="append", metavar="NAME")
-    what = "in place of the file's, as 0 to choose a plan by; give these an --out of their own"
+    what = "seeds in place of the file's, such as 0 to choose a plan; needs its own --out"
     common.option(p, "--seeds", what, several(SEED), (), "the file's", metavar="N,...")
-    p.add_argument("--table", action="store_true", help="train nothing: tabulate what is done")
+    p.add_argument("--table", action="store_true", help="train nothing: tabulate the finished runs")
     common.add_json(p, "the table")
 
 

@@ -22,14 +22,14 @@ def add(commands: common.Commands) -> None:
         commands,
         "pack",
         run,
-        "a trained net to hand on: weights, classes and a card",
+        "pack a trained net to share: weights, classes and a card",
         "Copy what `predict` needs of an evaluated run into a folder without paths of this "
-        "machine, with a card that says what was trained and how well it does.",
+        "machine, with a card that says what was trained and how accurate it is.",
         EXAMPLES,
     )
     p.add_argument("folder", type=Path, metavar="RUN", help="a run's folder")
     common.add_snapshot(p)
-    common.add_out(p, "a folder to make")
+    common.add_out(p, "the folder to write")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,11 +19,12 @@ def add(commands: common.Commands) -> None:
         run,
         "the best classes of images, as JSON",
         "The best classes of each task, with probabilities, for images or folders. "
-        "With imagenet in place of SNAPSHOT: those of the published ResNet-50, fetched if need be.",
+        "With imagenet in place of SNAPSHOT: those of the published ResNet-50, downloaded if "
+        "necessary.",
         common.PICTURE_EXAMPLES,
     )
     common.add_images(p)
-    common.option(p, "--top", "classes a task", COUNT, 5, metavar="K")
+    common.option(p, "--top", "classes per task", COUNT, 5, metavar="K")
 
 
 def run(args: argparse.Namespace) -> int:

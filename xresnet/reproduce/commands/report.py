@@ -19,12 +19,14 @@ def add(commands: common.Commands) -> None:
         commands,
         "report",
         run,
-        "one self-contained page of all results",
+        "write one self-contained page of all results",
         "Tables, curves, figures, example predictions, data, commands and hashes of "
-        "what `table2` or `grid` made, as one HTML page with nothing beside it.",
+        "what `table2` or `grid` made, as one HTML file.",
         EXAMPLES,
     )
-    p.add_argument("results", type=Path, metavar="DIR", help="the --out of table2, grid or train")
+    p.add_argument(
+        "results", type=Path, metavar="DIR", help="the --out folder of table2, grid or train"
+    )
     common.option(p, "--out", "the page", Path, unset="DIR/report.html", metavar="FILE")
 
 

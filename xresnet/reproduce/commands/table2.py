@@ -38,8 +38,8 @@ def add(commands: common.Commands) -> None:
         "table2",
         run,
         "train and test the nets of Table 2",
-        "Train and test the nets of Table 2, and set the table. "
-        "A run that is done is taken as it is; one that was stopped goes on.",
+        "Train and test the nets of Table 2, and write the table. "
+        "Finished runs are kept as they are; interrupted ones are resumed.",
         EXAMPLES,
     )
     p.add_argument("--smoke", action="store_true", help=SMOKE.what)
@@ -48,9 +48,9 @@ def add(commands: common.Commands) -> None:
     rows = f"those of {', '.join((DEEPSENTIBANK, *ROWS))}"
     unset = "all that are trained"
     common.option(p, "--rows", rows, common.names, unset=unset, metavar="NET,...")
-    common.add_jobs(p, "nets trained at a time", unset="one a core, on a GPU one")
+    common.add_jobs(p, "nets trained at a time", unset="one per core; on a GPU, one")
     common.add_engine(p, trains=True)
-    common.add_weights(p, "a folder of initial weights, by net", Path, metavar="DIR")
+    common.add_weights(p, "a folder of initial weights, one file per net", Path, metavar="DIR")
     common.add_rule(p, "lr", "max_epochs")
     what = "its .caffemodel and its class list, for its row"
     files = ("WEIGHTS", "CLASSES")
@@ -60,9 +60,9 @@ def add(commands: common.Commands) -> None:
     p.add_argument(
         "--check",
         action="store_true",
-        help="only refuse what is wrong with the rest of the command, before there is any data",
+        help="only check the other options, before there is any data",
     )
-    task = "is the table's to choose, whose single-task nets do each task: leave it out"
+    task = "is chosen by the table, which trains single-task nets for each task: leave it out"
     choices.add(p, {"--task": task})
 
 
@@ -93,8 +93,8 @@ def _setting(args: argparse.Namespace) -> Setting:
     if args.smoke:
         if net or solver:
             more = " ".join(words({**net, **solver}))
-            raise UserError(f"--smoke has its own nets: leave out {more}")
+            raise UserError(f"--smoke chooses its own nets: leave out {more}")
         for name in rule:
-            raise UserError(f"--smoke has its own plan: leave out {common.rule_flag(name)}")
+            raise UserError(f"--smoke chooses its own plan: leave out {common.rule_flag(name)}")
         return SMOKE
     return replace(PAPER, net=net, solver=solver, schedule=Plateau(**rule))

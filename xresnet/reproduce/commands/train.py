@@ -34,17 +34,17 @@ def add(commands: common.Commands) -> None:
         run,
         "train a net as the paper did, unattended",
         "Train a net with Caffe: a fixed rate, lowered when the loss plateaus, "
-        "until convergence. The same command takes up a training that was stopped or killed.",
+        "until convergence. The same command resumes a training that was stopped or killed.",
         EXAMPLES,
     )
     p.add_argument("net", metavar="NET", help="a name from `python -m netgen --list`")
     common.add_data(p)
-    common.add_out(p, "this run's folder")
+    common.add_out(p, "the run's folder")
     common.add_engine(p, trains=True)
     common.add_weights(p, "initial .caffemodels", common.paths, default=(), metavar="FILE,...")
     common.add_threads(p)
-    common.option(p, "--keep", "recent snapshots kept", COUNT, KEPT, metavar="N")
-    what = "iterations between snapshots, rounded to a part of an epoch"
+    common.option(p, "--keep", "number of recent snapshots to keep", COUNT, KEPT, metavar="N")
+    what = "iterations between snapshots, rounded to divide an epoch"
     common.option(p, "--snapshot", what, COUNT, unset=f"{SNAPSHOT_EVERY}", metavar="N")
     common.add_rule(p.add_argument_group("the plateau rule (docs/REPRODUCTION.md)"))
     choices.add(p)

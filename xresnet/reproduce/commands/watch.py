@@ -26,18 +26,18 @@ def add(commands: common.Commands) -> None:
         commands,
         "watch",
         run,
-        "a page of trainings as they run, or a picture of one",
-        "Serves a page that renews itself: progress, time left, losses, accuracies "
-        "and rates of all trainings below a folder, whatever wrote their train.log. With --out "
-        "it writes the curves of one run as a .png, .svg or .pdf instead.",
+        "serve a page of running trainings, or draw one of them",
+        "Serve a page that updates itself: progress, time left, losses, accuracies "
+        "and rates of all trainings below a folder, whichever engine writes train.log. With --out, "
+        "write the curves of one run as a .png, .svg or .pdf instead.",
         EXAMPLES,
     )
     p.add_argument("folder", type=Path, metavar="DIR", help="a run, or a folder of runs")
-    common.option(p, "--port", "of the page", PORT, unset=str(AT), metavar="N")
-    what = f"where the page is served: {HOST}, to this machine alone; 0.0.0.0: to every machine"
+    common.option(p, "--port", "port of the page", PORT, unset=str(AT), metavar="N")
+    what = f"address of the page: {HOST}, for this machine only; 0.0.0.0: for every machine"
     common.option(p, "--host", what, unset=HOST, metavar="ADDRESS")
-    common.option(p, "--out", "write a picture, and serve nothing", Path, metavar="FILE")
-    common.option(p, "--every", "draw --out anew so often", SECONDS, unset="once", metavar="S")
+    common.option(p, "--out", "write a picture instead of serving a page", Path, metavar="FILE")
+    common.option(p, "--every", "redraw --out at this interval", SECONDS, unset="once", metavar="S")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,14 +46,16 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         for name in ("port", "host"):
             if getattr(args, name) is not None:
-                raise UserError(f"--{name} is the page's, which --out does without: leave one out")
+                raise UserError(
+                    f"--{name} is for the page, and --out writes no page: leave one out"
+                )
         while True:
             print(printable(watch.draw(args.folder, args.out)), flush=True)
             if not args.every:
                 return 0
             time.sleep(args.every)
     if args.every:
-        raise UserError("--every goes with --out: the page renews itself")
+        raise UserError("--every needs --out: the page updates itself")
     served = watch.server(args.folder, args.host or HOST, args.port or AT)
     host, port = served.server_address
     print(f"http://{host}:{port}  (Ctrl-C ends it)", flush=True)
