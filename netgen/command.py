@@ -54,13 +54,15 @@ def parser() -> cli.Parser:
         epilog=EXAMPLES,
     )
     p.add_argument("net", nargs="?", metavar="NET", help="a name from --list")
-    what = p.add_argument_group("what to write (default: the train/test net)")
+    what = p.add_argument_group("form of the output (default: the train/test net)")
     one = what.add_mutually_exclusive_group()
     one.add_argument("--solver", action="store_true", help="the solver")
-    one.add_argument("--deploy", action="store_true", help="the inference net: softmax a task")
-    one.add_argument("--params", action="store_true", help="parameters, multiply-adds, memory")
-    one.add_argument("--list", action="store_true", help="the names of all nets")
-    one.add_argument("--draw", metavar="FILE", help="a picture: .svg, .png, .pdf or .dot")
+    one.add_argument(
+        "--deploy", action="store_true", help="the inference net, with a softmax for each task"
+    )
+    one.add_argument("--params", action="store_true", help="parameters, multiply-adds and memory")
+    one.add_argument("--list", action="store_true", help="list all nets")
+    one.add_argument("--draw", metavar="FILE", help="draw the net: .svg, .png, .pdf or .dot")
     what.add_argument("--json", action="store_true", help="--params or --list as JSON")
     add_options(p)
     return p
@@ -102,7 +104,7 @@ def read(argv: Sequence[str]) -> Asked | None:
     if args.list:
         return None
     if not args.net:
-        p.error("which net? --list names them all")
+        p.error("name a net; --list lists them all")
     if args.json and not args.params:
         p.error("--json goes with --params or --list")
     net, solver = choices_of(args)

@@ -42,7 +42,7 @@ FILES: dict[str, Callable[[], str]] = {
 def main(argv: list[str] | None = None) -> None:
     cli.Parser(
         prog="netgen.committed",
-        description="Write prototxt/, solvers/, docs/NETWORKS.md and its pictures anew.",
+        description="Regenerate prototxt/, solvers/, docs/NETWORKS.md and its pictures.",
         epilog="example:\n  python -m netgen.committed      what `make nets` does",
     ).parse_args(argv)
     root = Path(__file__).resolve().parent.parent

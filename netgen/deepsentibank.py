@@ -73,7 +73,7 @@ def read_anps(path: PathLike) -> list[str]:
         if len(line.split()) != 1:  # a blank line would shift every label behind it
             raise UserError(f"{path}:{number}: expected one ANP, found {line!r}")
     if not lines:
-        raise UserError(f"{path}: no ANP in it")
+        raise UserError(f"{path}: it contains no ANP")
     return _unique([line.strip() for line in lines], path)
 
 
@@ -81,7 +81,7 @@ def _unique(names: list[str], path: Any) -> list[str]:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise UserError(f"{path}: {name} stands there twice")
+            raise UserError(f"{path}: {name} is listed twice")
         seen.add(name)
     return names
 
@@ -92,8 +92,12 @@ def parser() -> cli.Parser:
         description="The index of each of our ANPs among DeepSentiBank's outputs, as JSON.",
         epilog=EXAMPLES,
     )
-    p.add_argument("--classes", required=True, metavar="FILE", help="its published list (JSON)")
-    p.add_argument("--labels", required=True, metavar="DIR", help="our class lists, or the file")
+    p.add_argument(
+        "--classes", required=True, metavar="FILE", help="DeepSentiBank's published list (JSON)"
+    )
+    p.add_argument(
+        "--labels", required=True, metavar="DIR", help="folder of our class lists, or the ANP list"
+    )
     return p
 
 

@@ -25,12 +25,12 @@ def main(argv: list[str] | None = None) -> int:
     """Print what differs; nothing for equal nets. Exit status 1 where anything does, as diff's."""
     p = Parser(
         prog="netgen diff",
-        description="What differs between two nets, by layer.",
+        description="Show what differs between two nets, layer by layer.",
         epilog=EXAMPLES,
     )
     p.add_argument("a", metavar="A", help="a prototxt file, or a net's name with any options")
     p.add_argument("b", metavar="B", help="another")
-    p.add_argument("--json", action="store_true", help="the same as JSON")
+    p.add_argument("--json", action="store_true", help="print it as JSON")
     args = p.parse_args(argv)
     found = diff(_layers(args.a), _layers(args.b))
     sys.stdout.write(json.dumps(found, indent=2) + "\n" if args.json else _text(found))
@@ -72,7 +72,7 @@ def _layers(net: str) -> dict[str, Any]:
 def _asked(argv: list[str]) -> Any:
     asked = read(argv)
     if asked is None or asked.form not in ("net", "deploy"):
-        raise UserError(f"diff compares nets: {shlex.join(argv)} makes none")
+        raise UserError(f"diff compares nets, but {shlex.join(argv)} does not make one")
     return asked.network.proto(asked.form == "deploy")
 
 

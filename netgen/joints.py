@@ -118,7 +118,9 @@ def load(joint: str) -> Callable[..., Any]:
             returns what is no blob of the net.
     """
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", joint):
-        raise UserError(f"--joint: {joint!r} is not MODULE:FUNCTION, as in my_joints:half")
+        raise UserError(
+            f"--joint: {joint!r} is not of the form MODULE:FUNCTION, such as my_joints:half"
+        )
     module = _imported(joint.partition(":")[0])
     function = getattr(module, short_name(joint), None)
     if not callable(function):
@@ -159,7 +161,7 @@ def _imported(module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and f"{module}.".startswith(f"{error.name}."):
             raise UserError(
-                f"--joint: there is no module {error.name!r} in {here}, nor where Python looks"
+                f"--joint: there is no module {error.name!r} in {here}, nor on Python's path"
             ) from None
         raise UserError(f"--joint: module {module}: {_told(error)}") from error
     except (Exception, SystemExit) as error:

@@ -46,13 +46,17 @@ def measure(net: Any, inputs: Mapping[str, Shape], phase: int = TRAIN) -> list[M
         try:
             bottoms = [shapes[name] for name in layer.bottom]
         except KeyError as missing:
-            raise ValueError(f"layer {layer.name!r}: no layer makes its bottom {missing}") from None
+            raise ValueError(
+                f"layer {layer.name!r}: no layer produces its bottom {missing}"
+            ) from None
         if layer.type == "Data":
             made: Made = [inputs[top] for top in layer.top], [], 0
         elif layer.type in RULES:
             made = RULES[layer.type](layer, bottoms)
         else:
-            raise ValueError(f"layer {layer.name!r}: no rule for layer type {layer.type!r}")
+            raise ValueError(
+                f"layer {layer.name!r}: there is no rule for layer type {layer.type!r}"
+            )
         shapes.update(zip(layer.top, made[0]))
         found.append(Measured(layer.name, layer.type, *made))
     return found

@@ -43,7 +43,7 @@ class Net:
             UserError: another layer of the phase has the name, as tasks `a` and `relu_a` make it.
         """
         if (name, phase) in self._names:
-            raise UserError(f"two layers would be called {name!r}: give a task another name")
+            raise UserError(f"two layers would have the name {name!r}: give a task another name")
         self._names.add((name, phase))
         tops = [name] if top is None else [top] if isinstance(top, str) else top
         if phase:

@@ -117,7 +117,7 @@ class Option:
                 f"{', '.join(self.of)}"
             )
         elif not isinstance(value, str) or not _is_writable(value):
-            raise UserError(f"{self.flag}: {value!r} is no name that a prototxt can hold")
+            raise UserError(f"{self.flag}: {value!r} cannot be written into a prototxt")
         return value
 
     def words(self, value: Any) -> list[str]:

@@ -33,10 +33,10 @@ from xresnet.basics.numbers import (
 TRAIN_IMAGES = 307_185
 TEST_IMAGES = 77_073
 
-BLOCKS = at_least(1, "residual blocks a stage", most=1_000)
+BLOCKS = at_least(1, "residual blocks per stage", most=1_000)
 WIDTH = at_least(1, "channels", most=4_096)
 BATCH = at_least(1, "a batch", most=65_536)
-MEAN = Number("a mean of pixels", float, 0, 255)
+MEAN = Number("a pixel mean", float, 0, 255)
 IGNORED = Number("a label", int, -1, 1_000_000)
 SHORTCUTS = replace(FACTOR, word="mean")
 MOMENTUM = Number("a momentum", float, 0, 1, open_high=True)
@@ -66,7 +66,7 @@ class Tasks:
 class OneTask:
     """single-task nets"""
 
-    task: str | None = option(None, "the task that the net does", "NAME")
+    task: str | None = option(None, "the task of the net", "NAME")
 
 
 @dataclass(frozen=True)
@@ -75,35 +75,39 @@ class Trunk:
 
     depth: int = option(50, "ResNet-50, -101 or -152", "N", of=COUNT)
     blocks: tuple[int, ...] | None = option(
-        None, "blocks in res2 to res5, instead of a depth", "A,B,C,D", of=BLOCKS, many=True
+        None,
+        "number of blocks in res2 to res5, in place of --depth",
+        "A,B,C,D",
+        of=BLOCKS,
+        many=True,
     )
     width: int = option(
         64,
-        "channels of conv1 and of res2's inner convolutions, the others' unit",
+        "channels of conv1 and of res2's inner convolutions; the other layers scale with it",
         "C",
         of=WIDTH,
     )
     stem_width: int | None = option(
-        None, "channels of conv1, where they are others", "C", of=WIDTH, unset="the width"
+        None, "channels of conv1, if different", "C", of=WIDTH, unset="the width"
     )
     stride_in: str = option(
         "1x1",
-        "the convolution that strides: as published, or 3x3, torchvision's",
+        "the convolution that strides: 1x1, as published, or 3x3, as in torchvision",
         of=("1x1", "3x3"),
     )
     pool1: str = option(
         "published",
-        "the first windows: from 0, rounded up; or from -1, rounded down, as torchvision and "
-        "Keras pool",
+        "pool1's windows: from 0, their number rounded up; or from -1, rounded down, as in "
+        "torchvision and Keras",
         of=("published", "padded"),
     )
     bn: str = option(
         "batch",
-        "BatchNorm in training: on the batch; frozen on the statistics it started with; or so "
-        "but for those behind the branching point's addition, which no published net has",
+        "BatchNorm in training: statistics of the batch; frozen initial statistics; or published: "
+        "frozen, except after the branching point's addition, which no published net has",
         of=("batch", "frozen", "published"),
     )
-    bn_fraction: float = option(0.999, "BatchNorm's moving average", "F", of=FRACTION)
+    bn_fraction: float = option(0.999, "fraction of BatchNorm's moving average", "F", of=FRACTION)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Tail:
 
     from_block: str | None = option(
         None,
-        "begin behind this block: its maps, cached by `xresnet features`, are the data",
+        "begin after this block; the data are its maps, cached by `xresnet features`",
         "BLOCK",
     )
 
@@ -121,7 +125,7 @@ class Tail:
 class Branch:
     """multitask ResNets: where and how they branch"""
 
-    branch_after: str = option("res5a", "the branching block, or none: whole towers", "BLOCK")
+    branch_after: str = option("res5a", "the branching block, or none for separate towers", "BLOCK")
     branch_norm: str = option(
         "both",
         "whose BatchNorm moves behind the branching block's addition: both summands'",
@@ -129,7 +133,7 @@ class Branch:
     )
     shortcut_factor: float | str = option(
         1.0,
-        "before all shortcuts in equation 2's sum, or mean: one by the number of tasks",
+        "factor of all shortcuts in equation 2's sum, or mean: 1 / number of tasks",
         "F",
         of=SHORTCUTS,
     )
@@ -140,11 +144,11 @@ class Joined:
     """nets with cross-residuals"""
 
     cross_blocks: int | None = option(
-        None, "cross-residual blocks", "N", of=NATURAL, unset="all behind the branch"
+        None, "number of cross-residual blocks", "N", of=NATURAL, unset="all after the branch"
     )
     joint: str | None = option(
         None,
-        "a function of your own for what joins two tasks (docs/NETWORKS.md)",
+        "your own function that joins two tasks (docs/NETWORKS.md)",
         "MODULE:FUNCTION",
         unset="the net's",
     )
@@ -156,7 +160,7 @@ class Learned:
 
     cross_lr: float = option(1.0, "lr_mult of the cross weights", "M", of=FACTOR)
     cross_decay: float = option(1.0, "decay_mult of the cross weights", "M", of=FACTOR)
-    freeze_towers: bool = option(False, "only what joins two tasks learns")
+    freeze_towers: bool = option(False, "train only the layers that join two tasks")
 
 
 @dataclass(frozen=True)
@@ -165,13 +169,13 @@ class Scaled:
 
     cross_std: float | None = option(
         None,
-        "standard deviation of the cross weights' start",
+        "standard deviation of the cross weights' initial values",
         "STD",
         of=POSITIVE,
         unset="msra's, 0.0442",
     )
     cross_start: float | None = option(
-        None, "all cross weights' start, instead of a random one", "A", of=FINITE
+        None, "one initial value of all cross weights, instead of random ones", "A", of=FINITE
     )
 
 
@@ -179,9 +183,13 @@ class Scaled:
 class Stitch:
     """cross-stitch nets"""
 
-    stitch: str = option("channel", "an alpha for each", of=("channel", "layer"))
+    stitch: str = option("channel", "one alpha per channel or per layer", of=("channel", "layer"))
     stitch_init: tuple[float, ...] = option(
-        (0.9,), "alpha's start, summing to 1 unless D says otherwise", "S[,D]", of=FINITE, many=True
+        (0.9,),
+        "initial values of alpha; they sum to 1 unless D is given",
+        "S[,D]",
+        of=FINITE,
+        many=True,
     )
     stitch_lr: float = option(100.0, "lr_mult of alpha", "M", of=FACTOR)
 
@@ -190,7 +198,7 @@ class Stitch:
 class Rock:
     """ROCK"""
 
-    primary: str = option("anp", "the task that the others feed", "TASK")
+    primary: str = option("anp", "the primary task, which the others feed", "TASK")
 
 
 @dataclass(frozen=True)
@@ -198,27 +206,27 @@ class Data:
     """nets that are trained: their data"""
 
     data: str = option("data/vso", "folder of the LMDBs", "DIR")
-    batch: int = option(24, "images of an iteration", "N", of=BATCH)
+    batch: int = option(24, "batch size: images per iteration", "N", of=BATCH)
     test_batch: int | None = option(
         None,
-        "images of an iteration in a test",
+        "batch size of a test",
         "N",
         of=BATCH,
         unset="the largest up to --batch that divides the test images",
     )
-    train_images: int = option(TRAIN_IMAGES, "images to train on", "N", of=COUNT)
-    test_images: int = option(TEST_IMAGES, "images to test on", "N", of=COUNT)
+    train_images: int = option(TRAIN_IMAGES, "number of training images", "N", of=COUNT)
+    test_images: int = option(TEST_IMAGES, "number of test images", "N", of=COUNT)
     mean: tuple[float, ...] = option(
         (103.939, 116.779, 123.68),
-        "what is subtracted from the images",
+        "the mean to subtract from the images",
         "B,G,R",
         of=MEAN,
         many=True,
     )
-    mean_file: str | None = option(None, "a .binaryproto instead of --mean", "FILE")
+    mean_file: str | None = option(None, "a .binaryproto in place of --mean", "FILE")
     loss_weights: tuple[tuple[str, float], ...] = option(
         (),
-        "what the losses of these tasks count",
+        "loss weights of these tasks",
         "TASK:W,...",
         unset="1, as in the paper",
         parse=parse_weights,
@@ -226,11 +234,11 @@ class Data:
     )
     ignore_label: int | None = option(
         None,
-        "this label means none: losses and accuracies leave it out (data_prep table writes -1)",
+        "label of images without one; losses and accuracies ignore it (data_prep table writes -1)",
         "N",
         of=IGNORED,
     )
-    crop: bool = option(False, "the LMDBs' images are larger than the input: cut it out of them")
+    crop: bool = option(False, "crop the input from the LMDBs' larger images")
     head_lr: float = option(10.0, "lr_mult of the classifiers", "M", of=FACTOR)
 
 
@@ -239,23 +247,23 @@ class Solver:
     """the solver (section 5.2)"""
 
     lr: float = option(0.001, "base_lr", "LR", of=RATE)
-    momentum: float = option(0.9, "of the descent", "M", of=MOMENTUM)
-    weight_decay: float = option(0.0001, "of all weights", "D", of=FACTOR)
-    max_iter: int | None = option(None, "iterations", "N", of=COUNT, unset="20 epochs")
+    momentum: float = option(0.9, "momentum of SGD", "M", of=MOMENTUM)
+    weight_decay: float = option(0.0001, "weight decay of all weights", "D", of=FACTOR)
+    max_iter: int | None = option(None, "number of iterations", "N", of=COUNT, unset="20 epochs")
     test_interval: int | None = option(
-        None, "iterations between tests, 0: never", "N", of=NATURAL, unset="one epoch"
+        None, "iterations between tests; 0: never", "N", of=NATURAL, unset="one epoch"
     )
     snapshot: int | None = option(
         None, "iterations between snapshots", "N", of=COUNT, unset="one epoch"
     )
-    display: int = option(20, "iterations between lines of the log", "N", of=COUNT)
+    display: int = option(20, "iterations between lines in the log", "N", of=COUNT)
     seed: int | None = option(None, "random_seed", "N", of=SEED)
     cpu: bool = option(False, "solver_mode CPU, not GPU")
     net: str | None = option(
-        None, "the prototxt that it trains", "FILE", unset="prototxt/<name>.prototxt"
+        None, "the prototxt to train", "FILE", unset="prototxt/<name>.prototxt"
     )
     snapshot_prefix: str | None = option(
-        None, "where snapshots go", "PATH", unset="snapshots/<name>"
+        None, "prefix of the snapshots", "PATH", unset="snapshots/<name>"
     )
 
     def __post_init__(self) -> None:
@@ -283,7 +291,7 @@ class Options(
         if len(self.stitch_init) not in (1, 2):
             raise UserError("--stitch-init takes alpha_S, or alpha_S,alpha_D")
         if self.bn == "frozen" and self.bn_fraction != 0.999:
-            raise UserError("--bn frozen moves no average: leave out --bn-fraction")
+            raise UserError("--bn frozen uses no moving average: leave out --bn-fraction")
         names = [task.name for task in self.tasks]
         for name, _ in self.loss_weights:
             if name not in names:
@@ -306,7 +314,7 @@ class Options(
         """
         names = [task.name for task in self.tasks]
         if self.task is None:
-            raise UserError(f"{net} does one task: choose it with --task {'|'.join(names)}")
+            raise UserError(f"{net} has one task: choose it with --task {'|'.join(names)}")
         if self.task not in names:
             raise UserError(
                 f"unknown task {self.task!r}{near_miss(self.task, names)}; there are "

@@ -121,7 +121,7 @@ def _demand_joints(net: Net, options: Options) -> None:
         return
     for one in OPTIONS.values():
         if one.family in (Learned, Scaled) and getattr(options, one.name) != one.default:
-            raise UserError(f"{one.flag} is for what joins two tasks: nothing does so here")
+            raise UserError(f"{one.flag} is for layers that join two tasks, and this net has none")
 
 
 # ---- Blocks -----------------------------------------------------------------

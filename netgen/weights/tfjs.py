@@ -38,7 +38,7 @@ def load(data: bytes, where: str) -> keras.File:
         raise UserError(f"{where} is cut short or damaged: {error}") from None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{where}: its model.json is none of a TensorFlow.js layers model "
+            f"{where}: its model.json is not a TensorFlow.js layers model "
             f"({type(error).__name__}: {error})"
         ) from None
 
@@ -47,7 +47,7 @@ def _load(members: dict[str, bytes], where: str) -> keras.File:
     models = [name for name in members if PurePosixPath(name).name == "model.json"]
     if len(models) != 1:
         raise UserError(
-            f"{where} is gzipped, but no package with a TensorFlow.js model: "
+            f"{where} is gzipped, but not a package with a TensorFlow.js model: "
             f"it has {len(models)} files called model.json"
         )
     model = json.loads(members[models[0]])
@@ -56,7 +56,7 @@ def _load(members: dict[str, bytes], where: str) -> keras.File:
         paths = [str(PurePosixPath(models[0]).with_name(path)) for path in group["paths"]]
         missing = [path for path in paths if path not in members]
         if missing:
-            raise UserError(f"{where} is not whole: {missing[0]} is missing")
+            raise UserError(f"{where} is incomplete: {missing[0]} is missing")
         for name, array in _arrays(b"".join(members[p] for p in paths), group["weights"], where):
             layer, _, part = name.rpartition("/")
             found.setdefault(layer, {})[part] = array
@@ -73,7 +73,7 @@ def _arrays(values: bytes, weights: list[dict[str, Any]], where: str) -> Any:
     start = 0
     for weight in weights:
         if weight["dtype"] != "float32" or "quantization" in weight:
-            raise UserError(f"{where}: {weight['name']} is no unquantised float32")
+            raise UserError(f"{where}: {weight['name']} is not unquantised float32")
         shape = tuple(map(int, weight["shape"]))
         array = np.frombuffer(values, "<f4", count=prod(shape), offset=start)
         start += array.nbytes

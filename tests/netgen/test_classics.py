@@ -255,13 +255,13 @@ def _outputs(n: int = DEEPSENTIBANK_CLASSES) -> str:
         ({"classes.json": _outputs(3), "anp.txt": "a_1\n"}, "3 names, but the net has 2,089"),
         (
             {"classes.json": _outputs().replace("a_2000", "a_7"), "anp.txt": "a_1\n"},
-            "a_7 stands there twice",
+            "a_7 is listed twice",
         ),
         ({"classes.json": _outputs()}, "no class list named anp.txt"),
         ({"classes.json": _outputs(), "a_anp.txt": "a_1", "b_anp.txt": "a_1"}, "several class"),
         ({"classes.json": _outputs(), "anp.txt": ""}, "no ANP in it"),
         ({"classes.json": _outputs(), "anp.txt": "a_1\n\na_2\n"}, "anp.txt:2: expected one ANP"),
-        ({"classes.json": _outputs(), "anp.txt": "a_1\na_1\n"}, "a_1 stands there twice"),
+        ({"classes.json": _outputs(), "anp.txt": "a_1\na_1\n"}, "a_1 is listed twice"),
     ],
 )
 def test_bad_lists_get_one_clear_line(files, message, tmp_path):

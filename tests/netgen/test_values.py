@@ -91,13 +91,13 @@ def test_what_cannot_be_is_told_in_the_commands_words(argv, choices):
         ({"mean": ()}, "^--mean: expected a list"),
         ({"bn": "frosen"}, "unknown 'frosen' .did you mean 'frozen'"),
         ({"freeze_towers": 1}, "expected True or False"),
-        ({"data": ""}, "no name that a prototxt can hold"),
-        ({"data": "a\nb"}, "no name that a prototxt can hold"),
-        ({"data": 3}, "no name that a prototxt can hold"),
+        ({"data": ""}, "cannot be written into a prototxt"),
+        ({"data": "a\nb"}, "cannot be written into a prototxt"),
+        ({"data": 3}, "cannot be written into a prototxt"),
         ({"tasks": "adj:3"}, r"--tasks: expected several Task"),
         ({"tasks": {"adj": 3}}, r"--tasks: expected a Task\(name, classes\), not 'adj'"),
         ({"tasks": ()}, "at least one task"),
-        ({"tasks": (Task("a", 1), Task("a", 2))}, "task 'a' stands there twice"),
+        ({"tasks": (Task("a", 1), Task("a", 2))}, "task 'a' is named twice"),
         ({"loss_weights": "adj:1"}, "--loss-weights: expected weights by task"),
         ({"loss_weights": {"adj": -1}}, "task 'adj': expected a number from 0"),
         ({"loss_weights": {"nuon": 1}}, "no task 'nuon' .did you mean 'noun'"),
@@ -129,7 +129,7 @@ def test_words_of_a_file_are_told_with_their_place():
         (["--width", "x"], "^here: argument --width: expected channels"),
         (["--wdith", "4"], "^here: unrecognized arguments: --wdith"),
         (["--help"], "^here: unrecognized arguments: --help"),
-        (["--tasks", "a"], "^here: --tasks: 'a' is not name:classes"),
+        (["--tasks", "a"], "^here: --tasks: 'a' is not of the form name:classes"),
         (["--crop"], "^here: --crop is not for you"),
         (["--crop=1"], "^here: --crop is not for you"),
     ):
@@ -304,9 +304,13 @@ GOOD = f"def half{TAKEN}:\n    return None\n"
 @pytest.mark.parametrize(
     ("joint", "module", "message"),
     [
-        ("half", GOOD, "--joint: 'half' is not MODULE:FUNCTION, as in my_joints:half"),
-        ("my joints:half", GOOD, "is not MODULE:FUNCTION"),
-        ("my_joint:half", GOOD, "there is no module 'my_joint' in .*, nor where Python looks"),
+        (
+            "half",
+            GOOD,
+            "--joint: 'half' is not of the form MODULE:FUNCTION, such as my_joints:half",
+        ),
+        ("my joints:half", GOOD, "is not of the form MODULE:FUNCTION"),
+        ("my_joint:half", GOOD, "there is no module 'my_joint' in .*, nor on Python's path"),
         ("my_joints.more:half", GOOD, "my_joints"),
         ("my_joints:hafl", GOOD, "my_joints has no function 'hafl' .did you mean 'half'"),
         ("my_joints:CROSS", "CROSS = 3\n", "my_joints has no function 'CROSS'"),
@@ -334,12 +338,12 @@ GOOD = f"def half{TAKEN}:\n    return None\n"
         (
             "my_joints:half",
             f"def half{TAKEN}:\n    return net.layer('Odd', source + target + block.name, x)\n",
-            "no rule for layer type 'Odd'",
+            "there is no rule for layer type 'Odd'",
         ),
         (
             "my_joints:half",
             f"def half{TAKEN}:\n    return net.layer('TanH', 'same', x)\n",
-            "two layers would be called 'same'",
+            "two layers would have the name 'same'",
         ),
     ],
 )

@@ -183,7 +183,7 @@ def test_pip_fetches_the_thin_net_and_its_names_become_the_published_ones(tmp_pa
     names = [layer.name for layer in caffemodel.load(out)]
     assert names[:4] == ["conv1", "bn_conv1", "scale_conv1", "res2a_branch1"]
     assert not any("stage" in name for name in names)
-    with pytest.raises(UserError, match="--bn-epsilon is for files of Keras's"):
+    with pytest.raises(UserError, match="--bn-epsilon is for Keras files only"):
         main(["fetch", "resnet50_thin", "--bn-epsilon", "1e-3", "--out", str(out)])
 
 

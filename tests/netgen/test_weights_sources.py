@@ -78,14 +78,14 @@ class Harm:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (ZIP[:-100], "f is cut short, damaged or no PyTorch state dict"),
+        (ZIP[:-100], "f is cut short, damaged or not a PyTorch state dict"),
         (STREAM[:-100], "f is cut short, damaged"),
         (STREAM[:40], "f is cut short, damaged"),
-        (pickle.dumps({"a": 1}, 2), "none of PyTorch's"),
+        (pickle.dumps({"a": 1}, 2), "not one of PyTorch's"),
         (pickle.dumps(Harm(), 2), r"wants to call \w+.exec: only state dicts"),
         (files.pth_zip(TENSORS, b"cos\nsystem\n(X\x04\x00\x00\x00truetR0"), "wants to call os.sys"),
-        (files.pth_zip({}), "holds no tensors"),
-        (b"PK\x05\x06" + bytes(18), "none of PyTorch's"),
+        (files.pth_zip({}), "contains no tensors"),
+        (b"PK\x05\x06" + bytes(18), "not one of PyTorch's"),
         (b"\x80\x02Nr\xff\xff\xff\x7f.", "the memory 2,147,483,647 in a pickle"),
         (b"\x80\x05\x96" + bytes(7) + b"\x7f.", "a length|protocol 5|expected|damaged"),
     ],
@@ -220,14 +220,14 @@ def test_a_package_of_npm_s_is_what_keras_s_h5_is(keras_layers, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"dtype": "float16"}, "bn2a_branch1/gamma is no unquantised float32"),
-        ({"quantization": {"dtype": "uint8"}}, "is no unquantised float32"),
-        ({"shape": [-1]}, "none of a TensorFlow.js layers model"),
+        ({"dtype": "float16"}, "bn2a_branch1/gamma is not unquantised float32"),
+        ({"quantization": {"dtype": "uint8"}}, "is not unquantised float32"),
+        ({"shape": [-1]}, "not a TensorFlow.js layers model"),
         ({"shape": [1]}, r"its shards hold [\d,]+ bytes, not"),
-        ({"shape": ["x"]}, "none of a TensorFlow.js layers model"),
-        ({"shape": [2**40]}, "none of a TensorFlow.js layers model"),
-        ({"name": "bn2a_branch1/delta"}, "none of a TensorFlow.js layers model"),
-        ({"name": 7}, "none of a TensorFlow.js layers model"),
+        ({"shape": ["x"]}, "not a TensorFlow.js layers model"),
+        ({"shape": [2**40]}, "not a TensorFlow.js layers model"),
+        ({"name": "bn2a_branch1/delta"}, "not a TensorFlow.js layers model"),
+        ({"name": 7}, "not a TensorFlow.js layers model"),
     ],
 )
 def test_a_bad_model_json_gets_one_clear_line(keras_layers, tmp_path, changed, message):
@@ -252,7 +252,7 @@ def test_a_bad_tgz_gets_one_clear_line(keras_layers, tmp_path, monkeypatch):
         (whole[:5], "f is cut short or damaged"),
         (gzip.compress(b"no tar"), "f is cut short or damaged"),
         (no_model, "it has 0 files called model.json"),
-        (no_shard, "f is not whole: a.bin is missing"),
+        (no_shard, "f is incomplete: a.bin is missing"),
         (files.tgz(tmp_path / "j.tgz", {"model.json": b"["}).read_bytes(), "its model.json is"),
         (files.tgz(tmp_path / "j.tgz", {"model.json": b"[]"}).read_bytes(), "its model.json is"),
     ]:
@@ -275,7 +275,7 @@ def test_bad_h5_files_get_one_clear_line(h5, tmp_path):
         assert "\n" not in str(caught.value)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["data"] = [1, 2]
-    with pytest.raises(UserError, match="holds no weights in any of Keras's layouts"):
+    with pytest.raises(UserError, match="has no weights in any of Keras's layouts"):
         source.load(str(tmp_path / "other.h5"))
 
 
@@ -329,9 +329,9 @@ def test_another_net_is_none_of_theirs():
         published.torchvision({"features.0.weight": np.ones(3)}, "f")
     with pytest.raises(UserError, match="none of Keras's ResNets: it holds block1_conv1"):
         published.keras({"block1_conv1": [np.ones(3)]}, None, "f")
-    with pytest.raises(UserError, match="'conv1_conv' is no convolution: 3"):
+    with pytest.raises(UserError, match="'conv1_conv' is not a convolution: 3"):
         published.keras({"conv1_conv": [np.ones(3)]}, None, "f")
-    with pytest.raises(UserError, match="no ResNet: res2 is missing"):
+    with pytest.raises(UserError, match="not a ResNet: res2 is missing"):
         published.torchvision(
             {"conv1.weight": np.ones(3), "layer2.0.conv1.weight": np.ones(3)}, "f"
         )
@@ -341,7 +341,7 @@ def test_a_net_that_computes_something_else_is_refused(tmp_path):
     path = tmp_path / "r.pth"
     path.write_bytes(ZIP)
     argv = ["--from", str(path), "--out", str(tmp_path / "w")]
-    both = "is another net than the published one: .* --stride-in 3x3 --pool1 padded"
+    both = "differs from the published one: .* --stride-in 3x3 --pool1 padded"
     with pytest.raises(UserError, match=both):
         main(["init", *NET, *argv])
     with pytest.raises(UserError, match=r"with --pool1 padded$"):

@@ -116,7 +116,7 @@ def test_a_grid_makes_one_file_a_net_and_start(drawn, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["xs_resnet50", "--width", "16"], "none for xs_resnet50 of these widths"),
+        (["xs_resnet50", "--width", "16"], "none available for xs_resnet50 of these widths"),
         (["xs_resnet50", "--depth", "101"], "only available for ResNet-50"),
         (["caffenet", "--task", "adj"], "put bvlc_reference_caffenet.caffemodel .SHA-1 4c8d77d"),
         (["inception_v1", "--task", "adj"], "put bvlc_googlenet.caffemodel .SHA-1 405fc5a"),
@@ -143,7 +143,7 @@ def test_a_file_that_a_user_brings_is_checked_and_used(drawn, tmp_path, monkeypa
     monkeypatch.setitem(start.BROUGHT, "caffenet", start.Brought(brought.name, sha1))
     made = start.Start().made(net, tmp_path)
     assert [layer.name for layer in caffemodel.load(made)] == ["conv1"]
-    with pytest.raises(UserError, match="--bn-epsilon is for files of Keras's"):
+    with pytest.raises(UserError, match="--bn-epsilon is for Keras files only"):
         start.Start(bn_epsilon=1e-3).made(net, tmp_path / "c")
 
 
@@ -176,7 +176,7 @@ def test_how_to_make_them_goes_with_imagenet(drawn, tmp_path):
 def test_table2_asks_for_what_it_has_not_before_it_trains(drawn, tmp_path):
     out = tmp_path / "out"
     command = ["table2", "--data", str(drawn), "--out", str(out), "--weights", "imagenet"]
-    with pytest.raises(UserError, match="none for x0_resnet50 of these widths"):
+    with pytest.raises(UserError, match="none available for x0_resnet50 of these widths"):
         main([*command, "--rows", "x0_resnet50", "--width", "16"])
     assert not list(out.rglob("run.json"))
 
@@ -205,4 +205,4 @@ def test_all_files_that_a_user_must_bring_are_named_at_once():
         start.Start().hold([Network(net, {"task": "adj"}) for net in nets])
     said = str(caught.value)
     assert said.count("bvlc_reference_caffenet.caffemodel") == said.count("VGG_ILSVRC_16") == 1
-    assert "those of caffenet, vggnet16: put" in said and "\n" not in said
+    assert "the weights of caffenet, vggnet16: put" in said and "\n" not in said
