@@ -69,10 +69,8 @@ def parser() -> cli.Parser:
     for name in ("test", "export"):
         _file(made[name], "weights", "a .caffemodel to copy by layer name")
     for name in ("test", "time", "check"):
-        phases = {"choices": ["TRAIN", "TEST"]}
-        made[name].add_argument(
-            "-phase", "--phase", **phases, help="TEST unless said, of time TRAIN"
-        )
+        what = "TEST unless said, of time TRAIN"
+        made[name].add_argument("-phase", "--phase", choices=["TRAIN", "TEST"], help=what)
     for name in ("test", "time"):
         made[name].add_argument(
             "-iterations",

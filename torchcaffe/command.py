@@ -7,9 +7,11 @@ import signal
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from torchcaffe import blobs, compatible, direct, export, order, parallel
 from torchcaffe.glog import info, number
+from torchcaffe.graph import Value
 from torchcaffe.net import Net
 from torchcaffe.solver import Choices, Runner, Solver, load_net, mean_outputs, runnable
 from xresnet.basics import cores, files, memory
@@ -109,7 +111,7 @@ def time(args: Any) -> int:
         choices.channels_last = gain > 1
         info("caffe.cpp", _told(gain))
     served = direct.serves(net, choices)
-    order.arrange(net, served or choices.channels_last)
+    order.arrange(net, served or bool(choices.channels_last))
     fed = runner.arranged(fed)
     if served:
         direct.Flat([one for one in net.learned if one.blob.requires_grad], [])
@@ -125,8 +127,8 @@ def time(args: Any) -> int:
             middle = order.now(device)
             if runner.plan and learns:
                 runner.plan.backward()
-            elif learns:
-                net.loss(tops).backward()
+            elif (loss := net.loss(tops)) is not None:
+                loss.backward()
             end = order.now(device)
             if i:
                 spent[0] += middle - start
@@ -170,7 +172,7 @@ def write(args: Any) -> int:
     _need(args, "model", "weights")
     if not (args.onnx or args.state_dict):
         raise UserError("export what? --onnx FILE or --state-dict FILE")
-    net = export.load(args.model, args.weights, fold=False)
+    net = export.read(args.model, args.weights)
     if args.state_dict:
         with files.replacing(args.state_dict) as file:
             torch.save(net.state_dict(), file)
@@ -189,9 +191,15 @@ class _Bare(Runner):
         self.run = runnable(net, choices)
 
 
-def _time_layers(net: Net, fed: dict, device: torch.device, forward: dict, backward: dict) -> None:
+def _time_layers(
+    net: Net,
+    fed: dict[str, Tensor],
+    device: torch.device,
+    forward: dict[str, float],
+    backward: dict[str, float],
+) -> None:
     """One pass layer by layer, each layer's own backward right after its forward."""
-    values: dict = {}
+    values: dict[Value, Tensor] = {}
     learns = torch.is_grad_enabled()
     for step in net.steps:
         if step.param.name not in net._keys:

@@ -31,7 +31,7 @@ def compiled(net: nn.Module, device: torch.device, graphs: bool) -> Callable[...
     return forward
 
 
-def _thrift(device: torch.device) -> AbstractContextManager:
+def _thrift(device: torch.device) -> AbstractContextManager[object]:
     """On a CPU, save less for the backward pass. (A GPU has the memory, and PyTorch's own way.)"""
     if device.type != "cpu":
         return nullcontext()

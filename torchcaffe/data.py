@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from math import prod
 from time import perf_counter
-from typing import Any
+from typing import Any, Callable
 
 import cv2
 import lmdb
@@ -36,6 +36,7 @@ from xresnet.caffeproto import TRAIN, caffemodel, databases
 from xresnet.caffeproto.datum import Datum, parse_datum
 
 Record = tuple[np.ndarray, int]  # C x H x W, uint8 or float32, and its label
+Batch = tuple[np.ndarray, ...]  # a layer's tops
 SHORT, MANY = 256, 10_000  # bytes of a record, and how many such, that are worth keeping
 FAR = 64  # records that a cursor walks rather than looks up
 DECODERS = 2  # threads that decode; cv2 leaves the interpreter while it works
@@ -57,8 +58,9 @@ def shapes(param: Any) -> list[tuple[int, ...]]:
     return [(source.batch, *size), (source.batch,)][: len(param.top)]
 
 
-def open_source(param: Any) -> Any:
+def open_source(param: Any) -> _Database | _Images | _Rows:
     """What a layer reads: `len(source)` records by number."""
+    kinds: dict[str, Callable[[Any], _Database | _Images | _Rows]]
     kinds = {"Data": _Database, "ImageData": _Images, "HDF5Data": _Rows}
     source = kinds[param.type](param)
     if not source.batch:
@@ -99,15 +101,14 @@ class Feed:
         self.waited = 0.0  # seconds that `next` waited for records, in all
         depth = param.data_param.prefetch if param.type == "Data" else 4
         self._depth = max(1, depth)
-        self._queue: queue.Queue | None = None
+        self._queue: queue.Queue[Batch | BaseException] | None = None
         self._stop = threading.Event()
 
     def next(self) -> dict[str, Tensor]:
         """The tops of the next batch by name, on the device."""
-        if self._queue is None:
-            self._start()
+        ahead = self._queue or self._start()
         start = perf_counter()
-        made = self._queue.get()
+        made = ahead.get()
         self.waited += perf_counter() - start
         if isinstance(made, BaseException):
             raise made
@@ -115,8 +116,8 @@ class Feed:
         if isinstance(self.source, _Rows):
             tensors = [torch.from_numpy(a).to(self.device, non_blocking=True) for a in made]
             return dict(zip(self.param.top, tensors))
-        images, labels = made
-        images = self.transform(self._moved(images), self.random if self.train else None)
+        pixels, labels = made
+        images = self.transform(self._moved(pixels), self.random if self.train else None)
         tops = [images, self._moved(labels)]
         return dict(zip(self.param.top, tops))
 
@@ -148,20 +149,21 @@ class Feed:
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
-    def _start(self) -> None:
+    def _start(self) -> queue.Queue[Batch | BaseException]:
         self._stop = threading.Event()
         self._queue = queue.Queue(self._depth)
-        self._thread = threading.Thread(target=self._read_ahead, daemon=True)
+        held = (self._stop, self._queue)
+        self._thread = threading.Thread(target=self._read_ahead, args=held, daemon=True)
         self._thread.start()
+        return self._queue
 
-    def _read_ahead(self) -> None:
-        stop, out = self._stop, self._queue
+    def _read_ahead(self, stop: threading.Event, out: queue.Queue[Batch | BaseException]) -> None:
         with ThreadPoolExecutor(DECODERS) as pool:
             numbers = self._numbers()
             while not stop.is_set():
                 try:
                     wanted = [next(numbers) for _ in range(self.source.batch)]
-                    made = self.source.batch_of(wanted, pool)
+                    made: Batch | BaseException = self.source.batch_of(wanted, pool)
                 except BaseException as error:  # the consumer's thread shall raise it
                     made = error
                 while not stop.is_set():
@@ -247,9 +249,17 @@ def _lines(param: Any, source: str) -> list[str]:
 class _Stack:
     """What sources of images share: a batch is stacked records and their labels."""
 
-    def batch_of(self, numbers: list[int], pool: ThreadPoolExecutor) -> tuple:
-        records = list(pool.map(self.read, numbers)) if self.decodes else map(self.read, numbers)
-        first, label = (records := iter(records)).__next__()
+    path: str
+    decodes: bool  # so that threads are worth it
+
+    def read(self, number: int) -> Record:
+        """Record `number`."""
+        raise NotImplementedError
+
+    def batch_of(self, numbers: list[int], pool: ThreadPoolExecutor) -> Batch:
+        found = map(self.read, numbers)
+        records = iter(list(pool.map(self.read, numbers))) if self.decodes else found
+        first, label = next(records)
         images = np.empty((len(numbers), *first.shape), first.dtype)
         labels = np.empty(len(numbers), np.float32)
         images[0], labels[0] = first, label
@@ -309,10 +319,10 @@ class _Database(_Stack):
             self._seen[value] = found
         return found
 
-    def batch_of(self, numbers: list[int], pool: ThreadPoolExecutor) -> tuple:
+    def batch_of(self, numbers: list[int], pool: ThreadPoolExecutor) -> Batch:
         return self._alike(numbers) or super().batch_of(numbers, pool)
 
-    def _alike(self, numbers: list[int]) -> tuple | None:
+    def _alike(self, numbers: list[int]) -> Batch | None:
         """A batch of raw records that differ in pixels and label alone, with no look at each;
         None where they do not."""
         if not self._head:
@@ -460,5 +470,5 @@ class _Rows:
     def read(self, number: int) -> dict[str, np.ndarray]:
         return {top: rows[number] for top, rows in self.rows.items()}
 
-    def batch_of(self, numbers: list[int], pool: ThreadPoolExecutor) -> tuple:
+    def batch_of(self, numbers: list[int], pool: ThreadPoolExecutor) -> Batch:
         return tuple(self.rows[top][numbers] for top in self.tops)

@@ -154,21 +154,23 @@ class Blob:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.x: Tensor = None  # type: ignore[assignment]
+        self.x: Tensor = None  # type: ignore[assignment]  # written before it is read
         self.rows: Tensor | None = None
-        self.d: Tensor | None = None
+        self.d: Tensor = None  # type: ignore[assignment]  # likewise, where one comes
         self.drows: Tensor | None = None
         self.readers = 0  # that have a gradient for it
         self.asked = 0  # of them, while the backward pass is laid out
 
-    def hold(self) -> None:
-        """Have memory for the numbers from now on."""
+    def hold(self) -> Tensor:
+        """Have memory for the numbers from now on; the rows."""
         self.x, self.rows = _held(self.shape)
+        return self.rows
 
-    def hold_gradient(self) -> None:
-        """Have memory for the gradient from now on."""
+    def hold_gradient(self) -> Tensor:
+        """Have memory for the gradient from now on; its rows."""
         if self.drows is None:
             self.d, self.drows = _held(self.shape)
+        return self.drows
 
     def first(self) -> bool:
         """Whether the reader that asks, in the order of the backward pass, is the first."""
@@ -199,10 +201,14 @@ def as_rows(x: Tensor) -> Tensor:
 class Op:
     """A layer, or one and those behind it that are computed with it."""
 
+    layer: Layer
+
     def __init__(self, layers: list[Layer], bottoms: list[Blob], tops: list[Blob],
                  needs: list[bool]) -> None:  # fmt: skip
         self.layers, self.bottoms, self.tops = layers, bottoms, tops
         self.needs = needs  # which bottoms want a gradient
+        if layers:
+            self.layer = layers[0]
         self.relu = len(layers) > 1 and isinstance(layers[-1], ReLU)
         self.learned: list[Tensor] = []  # what a gradient is wanted for
 
@@ -224,7 +230,8 @@ class Op:
     def gradients(self, weight: Tensor, bias: Tensor | None = None) -> list[Tensor | None]:
         """Where those of a layer's arrays belong; None for what has none."""
         wanted = {id(blob) for blob in self.learned}
-        return [blob.grad if id(blob) in wanted else None for blob in (weight, bias)]
+        return [None if blob is None or id(blob) not in wanted else blob.grad
+                for blob in (weight, bias)]  # fmt: skip
 
     def gradient(self) -> Tensor:
         """The top's, behind the ReLU where there is one."""
@@ -236,8 +243,17 @@ class Op:
         return _relu_backward_in_place(top.d, top.x, 0, grad_input=top.d)
 
 
+def _grad(blob: Tensor) -> Tensor:
+    """Where a learned array's gradient belongs."""
+    assert blob.grad is not None  # a `Flat` holds it
+    return blob.grad
+
+
 class Alone(Op):
     """Any layer, through autograd."""
+
+    read: Sequence[Tensor]
+    made: Sequence[Tensor]
 
     def prepare_backward(self, plan: Plan) -> None:
         super().prepare_backward(plan)
@@ -248,7 +264,7 @@ class Alone(Op):
             blob.x.detach().requires_grad_(need) for blob, need in zip(self.bottoms, self.needs)
         ]
         with torch.set_grad_enabled(bool(self.learned) or any(self.needs)):
-            made = self.layers[0](*self.read)
+            made = self.layer(*self.read)
         self.made = made if isinstance(made, tuple) else (made,)
         for blob, top in zip(self.tops, self.made):
             blob.x = top.detach()
@@ -266,18 +282,20 @@ class Alone(Op):
             tops, gradients = zip(*reached)
             found = torch.autograd.grad(tops, wanted, gradients, allow_unused=True)
         self.read = self.made = ()
-        found = [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found)]
-        for i, gradient in zip(asking, found):
+        full = [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found)]
+        for i, gradient in zip(asking, full):
             self.bottoms[i].take(gradient, self.firsts[i])
-        for blob, gradient, first in zip(self.learned, found[len(asking) :], self.fresh):
-            blob.grad.copy_(gradient) if first else blob.grad.add_(gradient)
+        for blob, gradient, first in zip(self.learned, full[len(asking) :], self.fresh):
+            _grad(blob).copy_(gradient) if first else _grad(blob).add_(gradient)
 
 
 class Conv(Op):
     """A convolution by PyTorch's kernels, and the ReLU behind it."""
 
+    layer: Convolution
+
     def prepare(self, plan: Plan) -> None:
-        made = self.layers[0]
+        made = self.layer
         arrays = list(made.blobs)
         self.weight, self.bias = arrays[0].data, arrays[1].data if len(arrays) > 1 else None
         self.sizes = ([*made.stride], [*made.pad], [*made.dilation])
@@ -285,7 +303,7 @@ class Conv(Op):
 
     def forward(self) -> None:
         x = self.before(self.bottoms[0].x)
-        y = torch.conv2d(x, self.weight, self.bias, *self.sizes, self.layers[0].group)
+        y = torch.conv2d(x, self.weight, self.bias, *self.sizes, self.layer.group)
         self.tops[0].x = self.after(y.relu_() if self.relu else y)
 
     def backward(self) -> None:
@@ -293,13 +311,13 @@ class Conv(Op):
         gradient, x = self.before(self.gradient()), self.before(bottom.x)
         bias = None if self.bias is None else [len(self.bias)]
         dx, *found = _convolution_backward(
-            gradient, x, self.weight, bias, *self.sizes, False, [0, 0], self.layers[0].group,
+            gradient, x, self.weight, bias, *self.sizes, False, [0, 0], self.layer.group,
             self.mask,
         )  # fmt: skip
         if self.needs[0]:
             bottom.take(self.after(dx), self.firsts[0])
         for blob, gradient in zip(self.learned, compress(found, self.mask[1:])):
-            blob.grad.copy_(gradient)
+            _grad(blob).copy_(gradient)
 
     def before(self, x: Tensor) -> Tensor:
         """Images as the kernel shall see them."""
@@ -317,7 +335,7 @@ class Pointwise(Conv):
         super().prepare(plan)
         n, _, height, width = self.tops[0].shape
         self.whole = (n, height, width)
-        self.parts = (self.layers[0].images(n * height * width), -1, 1)
+        self.parts = (self.layer.images(n * height * width), -1, 1)
         self.sizes = ([1, 1], [0, 0], [1, 1])  # of what is there of the bottom, see `Every`
 
     def before(self, x: Tensor) -> Tensor:
@@ -330,9 +348,11 @@ class Pointwise(Conv):
 class Product(Op):
     """A convolution or classifier that is a product of matrices, and the ReLU behind it."""
 
+    layer: Convolution | InnerProduct
+
     def prepare(self, plan: Plan) -> None:
-        self.tops[0].hold()
-        weight, *bias = self.layers[0].blobs
+        self.out = self.tops[0].hold()
+        weight, *bias = self.layer.blobs
         self.weight = self._matrix(weight.data)
         self.by = self.weight.t()
         self.bias = bias[0].data if bias else None
@@ -343,7 +363,7 @@ class Product(Op):
 
     def _matrix(self, weight: Tensor) -> Tensor:
         """Outputs x inputs: of a window, the place that falls on an image of one pixel."""
-        made = self.layers[0]
+        made = self.layer
         if isinstance(made, InnerProduct):
             return weight.t() if made.transposed else weight
         return weight[:, :, made.pad[0], made.pad[1]]
@@ -351,20 +371,20 @@ class Product(Op):
     def prepare_backward(self, plan: Plan) -> None:
         super().prepare_backward(plan)
         if self.needs[0]:
-            self.bottoms[0].hold_gradient()
+            self.back = self.bottoms[0].hold_gradient()
 
     def forward(self) -> None:
-        bottom, out = self.bottoms[0], self.tops[0].rows
+        bottom = self.bottoms[0]
         self.rows = as_rows(bottom.x) if bottom.rows is None else bottom.rows
         if self.bias is None:
-            torch.mm(self.rows, self.by, out=out)
+            torch.mm(self.rows, self.by, out=self.out)
         else:
-            torch.addmm(self.bias, self.rows, self.by, out=out)
+            torch.addmm(self.bias, self.rows, self.by, out=self.out)
         if self.relu:
-            out.relu_()
+            self.out.relu_()
 
     def backward(self) -> None:
-        top, bottom = self.tops[0], self.bottoms[0]
+        top = self.tops[0]
         gradient = self.gradient()
         gradient = as_rows(gradient) if top.drows is None else top.drows
         if self.thin and self.dweight is not None:
@@ -377,9 +397,9 @@ class Product(Op):
             torch.sum(gradient, 0, out=self.dbias)
         if self.needs[0]:
             if self.firsts[0]:
-                torch.mm(gradient, self.weight, out=bottom.drows)
+                torch.mm(gradient, self.weight, out=self.back)
             else:
-                bottom.drows.addmm_(gradient, self.weight)
+                self.back.addmm_(gradient, self.weight)
 
 
 class Windows(Op):
@@ -390,9 +410,11 @@ class Windows(Op):
     top's, with the window turned round.
     """
 
+    layer: Convolution
+
     def prepare(self, plan: Plan) -> None:
-        made = self.layers[0]
-        self.tops[0].hold()
+        made = self.layer
+        self.out = self.tops[0].hold()
         self.weight, *bias = made.blobs
         self.bias = bias[0].data if bias else None
         self.by = _by_window(self.weight.data).t()
@@ -400,26 +422,26 @@ class Windows(Op):
         self.dweight = None if self.dweight is None else _by_window(self.dweight)
         self.read = _Gather(self.bottoms[0].shape, made)
         if self.needs[0]:
-            self.back = _Gather(self.tops[0].shape, made)
+            self.read_back = _Gather(self.tops[0].shape, made)
             o, c, *window = self.weight.shape
             self.turned = torch.empty(*window, o, c)
 
     def prepare_backward(self, plan: Plan) -> None:
         super().prepare_backward(plan)
         if self.needs[0]:
-            self.bottoms[0].hold_gradient()
+            self.back = self.bottoms[0].hold_gradient()
 
     def forward(self) -> None:
-        rows, out = self.read(self.bottoms[0].x), self.tops[0].rows
+        rows = self.read(self.bottoms[0].x)
         if self.bias is None:
-            torch.mm(rows, self.by, out=out)
+            torch.mm(rows, self.by, out=self.out)
         else:
-            torch.addmm(self.bias, rows, self.by, out=out)
+            torch.addmm(self.bias, rows, self.by, out=self.out)
         if self.relu:
-            out.relu_()
+            self.out.relu_()
 
     def backward(self) -> None:
-        bottom, gradient = self.bottoms[0], self.gradient()
+        gradient = self.gradient()
         rows = as_rows(gradient)
         if self.dweight is not None:
             torch.mm(rows.t(), self.read.rows, out=self.dweight)
@@ -429,9 +451,9 @@ class Windows(Op):
             self.turned.copy_(self.weight.data.permute(2, 3, 0, 1).flip(0, 1))
             by = self.turned.view(-1, self.turned.shape[-1])
             if self.firsts[0]:
-                torch.mm(self.back(gradient), by, out=bottom.drows)
+                torch.mm(self.read_back(gradient), by, out=self.back)
             else:
-                bottom.drows.addmm_(self.back(gradient), by)
+                self.back.addmm_(self.read_back(gradient), by)
 
 
 def _by_window(weight: Tensor) -> Tensor:
@@ -465,8 +487,10 @@ class _Gather:
 class Largest(Op):
     """The largest of each window, where PyTorch's sizes are Caffe's."""
 
+    layer: Pooling
+
     def prepare(self, plan: Plan) -> None:
-        made = self.layers[0]
+        made = self.layer
         self.sizes = ([*made.kernel], [*made.stride], [*made.pad], [1, 1], True)
 
     def forward(self) -> None:
@@ -482,11 +506,11 @@ class Mean(Op):
     """The mean of each channel of an image."""
 
     def prepare(self, plan: Plan) -> None:
-        self.tops[0].hold()
+        self.out = self.tops[0].hold()
         self.places = count(self.bottoms[0].shape, 2)
 
     def forward(self) -> None:
-        rows, out = as_rows(self.bottoms[0].x), self.tops[0].rows
+        rows, out = as_rows(self.bottoms[0].x), self.out
         if self.places == 1:
             out.copy_(rows)
         else:
@@ -504,13 +528,15 @@ class Mean(Op):
 class Loss(Op):
     """SoftmaxWithLoss of N x K scores without ignore_label, and no second top."""
 
+    layer: SoftmaxWithLoss
+
     def prepare(self, plan: Plan) -> None:
         self.images = self.bottoms[0].shape[0]
         self.minus = torch.full((self.images, 1), -1.0)
         self.share = float(self._divided(torch.ones(())))
 
     def _divided(self, total: Tensor) -> Tensor:
-        return self.layers[0].divide(total, self.images, self.images, 1)
+        return self.layer.divide(total, self.images, self.images, 1)
 
     def forward(self) -> None:
         scores, label = self.bottoms
@@ -563,9 +589,11 @@ class Every(Op):
 class Norm(Op):
     """BatchNorm by the batch's statistics, with the Scale and the ReLU behind it."""
 
+    layer: BatchNorm
+
     def prepare(self, plan: Plan) -> None:
         self.tops[0].hold()
-        norm = self.layers[0]
+        norm = self.layer
         blobs = [blob for made in self.layers if isinstance(made, Scale) for blob in made.blobs]
         self.gamma, self.beta = ([blob.data for blob in blobs] + [None, None])[:2]
         self.mask = [self.needs[0], *(blob.requires_grad for blob in blobs), False, False][:3]
@@ -592,18 +620,20 @@ class Norm(Op):
         if self.needs[0]:
             bottom.take(dx, self.firsts[0])
         for blob, gradient in zip(self.learned, compress(found, self.mask[1:])):
-            blob.grad.copy_(gradient)
+            _grad(blob).copy_(gradient)
 
 
 class Frozen(Op):
     """BatchNorm by the running statistics, with the Scale and the ReLU behind it; no way back."""
 
+    layer: BatchNorm
+
     def prepare(self, plan: Plan) -> None:
         self.tops[0].hold()
         blobs = [blob for made in self.layers if isinstance(made, Scale) for blob in made.blobs]
         self.gamma, self.beta = ([blob.data for blob in blobs] + [None, None])[:2]
-        self.running = plan.running.of[id(self.layers[0])]
-        self.eps = self.layers[0].eps
+        self.running = plan.running_statistics[id(self.layer)]
+        self.eps = self.layer.eps
         self.unused = torch.empty(0), torch.empty(0)
 
     def forward(self) -> None:
@@ -642,7 +672,7 @@ class Factor(Op):
 
     def prepare(self, plan: Plan) -> None:
         self.tops[0].hold()
-        factor = self.layers[0].blobs[0]
+        factor = self.layer.blobs[0]
         self.factor = factor.data.view(1, -1, *[1] * (len(self.tops[0].shape) - 2))
         self.dfactor, _ = self.gradients(factor)
 
@@ -675,9 +705,9 @@ class Plan:
         self._blobs: dict[graph.Value, Blob] = {}
         self._needed: set[graph.Value] = set()
         self._begun: set[int] = set()  # the learned arrays whose gradient somebody writes, by id
-        self._every: dict[tuple, Blob] = {}
-        users = Counter(id(blob) for made in net.layer.values() for blob in made.blobs)
-        self._shared = {id(made) for made in net.layer.values()
+        self._every: dict[tuple[int, bool, Shape], Blob] = {}
+        users = Counter(id(blob) for made in net.layers() for blob in made.blobs)
+        self._shared = {id(made) for made in net.layers()
                         if any(users[id(blob)] > 1 for blob in made.blobs)}  # fmt: skip
         last = {value.name: value for step in net.steps for value in step.tops}
         self._kept = {last[name] for name in net.outputs}
@@ -693,10 +723,11 @@ class Plan:
         norms: dict[float, list[BatchNorm]] = {}
         for op in self.ops:
             if isinstance(op, Norm):
-                norms.setdefault(op.layers[0].fraction, []).append(op.layers[0])
+                norms.setdefault(op.layer.fraction, []).append(op.layer)
         self.statistics = [Statistics(several) for several in norms.values()]
-        frozen = [op.layers[0] for op in self.ops if isinstance(op, Frozen)]
+        frozen = [op.layer for op in self.ops if isinstance(op, Frozen)]
         self.running = Running(frozen) if frozen else None
+        self.running_statistics = self.running.of if self.running else {}
         self.batch_statistics = {k: v for one in self.statistics for k, v in one.of.items()}
         self.back = self._reached()
         for op in self.ops:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from torchcaffe import blobs, order, packed
+from torchcaffe.graph import Step, Value
+from torchcaffe.layers.weighted import BatchNorm
 from torchcaffe.models import Model
 from torchcaffe.net import Net
 from xresnet.basics import files, memory
@@ -21,7 +23,7 @@ from xresnet.caffeproto import TEST, NetParameter, text
 
 def load(
     model: str | Path, weights: str | Path | None = None, fold: bool = True, pack: bool = False
-) -> nn.Module:
+) -> Net | packed.Packed:
     """The inference net of a prototxt as an nn.Module, `net(data=images)["prob"]`.
 
     Args:
@@ -35,14 +37,10 @@ def load(
     Raises:
         UserError: files that cannot be read, or that do not fit each other.
     """
-    proto = text.load(model, NetParameter)
-    net = Net(proto, TEST)
-    if weights is not None:
-        net.copy_from(blobs.read_net(weights), str(weights))
+    net = read(model, weights)
     if fold or pack:
-        net = folded(net)
+        net = folded(net).requires_grad_(False)
         order.arrange(net, True)  # images follow, half as fast again on a CPU
-    net.requires_grad_(False)
     if not pack:
         return net
     if not packed.available():
@@ -56,16 +54,24 @@ def load(
     return packed.Packed(net)
 
 
+def read(model: str | Path, weights: str | Path | None = None) -> Net:
+    """The net of a prototxt for inference, layer by layer; errors are those of `load`."""
+    net = Net(text.load(model, NetParameter), TEST)
+    if weights is not None:
+        net.copy_from(blobs.read_net(weights), str(weights))
+    return net.requires_grad_(False)
+
+
 @torch.no_grad()
 def folded(net: Net) -> Net:
     """`net` with every Convolution, BatchNorm, Scale in a row made one Convolution."""
     steps = net.steps
-    readers: dict = {}
+    readers: dict[Value, list[Step]] = {}
     for step in steps:
         for value in step.bottoms:
             readers.setdefault(value, []).append(step)
 
-    def sole(step, kind):
+    def sole(step: Step, kind: str) -> Step | None:
         after = readers.get(step.tops[0], []) if len(step.tops) == 1 else []
         one = len(after) == 1 and after[0].param.type == kind and len(after[0].bottoms) == 1
         return after[0] if one else None
@@ -80,11 +86,12 @@ def folded(net: Net) -> Net:
             continue
         norm = sole(step, "BatchNorm")
         scale = sole(norm, "Scale") if norm is not None else None
-        if norm is None or not net.layer_named(norm.param.name).frozen:
+        statistics = net.layer_named(norm.param.name) if norm is not None else None
+        if norm is None or not isinstance(statistics, BatchNorm) or not statistics.frozen:
             continue
         conv = net.layer_named(step.param.name)
-        mean, var = net.layer_named(norm.param.name).running()
-        factor = (var + net.layer_named(norm.param.name).eps).rsqrt()
+        mean, var = statistics.running()
+        factor = (var + statistics.eps).rsqrt()
         shift = -mean * factor
         last = norm
         if scale is not None and net.layer_named(scale.param.name).channelwise:
@@ -164,7 +171,7 @@ def onnx(net: Net | Model, path: str | Path) -> float:
                 torch.onnx.export(
                     run,
                     _noise(net),
-                    written,
+                    written,  # type: ignore[arg-type]  # any file will do without dynamo
                     input_names=list(net.inputs),
                     output_names=list(net.outputs),
                     dynamic_axes=axes,

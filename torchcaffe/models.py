@@ -84,7 +84,7 @@ class Model(nn.Module):
         self.outputs = list(self._names.values())
         self.targets = list(self._labels)
         self.requires_grad_(True)
-        for layer in self.body.layer.values():
+        for layer in self.body.layers():
             layer.follows_mode = True
             if isinstance(layer, BatchNorm):
                 layer.begin_at_one()

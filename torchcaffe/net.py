@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -113,7 +113,9 @@ class Net(nn.Module):
             values.update(zip(step.tops, made))
         return {value.name: tensor for value, tensor in values.items()}
 
-    def run_steps(self, values: dict[Value, Tensor], fed: dict[str, Tensor]):
+    def run_steps(
+        self, values: dict[Value, Tensor], fed: dict[str, Tensor]
+    ) -> Iterator[tuple[Step, list[Tensor]]]:
         """Each step with its tops, computed from `values`, which the caller keeps up."""
         for step in self.steps:
             if step.param.type in graph.FED:
@@ -132,7 +134,11 @@ class Net(nn.Module):
 
     def layer_named(self, name: str) -> Layer:
         """The layer called `name` in the prototxt."""
-        return self.layer[self._keys[name]]
+        return cast(Layer, self.layer[self._keys[name]])
+
+    def layers(self) -> Iterator[Layer]:
+        """All layers but those that are fed, in order."""
+        return cast(Iterator[Layer], iter(self.layer.values()))
 
     # ---- weights ------------------------------------------------------------
 
@@ -219,7 +225,7 @@ class Net(nn.Module):
         for i, blob in enumerate(made.blobs):
             spec = param.param[i] if i < len(param.param) else None
             owner = self._owners.get(spec.name) if spec is not None and spec.name else None
-            if owner is None:
+            if spec is None or owner is None:
                 lr = spec.lr_mult if spec is not None else 1.0
                 decay = spec.decay_mult if spec is not None else 1.0
                 learned = Learned(param.name, i, blob, lr if made.learns else 0.0, decay)
@@ -270,7 +276,8 @@ class _Writer:
 
     def _body(self) -> list[tuple[list[str], list[str], str]]:
         """(names written, names read, line) of each line."""
-        body, done = [], set()
+        body = []
+        done: set[int] = set()
         for step in self.net.steps:
             if id(step) in done or step.param.type in graph.FED:
                 continue

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager
 from time import perf_counter
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 from torch import nn
 
-from torchcaffe.layers.weighted import Convolution
+from torchcaffe import graph
+from torchcaffe.layers.base import Shape
+from torchcaffe.layers.weighted import Convolution, Deconvolution, InnerProduct
 from torchcaffe.net import Net
 
 # Multiply-adds a layer, about 100 us of one core: below it threads wait longer for each other
@@ -29,8 +31,8 @@ def small(net: Net) -> bool:
     """Whether the layers that learn have little to compute, by the mean."""
     work = []
     for step in net.steps:
-        if step.param.type in ("Convolution", "Deconvolution", "InnerProduct"):
-            made = net.layer_named(step.param.name)
+        made = None if step.param.type in graph.FED else net.layer_named(step.param.name)
+        if isinstance(made, (Convolution, Deconvolution, InnerProduct)):
             places = math.prod(net.shapes[step.tops[0].name]) / made.outputs
             work.append(made.blobs[0].numel() * (places + 4))
     return bool(work) and sum(work) < WORTH_THREADS * len(work)
@@ -45,22 +47,23 @@ def light(net: Net) -> bool:
 
 def arrange(module: nn.Module, last: bool) -> None:
     """Lay the blobs of a net out for the order."""
-    module.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+    kind = torch.channels_last if last else torch.contiguous_format
+    module.to(memory_format=kind)  # type: ignore[call-overload]  # as PyTorch documents it
 
 
-def gain(net: Net, device: torch.device, precision: Callable[[], AbstractContextManager]) -> float:
+def gain(
+    net: Net, device: torch.device, precision: Callable[[], AbstractContextManager[object]]
+) -> float:
     """How much faster channels last is for the net's convolutions, forward and backward.
 
     Each distinct one is timed, after a warm-up, and counted as often as the net has it.
     1 where there is none. Random numbers that others draw are not touched.
     """
-    counts: dict[tuple, int] = {}
-    layers: dict[tuple, Convolution] = {}
+    counts: dict[tuple[Any, ...], int] = {}
+    layers: dict[tuple[Any, ...], Convolution] = {}
     for step in net.steps:
-        if step.param.type != "Convolution":
-            continue
-        made = net.layer_named(step.param.name)
-        if made.dims != 2:
+        made = None if step.param.type in graph.FED else net.layer_named(step.param.name)
+        if not isinstance(made, Convolution) or made.dims != 2:
             continue
         shape = net.shapes[step.bottoms[0].name]
         key = (shape, made.blobs[0].shape, made.stride, made.pad, made.dilation, made.group)
@@ -76,7 +79,7 @@ def gain(net: Net, device: torch.device, precision: Callable[[], AbstractContext
     return spent[False] / spent[True] if layers else 1.0
 
 
-def _seconds(made: Convolution, shape: tuple, device: torch.device, last: bool) -> float:
+def _seconds(made: Convolution, shape: Shape, device: torch.device, last: bool) -> float:
     kind = torch.channels_last if last else torch.contiguous_format
     weight = made.blobs[0].detach().contiguous(memory_format=kind).requires_grad_()
     x = torch.ones(shape, device=device).contiguous(memory_format=kind).requires_grad_()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from torchcaffe import direct, graph, order
 from torchcaffe.graph import Step, Value
+from torchcaffe.layers.base import Shape
 from torchcaffe.net import Net
 
 SHAPES = 8  # of inputs that plans are kept for
@@ -52,7 +53,7 @@ class Packed(nn.Module):
                 self.readers.setdefault(value, []).append(step)
         self.plan: list[tuple[Callable[..., Any], list[Value], list[Value]]] = []
         self.scaled: dict[Value, tuple[Value, Tensor]] = {}  # tops that the sums work out
-        self.plans: dict[tuple, direct.Plan | None] = {}  # by the inputs' shapes
+        self.plans: dict[tuple[tuple[str, Shape], ...], direct.Plan | None] = {}  # by the inputs'
         done: set[int] = set()
         made: set[Value] = set()
         for step in net.steps:
@@ -113,26 +114,25 @@ class Packed(nn.Module):
         if step.param.type != "Convolution" or len(step.tops) > 1 or layer.dims != 2:
             self.plan.append((layer, step.bottoms, step.tops))
             return
-        reads, end, relu = list(step.bottoms), step, False
+        reads, end = list(step.bottoms), step
         sum_ = self._sole(step)
         if sum_ is not None and self._adds(sum_, step, made):
             other = [value for value in sum_.bottoms if value != step.tops[0]]
             reads += other
             end = sum_
             done.add(id(sum_))
-        follower = self._sole(end)
-        if follower is not None and _plain_relu(follower):
-            end, relu = follower, True
-            done.add(id(follower))
-        into = len(reads) > 1 and self._free(reads[1], step, sum_)
-        self.plan.append((self._convolution(layer, relu, into), reads, end.tops))
+        relu = self._relu(end)
+        if relu is not None:
+            end = relu
+            done.add(id(relu))
+        into = sum_ is not None and len(reads) > 1 and self._free(reads[1], step, sum_)
+        self.plan.append((self._convolution(layer, relu is not None, into), reads, end.tops))
 
     def _add_sum(self, step: Step, done: set[int]) -> None:
         """An Eltwise sum, the factors of the scaled bottoms and the ReLU behind."""
-        follower = self._sole(step)
-        relu = follower is not None and _plain_relu(follower)
-        if relu:
-            done.add(id(follower))
+        relu = self._relu(step)
+        if relu is not None:
+            done.add(id(relu))
         # Unscaled bottoms first: the sum of two of them is where the others are added.
         bottoms = sorted(step.bottoms, key=lambda value: value in self.scaled)
         pairs = [self.scaled.get(value, (value, None)) for value in bottoms]
@@ -145,9 +145,9 @@ class Packed(nn.Module):
                     y = y.addcmul_(x, factor) if i else torch.addcmul(y, x, factor)
                 else:
                     y = y.add_(x) if i else y + x
-            return y.relu_() if relu else y
+            return y if relu is None else y.relu_()
 
-        self.plan.append((run, [value for value, _ in pairs], (follower if relu else step).tops))
+        self.plan.append((run, [value for value, _ in pairs], (relu or step).tops))
 
     @torch.no_grad()
     def _add_affine(self, step: Step, norm: Any, done: set[int]) -> None:
@@ -163,16 +163,15 @@ class Packed(nn.Module):
                 term = term + scale.blobs[1] if scale.bias else term
                 end = follower
                 done.add(id(end))
-                follower = self._sole(end)
-        relu = follower is not None and _plain_relu(follower)
-        if relu:
-            end = follower
+        relu = self._relu(end)
+        if relu is not None:
+            end = relu
             done.add(id(end))
         factor, term = factor.view(1, -1, 1, 1), term.view(1, -1, 1, 1)
 
         def run(x: Tensor) -> Tensor:
             y = torch.addcmul(term, x, factor)
-            return y.relu_() if relu else y
+            return y if relu is None else y.relu_()
 
         self.plan.append((run, step.bottoms, end.tops))
 
@@ -191,6 +190,13 @@ class Packed(nn.Module):
         """The one layer that reads the one top of `step`."""
         readers = self.readers.get(step.tops[0], []) if len(step.tops) == 1 else []
         return readers[0] if len(readers) == 1 else None
+
+    def _relu(self, step: Step) -> Step | None:
+        """The plain ReLU that alone reads the one top of `step`."""
+        found = self._sole(step)
+        if found is None or found.param.type != "ReLU" or found.param.relu_param.negative_slope:
+            return None
+        return found
 
     def _adds(self, step: Step, conv: Step, made: set[Value]) -> bool:
         """Whether it adds to the convolution one thing that is there already."""
@@ -239,7 +245,3 @@ class Packed(nn.Module):
 
 def _plain_sum(layer: Any) -> bool:
     return layer.operation == layer.param.eltwise_param.SUM and not layer.coeff
-
-
-def _plain_relu(step: Step) -> bool:
-    return step.param.type == "ReLU" and not step.param.relu_param.negative_slope

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -59,16 +60,20 @@ class _Sum(torch.autograd.Function):
     """The sum over the ranks; its gradient is the sum of the ranks' gradients."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         total = x.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total
+
+
+def _sum(x: Tensor) -> Tensor:
+    return _Sum.apply(x)  # type: ignore[no-untyped-call]  # PyTorch's
 
 
 def batch_norm(
@@ -79,9 +84,9 @@ def batch_norm(
     samples = x.numel() // x.shape[1] * dist.get_world_size()
     shape = [1, -1] + [1] * (x.dim() - 2)
     wide = x.float()
-    mean = _Sum.apply(wide.sum(axes)) / samples
+    mean = _sum(wide.sum(axes)) / samples
     centred = wide - mean.view(shape)
-    var = _Sum.apply(centred.square().sum(axes)) / samples
+    var = _sum(centred.square().sum(axes)) / samples
     y = centred * (var + eps).rsqrt().view(shape)
     if gamma is not None:
         y = y * gamma.view(shape)

@@ -114,7 +114,7 @@ class Runner:
         last = torch.channels_last
         return {k: x.contiguous(memory_format=last) if x.dim() == 4 else x for k, x in fed.items()}
 
-    def precision(self) -> AbstractContextManager:
+    def precision(self) -> AbstractContextManager[object]:
         """The precision chosen, to compute in."""
         kind = torch.device(self.choices.device).type
         return torch.autocast(kind, torch.bfloat16) if self.choices.bf16 else nullcontext()
@@ -293,12 +293,12 @@ class Solver:
             else:
                 self.runner.plan.backward()
                 if i:
-                    torch._foreach_add_(sums, self.flat.gradients)
+                    torch._foreach_add_(sums, self._arrays().gradients)
                 elif self.param.iter_size > 1:
-                    sums = [gradient.clone() for gradient in self.flat.gradients]
+                    sums = [gradient.clone() for gradient in self._arrays().gradients]
             total += loss.item()
         if sums:
-            torch._foreach_copy_(self.flat.gradients, sums)
+            torch._foreach_copy_(self._arrays().gradients, sums)
         parallel.average(self._arrays().gradients)
         return total / self.param.iter_size, tops
 
@@ -526,7 +526,7 @@ def load_net(path: str) -> Any:
 
 
 def _train_net(param: Any) -> Net:
-    given = [
+    given: list[tuple[str, Callable[[], Any]]] = [
         ("net", lambda: load_net(param.net)),
         ("net_param", lambda: param.net_param),
         ("train_net", lambda: load_net(param.train_net)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
 import torch
 from torch import Tensor
@@ -48,8 +48,8 @@ def fused_sgd(
     for i, kind in enumerate(zip(rates, decays)):
         groups.setdefault(kind, []).append(i)
     for (rate, decay), chosen in groups.items():
-        lists = [[tensors[i] for i in chosen] for tensors in (weights, gradients, history)]
-        _fused(*lists, rate, decay, p.momentum)
+        w, g, h = ([tensors[i] for i in chosen] for tensors in (weights, gradients, history))
+        _fused(w, g, h, rate, decay, p.momentum)
     return True
 
 
@@ -76,7 +76,7 @@ def _kernel() -> bool:
 
 def nesterov(
     p: Any, gradients: Tensors, history: Tensors, rates: list[float], iteration: int
-) -> Tensors:
+) -> tuple[Tensor, ...]:
     """V as in SGD; W -= (1 + momentum) V - momentum V_before."""
     before = torch._foreach_mul(history, -p.momentum)
     sgd(p, gradients, history, rates, iteration)
@@ -121,7 +121,7 @@ def adadelta(
 
 def adam(
     p: Any, gradients: Tensors, history: Tensors, rates: list[float], iteration: int
-) -> Tensors:
+) -> tuple[Tensor, ...]:
     """First and second moments, their bias corrected in the rate."""
     means, squares = history[: len(gradients)], history[len(gradients) :]
     torch._foreach_mul_(means, p.momentum)
@@ -145,7 +145,7 @@ def _over_root(gradients: Tensors, history: Tensors, delta: float, rates: list[f
     return gradients
 
 
-Rule = Callable[[Any, Tensors, Tensors, "list[float]", int], Tensors]
+Rule = Callable[[Any, Tensors, Tensors, list[float], int], Union[Tensors, tuple[Tensor, ...]]]
 RULES: dict[str, tuple[Rule, int]] = {  # and how many histories an array has
     "SGD": (sgd, 1),
     "Nesterov": (nesterov, 1),

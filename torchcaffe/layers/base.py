@@ -42,13 +42,14 @@ class Blobs(nn.Module):
         return len(self._parameters) + len(self._buffers)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter((self._parameters if self.learned else self._buffers).values())
+        held = self._parameters if self.learned else self._buffers
+        return iter(held.values())  # type: ignore[arg-type]  # none of them is None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Blobs:
         """Move or convert the arrays, each staying the object that it is: others may share it."""
-        for buffer in self._buffers.values():
+        for buffer in self.buffers(recurse=False):
             buffer.data = fn(buffer.data)
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # PyTorch's
 
 
 class Layer(nn.Module):

@@ -52,7 +52,7 @@ class SoftmaxWithLoss(_Normalised):
     def setup(self, shapes: list[Shape]) -> None:
         super().setup(shapes)
         self.classes = self.axis(self.param.softmax_param.axis, len(shapes[0]))
-        _check_labels(self, shapes)
+        _check_labels(self, self.classes, shapes)
 
     def forward(self, x: Tensor, label: Tensor) -> Any:
         x = x if x.dtype == torch.float64 else x.float()
@@ -164,12 +164,13 @@ class InfogainLoss(_Normalised):
     """
 
     bottoms = (2, 3)
+    matrix: Tensor
 
     def setup(self, shapes: list[Shape]) -> None:
         super().setup(shapes)
         p = self.param.infogain_loss_param
         self.classes = self.axis(p.axis, len(shapes[0]))
-        _check_labels(self, shapes)
+        _check_labels(self, self.classes, shapes)
         size = shapes[0][self.classes]
         if len(shapes) < 3:
             if not p.source:
@@ -208,7 +209,7 @@ class Accuracy(Layer):
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.accuracy_param
         self.classes = self.axis(p.axis, len(shapes[0]))
-        _check_labels(self, shapes)
+        _check_labels(self, self.classes, shapes)
         if p.top_k > shapes[0][self.classes]:
             raise self.mistake(f"top_k {p.top_k} of {shapes[0][self.classes]} classes")
 
@@ -237,9 +238,9 @@ class Accuracy(Layer):
         return share, hit / seen.clamp(min=1)
 
 
-def _check_labels(owner: Layer, shapes: list[Shape]) -> None:
+def _check_labels(owner: Layer, classes: int, shapes: list[Shape]) -> None:
     """A label for each place outside the axis of the classes."""
-    places = count(shapes[0]) // shapes[0][owner.classes]
+    places = count(shapes[0]) // shapes[0][classes]
     if count(shapes[1]) != places:
         raise owner.mistake(f"{count(shapes[1])} labels for {places} scores")
 

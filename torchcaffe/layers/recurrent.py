@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,7 +48,7 @@ class _Recurrent(Layer):
         weights = weights[3 if self.static else 2 :]
         begin = torch.zeros(x.shape[1], self.hidden, dtype=given.dtype, device=given.device)
         same = len(self.state) and self.state[0].shape == begin.shape
-        state = self.state if same else (begin, begin)
+        state: Sequence[Tensor] = self.state if same else (begin, begin)
         tops = []
         for now, mark in zip(given, marks.detach()):
             top, *state = self.step(now, mark[:, None].to(now.dtype), state, weights)
@@ -54,7 +56,9 @@ class _Recurrent(Layer):
         self.state = tuple(one.detach() for one in state)
         return torch.stack(tops)
 
-    def step(self, given: Tensor, mark: Tensor, state, weights: list[Tensor]) -> tuple[Tensor, ...]:
+    def step(
+        self, given: Tensor, mark: Tensor, state: Sequence[Tensor], weights: list[Tensor]
+    ) -> tuple[Tensor, ...]:
         """The top of one step, and the state after it."""
         raise NotImplementedError
 
@@ -65,7 +69,9 @@ class LSTM(_Recurrent):
 
     gates = 4
 
-    def step(self, given: Tensor, mark: Tensor, state, weights: list[Tensor]) -> tuple[Tensor, ...]:
+    def step(
+        self, given: Tensor, mark: Tensor, state: Sequence[Tensor], weights: list[Tensor]
+    ) -> tuple[Tensor, ...]:
         h, c = state
         enter, forget, leave, new = (given + F.linear(mark * h, weights[0])).chunk(4, 1)
         c = mark * forget.sigmoid() * c + enter.sigmoid() * new.tanh()
@@ -83,7 +89,9 @@ class RNN(_Recurrent):
         self.add_blob((self.hidden, self.hidden), p.weight_filler)
         self.add_blob((self.hidden,), p.bias_filler)
 
-    def step(self, given: Tensor, mark: Tensor, state, weights: list[Tensor]) -> tuple[Tensor, ...]:
+    def step(
+        self, given: Tensor, mark: Tensor, state: Sequence[Tensor], weights: list[Tensor]
+    ) -> tuple[Tensor, ...]:
         h, unused = state
         h = (given + F.linear(mark * h, weights[0])).tanh()
         return F.linear(h, weights[1], weights[2]).tanh(), h, unused

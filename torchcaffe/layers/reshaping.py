@@ -148,7 +148,7 @@ class Silence(Layer):
 
     bottoms = (1, math.inf)
 
-    def forward(self, *bottoms: Tensor) -> tuple:
+    def forward(self, *bottoms: Tensor) -> tuple[()]:
         return ()
 
 

@@ -83,6 +83,10 @@ class _Convolving(Layer):
         """The top's size along one axis."""
         raise NotImplementedError
 
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The top of a bottom."""
+        raise NotImplementedError
+
     def forward(self, *bottoms: Tensor) -> Any:
         tops = tuple(self.convolve(x, *self.blobs) for x in bottoms)
         return tops[0] if len(tops) == 1 else tops
@@ -125,7 +129,8 @@ class Convolution(_Convolving):
         """The same for a tensor, where it applies."""
         if not self.point or self.stride != (1, 1) or x.device.type != "cpu":
             return 0
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():  # any number of images
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # is public
+        if tracing or torch.compiler.is_compiling():  # any number of images
             return 0
         if x.dtype != torch.float32 or len(x) >= ENOUGH:
             return 0

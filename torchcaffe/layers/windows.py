@@ -30,12 +30,12 @@ class Pooling(Layer):
             raise self.mistake("pool: STOCHASTIC is not served (nor is it by Caffe on a CPU)")
         size = shapes[0][2:]
         self.whole = p.global_pooling
-        if self.whole:
-            self.kernel, self.stride, self.pad = size, (1, 1), (0, 0)
-        else:
+        if not self.whole:
             self.kernel = self._pair("kernel", "kernel_size", None)
             self.stride = self._pair("stride", "stride", 1)
             self.pad = self._pair("pad", "pad", 0)
+        else:
+            self.kernel, self.stride, self.pad = size, (1, 1), (0, 0)
         if min(*self.kernel, *self.stride) < 1:
             raise self.mistake(f"kernel {self.kernel}, stride {self.stride}: at least 1 each")
         if any(pad >= kernel for pad, kernel in zip(self.pad, self.kernel)):
