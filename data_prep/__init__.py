@@ -42,3 +42,5 @@ Of use to several:
     parallel.py      threads that keep order
     spreadsheet.py   CSV that a spreadsheet shows and does not compute
 """
+
+import xresnet  # noqa: F401  # its limit for OpenCV, before any module loads OpenCV

@@ -8,4 +8,6 @@ reproduce   training, tests, tables and figures
 netgen/, data_prep/ and torchcaffe/ lie beside this package.
 """
 
+import xresnet.basics  # noqa: F401  # its limit for OpenCV, before any module loads OpenCV
+
 __version__ = "0.1.0"

@@ -21,6 +21,13 @@ from xresnet.basics.cli import Parser, UserError, printable
 PRINTS = "from xresnet.basics.cli import run; run(lambda _: print('x' * 20), 'prog')"
 
 
+@pytest.mark.parametrize("package", ["data_prep", "netgen", "torchcaffe", "xresnet"])
+def test_opencvs_limit_stands_before_a_module_loads_opencv(package):
+    told = f"import sys, {package}; print(*({{'xresnet.basics', 'cv2'}} & {{*sys.modules}}))"
+    ran = subprocess.run([sys.executable, "-c", told], stdout=subprocess.PIPE, text=True)
+    assert ran.stdout == "xresnet.basics\n"
+
+
 def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XRESNET_CACHE", raising=False)
