@@ -358,7 +358,7 @@ class Product(Op):
         self.bias = bias[0].data if bias else None
         self.dweight, self.dbias = self.gradients(weight, *bias)
         self.dweight = None if self.dweight is None else self._matrix(self.dweight)
-        rows, outputs = self.tops[0].rows.shape
+        rows, outputs = self.out.shape
         self.thin = 1 < rows <= THIN and self.weight.numel() >= LARGE and outputs % THIN == 0
 
     def _matrix(self, weight: Tensor) -> Tensor:
