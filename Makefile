@@ -1,7 +1,7 @@
 # X-ResNet in Caffe. Bare `make` prints this.
 #
 #   make demo         from nothing to a table like Table 2, set-up included
-#   make test         set-up if needed, linter, all tests; CAFFE=DIR: with the Caffe in DIR/bin
+#   make test         set-up if needed, linter, types, all tests; CAFFE=DIR: with DIR/bin's Caffe
 #   make setup        the environment in .venv, with real Caffe in it
 #
 #   make test-engine  fetches PyTorch's CPU build, then tests torchcaffe/
@@ -29,6 +29,8 @@ RUN    := $(VENV)/bin/python
 DEMO   := work/demo
 # A process a core, each with files of its own, whose fixtures then come once.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+# From Python 3.11 on: what older ones can have of NumPy and mypy tells other types.
+TYPES := $(RUN) -c 'import sys; sys.exit(sys.version_info >= (3, 11))' || $(RUN) -m mypy
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test ci test-engine nets results schema setup site dist caffe-cpu caffe-cuda docker-pin clean distclean
@@ -51,6 +53,7 @@ $(DEMO)/vso/ontology.txt: | setup
 test: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(TYPES)
 	$(RUN) -m pytest $(SIDE_BY_SIDE)
 
 # All tests, PyTorch's fetched first, and a test that is skipped fails unless what it lacks
@@ -59,6 +62,7 @@ ci: setup
 	$(RUN) tests/get_torch.py
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(TYPES)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) --strict-skips
 
 # With PyTorch, which `make test` does not fetch: from then on it tests the engine too.
