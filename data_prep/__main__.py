@@ -166,8 +166,8 @@ _SHARE = _Argument(
     *("--train", "share for training, above 0 and below 1: of n images alike floor(F n)", "F"),
     *(exact_fraction, "0.8"),
 )
-_SPLIT = _Argument("--seed", "another one, another split", "N", SEED)
-_MISSING = _Argument("--allow-missing", "go on when classes have no image at all")
+_SPLIT = _Argument("--seed", "another seed gives another split", "N", SEED)
+_MISSING = _Argument("--allow-missing", "continue if classes have no image at all")
 _FORMATS = "the 3,244 list, one ANP a line, CSV with a column `anp`, or a folder of ANP folders"
 
 _add(
@@ -175,9 +175,9 @@ _add(
     make,
     "draw a small adjective x noun image set",
     "--out work/sample --per-anp 60",
-    _Argument("--per-anp", "images an ANP", "N", PER_ANP),
-    _Argument("--seed", "another one, other images", "N", SEED),
-    out="where bi_concepts/ and ontology.txt go",
+    _Argument("--per-anp", "images per ANP", "N", PER_ANP),
+    _Argument("--seed", "another seed gives other images", "N", SEED),
+    out="folder for bi_concepts/ and ontology.txt",
 )
 _add(
     "labels",
@@ -185,7 +185,7 @@ _add(
     "fetch the class lists that the authors published",
     "--out vso/labels",
     _Argument("--source", "a mirror of the three files", "URL", unset="the published ones"),
-    out="where mtvso_adj.txt, mtvso_anp.txt and mtvso_noun.txt go",
+    out="folder for mtvso_adj.txt, mtvso_anp.txt and mtvso_noun.txt",
 )
 _add(
     "ontology",
@@ -194,12 +194,12 @@ _add(
     "vso/3244ANPs.txt --images vso/bi_concepts1553 --out vso/described",
     _Argument("ontology", _FORMATS, "FILE"),
     _Argument("--images", "the ANP folders, to count images on disk", "DIR"),
-    out="where anps.csv and anps.svg go",
+    out="folder for anps.csv and anps.svg",
 )
 _add(
     "download",
     download,
-    "fetch the images of a URL list with img2dataset; goes on where it was stopped",
+    "download the images of a URL list with img2dataset; resumes where it was stopped",
     "vso/english.csv --out vso/images --processes 4",
     _Argument(
         *("urls", "`adj_noun url` lines, CSV with `anp,url[,sha256]`, or files named adj_noun"),
@@ -210,13 +210,13 @@ _add(
         more={"choices": tuple(DISTRIBUTORS)},
     ),
     _Argument("--cluster", "Spark master or Ray address", "URL", unset="this machine"),
-    _Argument("--processes", "that fetch at once", "N", PROCESSES),
-    _Argument("--threads", "connections a process", "N", THREADS),
+    _Argument("--processes", "parallel download processes", "N", PROCESSES),
+    _Argument("--threads", "connections per process", "N", THREADS),
     _Argument("--timeout", "of a try", "S", WAIT),
     _Argument("--retries", "further tries", "N", TRIES),
-    _Argument("--per-shard", "addresses a shard", "N", COUNT),
+    _Argument("--per-shard", "addresses per shard", "N", COUNT),
     _Argument("--min-bytes", "smaller files are placeholders", "N", NATURAL),
-    out="where the ANP folders, downloaded.csv and rejected.csv go",
+    out="folder for the ANP folders, downloaded.csv and rejected.csv",
 )
 _add(
     "unpack",
@@ -236,19 +236,19 @@ _add(
         *("--labels", "take finished class lists instead: *adj.txt, *anp.txt, *noun.txt", "DIR"),
         either="classes",
     ),
-    _Argument("--min-nouns", "criterion 1: nouns an adjective needs in all", "N", NATURAL),
+    _Argument("--min-nouns", "criterion 1: nouns that an adjective must have", "N", NATURAL),
     _Argument(
         *("--exclude", "criterion 2: `noun: reason` lines", "FILE"),
         unset="the paper's five nouns",
     ),
-    _Argument("--min-images", "criterion 3: images an ANP needs on disk", "N", NATURAL),
+    _Argument("--min-images", "criterion 3: images that an ANP must have on disk", "N", NATURAL),
     _MISSING,
     _Argument("--images", "the ANP folders; without it criterion 3 is left out", "DIR"),
 )
 _add(
     "split",
     divide_images,
-    "divide the images of each class into train and test",
+    "split the images of each class into train and test",
     "--images vso/bi_concepts1553 --out data",
     _IMAGES,
     _SHARE,
@@ -265,21 +265,25 @@ _add(
     "choose classes and divide images by a table of your own: any tasks, labels as text",
     "labels.csv --images photos --tasks colour,kind --out data/own",
     _Argument("table", "CSV, TSV, JSON lines or Parquet; a row an image", "TABLE"),
-    _Argument("--images", "where the paths start from", "DIR"),
+    _Argument("--images", "the folder that paths are relative to", "DIR"),
     _Argument(
-        *("--tasks", "a column a task, or TASK=COLUMN; an empty cell is no label", "COLUMN,...")
+        *(
+            "--tasks",
+            "one column per task, or TASK=COLUMN; an empty cell is a missing label",
+            "COLUMN,...",
+        )
     ),
     _Argument("--path", "of the paths", "COLUMN"),
-    _Argument("--split", "takes the sides from the table: train or test", "COLUMN"),
+    _Argument("--split", "column that says train or test", "COLUMN"),
     _Argument(
         *("--stratify", "whose classes are divided alike, or all: each combination", "TASK"),
         unset="the first task",
     ),
     _SHARE,
     _SPLIT,
-    _Argument("--min-images", "a class of fewer is no label", "N", COUNT),
+    _Argument("--min-images", "labels of classes with fewer images are dropped", "N", COUNT),
     _Argument("--classes", "TASK.txt there: the classes in that order", "DIR", unset="sorted"),
-    _Argument("--allow-missing", "leave out rows whose image is not there"),
+    _Argument("--allow-missing", "leave out rows whose image does not exist"),
     out="the data folder; lmdb and verify come next",
 )
 _add(
@@ -294,15 +298,15 @@ _add(
         "JPEGs in the records: 14 GB instead of 58, but Caffe reads a sixth as many a second",
     ),
     _Argument("--threads", "that decode", "N", THREADS, "cores + 1"),
-    _Argument("--allow-dropped", "go on when more than 1% of a list cannot be read"),
+    _Argument("--allow-dropped", "continue if more than 1% of a list cannot be read"),
     _Argument("--drop-damaged", "leave out JPEGs that end early; convert_imageset keeps them"),
-    _Argument("--replace", "replace finished databases of another size or form"),
-    _Argument("--fresh", "write anew whatever databases are there"),
+    _Argument("--replace", "replace finished databases of another size or format"),
+    _Argument("--fresh", "rewrite all existing databases"),
 )
 _add(
     "verify",
     verify,
-    "read the databases back and hold them against lists, classes and manifest",
+    "read the databases back and check them against lists, classes and manifest",
     "--out data --sheet sheet.jpg",
     _Argument("--sheet", "a JPEG of 40 training records with their labels", "FILE"),
 )
@@ -312,8 +316,8 @@ _add(
     "give the training images another order, in a folder of its own: a study's seeds",
     "data --seed 3 --out data-order-3",
     _Argument("data", "a finished data folder", "DATA"),
-    _Argument("--seed", "another one, another order", "N", SEED),
-    out="where the reordered data folder goes; its test databases are links",
+    _Argument("--seed", "another seed gives another order", "N", SEED),
+    out="the reordered data folder to write; its test databases are links",
 )
 _add(
     "run",

@@ -110,7 +110,7 @@ def unpack(archive: PathLike, out: PathLike) -> tuple[int, list[tuple[str, str]]
         except OSError as error:
             raise UserError(f"cannot unpack {archive}: {error.strerror or error}") from error
     if not done and not ignored:
-        raise UserError(f"{archive}: no file in it")
+        raise UserError(f"{archive}: it contains no file")
     return done, ignored
 
 
@@ -227,7 +227,7 @@ def _read_to_the_end(tar: tarfile.TarFile) -> None:
     """Behind a tar's end stand zeros only; gzip's, bzip2's and xz's checksums stand behind them."""
     while piece := tar.fileobj.read(_PIECE):
         if piece.count(0) != len(piece):
-            raise tarfile.ReadError("behind its end stands more, and not zeros")
+            raise tarfile.ReadError("data other than zeros follows its end")
 
 
 # --- zip ----------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def _misplaced(name: str) -> str:
 
 
 def _too_large(size: int) -> str:
-    return f"{size:,} bytes, more than an image has ({MOST_BYTES:,})" if size > MOST_BYTES else ""
+    return f"{size:,} bytes, too large for an image ({MOST_BYTES:,})" if size > MOST_BYTES else ""
 
 
 def _write(path: Path, member: _Member, root: str) -> None:

@@ -57,7 +57,7 @@ def parse_excluded(text: str, path: str) -> dict[str, str]:
         if not noun or not reason:
             raise UserError(f"{path}:{number}: expected `noun: reason`, found {line!r}")
         if noun in excluded:
-            raise UserError(f"{path}:{number}: {noun} stands there twice")
+            raise UserError(f"{path}:{number}: {noun} is listed twice")
         excluded[noun] = reason
     return excluded
 

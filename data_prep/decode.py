@@ -57,7 +57,7 @@ def _check(found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise Unreadable("not a file")
     if found.st_size > MOST_BYTES:  # a sparse one costs its maker nothing, and us all memory
-        raise Unreadable(f"{found.st_size:,} bytes, more than an image has ({MOST_BYTES:,})")
+        raise Unreadable(f"{found.st_size:,} bytes, too large for an image ({MOST_BYTES:,})")
 
 
 def _decoded(data: bytes, descriptor: int, flag: int) -> tuple[np.ndarray, str]:

@@ -254,11 +254,11 @@ def _link(source: Path, target: Path) -> None:
 def _reason(fetched: Fetched, seen: Counter[str], min_bytes: int) -> str:
     """Why this is no image of the set; "" for an image."""
     if "/" in fetched.anp or fetched.anp.startswith("."):
-        return "its ANP cannot be a folder's name"
+        return "its ANP cannot be used as a folder name"
     if fetched.path is None:
         return fetched.error or "not fetched"
     if fetched.expected and fetched.expected != fetched.sha256:
-        return "not the bytes that the list's SHA-256 says"
+        return "not the bytes with the list's SHA-256"
     if seen[fetched.sha256] >= PLACEHOLDER:
         return f"placeholder: the same bytes at {seen[fetched.sha256]:,} addresses"
     try:

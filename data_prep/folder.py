@@ -42,9 +42,9 @@ def check_name(folder: PathLike) -> Path:
     try:
         os.path.realpath(folder).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{folder}: its name is not UTF-8; rename it") from None
+        raise UserError(f"{folder}: the name is not UTF-8; rename it") from None
     except ValueError as error:  # a NUL
-        raise UserError(f"{folder}: no folder can have this name ({error})") from None
+        raise UserError(f"{folder}: not a possible folder name ({error})") from None
     return Path(folder)
 
 
@@ -92,7 +92,7 @@ class DataFolder:
         if not isinstance(stages, dict) or any(
             not isinstance(stages.get(stage, {}), dict) for stage in STAGES
         ):
-            raise UserError(f"{self.manifest}: not a manifest; move it away and run `filter` again")
+            raise UserError(f"{self.manifest}: not a manifest; remove it and run `filter` again")
         return stages
 
     def begin(self, stage: str, values: dict[str, Any]) -> None:

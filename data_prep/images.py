@@ -45,7 +45,7 @@ class Images:
             return ""
         return (
             f"; ignored: {len(leaving):,} links that lead out of the image folder, such as "
-            f"{leaving[0]}: name the folder that they lead into, or put the files themselves there"
+            f"{leaving[0]}: name the folder that they lead to, or copy the files there"
         )
 
     @property

@@ -173,7 +173,7 @@ def parse_list(text: str, classes: Classes, path: str) -> list[Entry]:
                 "run `python -m data_prep split` again after `filter`"
             )
         if name in seen:
-            raise UserError(f"{where}: {name} stands already on line {seen[name]}")
+            raise UserError(f"{where}: {name} is already on line {seen[name]}")
         seen[name] = number
         entries.append(Entry(name, label))
     if not entries:

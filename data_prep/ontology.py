@@ -83,7 +83,7 @@ def read(path: PathLike) -> list[Anp]:
     else:
         anps = parse(read_text(path), str(path))
     if not anps:
-        raise UserError(f"{path}: no adjective_noun pair in it")
+        raise UserError(f"{path}: it contains no adjective_noun pair")
     return anps
 
 
@@ -137,7 +137,7 @@ def _parse_csv(lines: list[tuple[int, str]], source: str) -> list[Anp]:
             raise UserError(f"{where}: expected adjective_noun, found {_short(line)}")
         counts[name] += 1
         if counts[name] > 1 and "url" not in columns:
-            raise UserError(f"{where}: {name} stands there twice")
+            raise UserError(f"{where}: {name} is listed twice")
         if name not in found:
             sentiment, hits = row.get("sentiment", "").strip(), row.get("hits", "").strip()
             found[name] = Anp(
@@ -168,7 +168,9 @@ def _parse_sectioned(lines: list[tuple[int, str]], source: str) -> Iterable[tupl
             )
         anp = Anp(pair["name"], *_numbers(pair, f"{source}:{number}"))
         if anp.adjective != adjective:
-            raise UserError(f"{source}:{number}: {anp.name} stands under the adjective {adjective}")
+            raise UserError(
+                f"{source}:{number}: {anp.name} is listed under the adjective {adjective}"
+            )
         yield number, anp
 
 
@@ -194,9 +196,7 @@ def _unique(found: Iterable[tuple[int, Anp]], source: str) -> list[Anp]:
     anps = []
     for number, anp in found:
         if anp.name in seen:
-            raise UserError(
-                f"{source}:{number}: {anp.name} stands already on line {seen[anp.name]}"
-            )
+            raise UserError(f"{source}:{number}: {anp.name} is already on line {seen[anp.name]}")
         seen[anp.name] = number
         anps.append(anp)
     return anps

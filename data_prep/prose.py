@@ -62,7 +62,7 @@ def _(result: Described) -> list[str]:
         ("adjective_degree", "nouns an adjective"),
         ("noun_degree", "adjectives a noun"),
         ("hits", "search hits an ANP"),
-        ("images", "images an ANP"),
+        ("images", "images per ANP"),
     ):
         if f.get(name):
             s = f[name]

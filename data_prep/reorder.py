@@ -53,7 +53,7 @@ def reorder(data: PathLike, out: PathLike, seed: int) -> Reordered:
             f"{source.root} has no finished LMDBs: run `python -m data_prep lmdb` first"
         )
     if source.root.resolve() == target.root.resolve():
-        raise UserError(f"{target.root}: give the data in another order a folder of its own")
+        raise UserError(f"{target.root}: write the reordered data to another folder")
     order = {
         "seed": seed,
         "of": str(source.root.resolve()),

@@ -63,7 +63,7 @@ def read(
                 )
         name = _path(cells[path], where)
         if name in seen:
-            raise UserError(f"{where}: {name} stands already at {seen[name]}")
+            raise UserError(f"{where}: {name} is already at {seen[name]}")
         seen[name] = where
         labels = tuple(label(cells[column], where, column) for column in tasks.values())
         rows.append(Row(where, name, labels, _side(cells[side], where) if side else None))

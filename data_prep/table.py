@@ -162,7 +162,7 @@ def tasks_of(given: str | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
                 "name make a task so: --tasks 'kind=Kind of thing'"
             )
         if task in found or task in RESERVED:
-            why = "stands there twice" if task in found else "has another meaning: give another"
+            why = "is listed twice" if task in found else "is reserved: choose another name"
             raise UserError(f"--tasks: {task!r} {why}")
         found[task] = column or task
     if not found:

@@ -51,7 +51,7 @@ def read_urls(path: PathLike) -> Iterator[Url]:
         except OSError as error:
             raise UserError(f"cannot read {file}: {error.strerror or error}") from error
     if empty:
-        raise UserError(f"{path}: no image address in it")
+        raise UserError(f"{path}: it contains no image address")
 
 
 def parse_urls(lines: Iterable[str], source: str, anp: str | None = None) -> Iterator[Url]:

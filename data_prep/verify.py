@@ -96,7 +96,7 @@ def verify_pair(
             wrong.append(f"{_text(key(written[at], entries[written[at]].path))} is missing")
             at += 1
         if at == len(written) or key(written[at], entries[written[at]].path) != image_key:
-            wrong.append(f"{name}: not what {folder.list(part).name} has at this place")
+            wrong.append(f"{name}: differs from {folder.list(part).name} at this place")
         else:
             listed, crc = entries[number].label, crcs[at] if at < len(crcs) else None
             at += 1
@@ -139,7 +139,7 @@ def _totals(
             yield f"{n} records of {classes.title(number)}, {expected} were written"
     recorded = folder.read_manifest().get("lmdb", {}).get(part, report)
     if recorded != report:
-        yield f"{folder.manifest.name} tells of other databases; run `lmdb` again"
+        yield f"{folder.manifest.name} describes other databases; run `lmdb` again"
 
 
 def _problems(
@@ -153,7 +153,7 @@ def _problems(
     except ValueError as error:
         yield str(error)
     if not np.isfinite(image.floats).all():
-        yield "holds numbers that are none"
+        yield "contains NaN or infinite numbers"
     if shape and own != shape and own[0]:
         yield f"{' x '.join(map(str, own))}, not {' x '.join(map(str, shape))}"
     expected = tuple(map(float, classes.combinations[listed]))

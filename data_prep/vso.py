@@ -81,7 +81,7 @@ def choose_classes(
         UserError: something cannot be read or written, no class is left, or one has no image.
     """
     if (ontology is None) == (labels is None):
-        raise UserError("give an ontology or a folder of finished class lists, one of the two")
+        raise UserError("give either an ontology or a folder of class lists")
     NATURAL.check(min_nouns, "min_nouns")
     NATURAL.check(min_images, "min_images")
     folder = DataFolder(out)

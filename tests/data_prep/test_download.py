@@ -177,7 +177,7 @@ def test_download(serve, tmp_path, capsys, distributor):
     assert reasons.pop("tiny.jpg").startswith("placeholder or thumbnail: ")
     assert reasons.pop("again.jpg") == f"duplicate: of {server.address}/3.jpg"
     assert reasons.pop("broken.jpg").startswith("damaged")
-    assert reasons.pop("1.jpg") == "not the bytes that the list's SHA-256 says"
+    assert reasons.pop("1.jpg") == "not the bytes with the list's SHA-256"
     assert set(reasons) == {f"gone{i}.jpg" for i in range(6)}
     assert set(reasons.values()) == {"placeholder: the same bytes at 6 addresses"}
 

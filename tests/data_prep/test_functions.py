@@ -57,7 +57,7 @@ def test_a_tables_way(pictures, tmp_path, capsys):  # noqa: F811
     ("call", "words"),
     [
         (lambda p: sample.make(p, seed=-1), "seed: expected a seed from 0"),
-        (lambda p: vso.choose_classes(p), "one of the two"),
+        (lambda p: vso.choose_classes(p), "either an ontology or"),
         (lambda p: vso.choose_classes(p, ontology="x", min_nouns=-1), "min_nouns: expected"),
         (lambda p: vso.divide_images(p, p, train=1.5), "train: expected a fraction"),
         (lambda p: vso.divide_images(p, p), "classes is not there"),

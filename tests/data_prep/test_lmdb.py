@@ -310,7 +310,7 @@ def test_files_of_too_many_bytes_are_not_read(tmp_path):
     sparse = data.images / data.entries[1].path
     os.truncate(sparse, 6 << 30)
     dropped, megabytes = _left_out(data)
-    assert dropped == {"sparse.jpg": "6,442,450,944 bytes, more than an image has (268,435,456)"}
+    assert dropped == {"sparse.jpg": "6,442,450,944 bytes, too large for an image (268,435,456)"}
     assert megabytes < 250
     assert duplicates.find(data.images, [data.entries[1].path] * 2) == []
 

@@ -55,7 +55,7 @@ def test_csv_lists():
     anps = ontology.parse(LIST_3244, "list")
     table = criteria.table([criteria.Decision(anp) for anp in anps])
     assert ontology.parse(table, "list") == anps
-    with pytest.raises(UserError, match="list:3: dark_moon stands there twice"):
+    with pytest.raises(UserError, match="list:3: dark_moon is listed twice"):
         ontology.parse("anp,hits\ndark_moon,1\ndark_moon,2\n", "list")
     with pytest.raises(UserError, match="list:2: expected adjective_noun"):
         ontology.parse("anp,hits\nmoon,1\n", "list")
@@ -70,8 +70,8 @@ def test_csv_lists():
         (6, f"\tbeautiful_girl [sentiment: {'9' * 40}] [#imgs: 9]", "is not a sentiment"),
         (6, "\tbeautiful_girl [sentiment: 1.67] [#imgs: many]", "'many' is not a number of images"),
         (6, "\tbeautiful_girl [sentiment: 1.67] [#imgs: 9,99]", "'9,99' is not a number of images"),
-        (6, "\tugly_girl [sentiment: 1.67] [#imgs: 9]", "stands under the adjective beautiful"),
-        (6, "\tbeautiful_flower [sentiment: 1.67] [#imgs: 9]", "stands already on line 5"),
+        (6, "\tugly_girl [sentiment: 1.67] [#imgs: 9]", "is listed under the adjective beautiful"),
+        (6, "\tbeautiful_flower [sentiment: 1.67] [#imgs: 9]", "is already on line 5"),
         (7, "2. brave [sentiment: ?] [#images: 12]", "'?' is not a sentiment"),
         (8, "x" * 200, "found 'xxx"),
     ],
@@ -451,7 +451,7 @@ def test_names_that_are_not_utf_8(tmp_path, capsys):
         ["verify", "--out", str(odd)],
         ["sample", "--out", str(odd)],
     ):
-        with pytest.raises(UserError, match="its name is not UTF-8; rename it"):
+        with pytest.raises(UserError, match="the name is not UTF-8; rename it"):
             main(wrong)
 
 

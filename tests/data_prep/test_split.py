@@ -172,7 +172,7 @@ def test_folders_around_and_in_that_of_the_class(tmp_path):
         ("../dark_moon/a.jpg 0", "leaves the image folder"),
         ("dark_moon/../../a.jpg 0", "leaves the image folder"),
         ("/dark_moon/a.jpg 0", "leaves the image folder"),
-        ("tiny_star/a.jpg 1", "stands already on line 1"),
+        ("tiny_star/a.jpg 1", "is already on line 1"),
     ],
 )
 def test_wrong_line_is_named(tmp_path, line, complaint):

@@ -251,7 +251,7 @@ def test_rare_classes_are_no_labels_and_lists_may_be_given(pictures, tmp_path, c
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        (lambda v: v[1].update(path=v[0]["path"]), (), r"t.csv:3: a b/0.png stands already at"),
+        (lambda v: v[1].update(path=v[0]["path"]), (), r"t.csv:3: a b/0.png is already at"),
         (lambda v: v[3].update(path="../x.png"), (), r"t.csv:5: ../x.png leaves the image folder"),
         (lambda v: v[3].update(path=" "), (), r"t.csv:5: no path in it"),
         (lambda v: v[3].update(path="no.png"), (), r"t.csv:5: 1 of 40 images are not in .*no.png"),
@@ -261,8 +261,8 @@ def test_rare_classes_are_no_labels_and_lists_may_be_given(pictures, tmp_path, c
         (lambda v: None, ("--min-images", "41"), "the task kind has no class of 41 images or more"),
         (lambda v: None, ("--tasks", "makers"), r"no column 'makers' \(did you mean 'maker'\?\)"),
         (lambda v: None, ("--tasks", "Kind of thing"), "make a task so: --tasks 'kind=Kind"),
-        (lambda v: None, ("--tasks", "size,size"), "'size' stands there twice"),
-        (lambda v: None, ("--tasks", "image=size"), "'image' has another meaning"),
+        (lambda v: None, ("--tasks", "size,size"), "'size' is listed twice"),
+        (lambda v: None, ("--tasks", "image=size"), "'image' is reserved"),
         (lambda v: None, ("--stratify", "x"), "--stratify: 'x' is no task"),
         (lambda v: None, ("--split", "size"), "t.csv:2: expected train or test, found 'small'"),
         (lambda v: None, ("--split", "size", "--train", "0.5"), "leave out --stratify and --train"),

@@ -259,7 +259,7 @@ def _outputs(n: int = DEEPSENTIBANK_CLASSES) -> str:
         ),
         ({"classes.json": _outputs()}, "no class list named anp.txt"),
         ({"classes.json": _outputs(), "a_anp.txt": "a_1", "b_anp.txt": "a_1"}, "several class"),
-        ({"classes.json": _outputs(), "anp.txt": ""}, "no ANP in it"),
+        ({"classes.json": _outputs(), "anp.txt": ""}, "contains no ANP"),
         ({"classes.json": _outputs(), "anp.txt": "a_1\n\na_2\n"}, "anp.txt:2: expected one ANP"),
         ({"classes.json": _outputs(), "anp.txt": "a_1\na_1\n"}, "a_1 is listed twice"),
     ],
