@@ -38,7 +38,7 @@ COMMANDS = {
 """,
     ),
     "check": (
-        "tell whether a prototxt runs here, and what does not",
+        "check whether a prototxt runs here, and list what does not",
         """\
   python -m torchcaffe check -model deploy.prototxt
 """,
@@ -69,7 +69,7 @@ def parser() -> cli.Parser:
     for name in ("test", "export"):
         _file(made[name], "weights", "a .caffemodel to copy by layer name")
     for name in ("test", "time", "check"):
-        what = "TEST unless said, of time TRAIN"
+        what = "default: TEST; for time, TRAIN"
         made[name].add_argument("-phase", "--phase", choices=["TRAIN", "TEST"], help=what)
     for name in ("test", "time"):
         made[name].add_argument(
@@ -86,26 +86,36 @@ def parser() -> cli.Parser:
         _precision(made[name])
     for name in ("train", "time"):
         made[name].add_argument(
-            "--show-code", action="store_true", help="print what would run, and stop"
+            "--show-code", action="store_true", help="print the generated code, and exit"
         )
     made["export"].add_argument(
-        "--onnx", metavar="FILE", help="an ONNX file of any batch, checked in onnxruntime"
+        "--onnx",
+        metavar="FILE",
+        help="the ONNX file to write, with a dynamic batch axis; checked in onnxruntime",
     )
-    made["export"].add_argument("--state-dict", metavar="FILE", help="the weights for torch.load")
+    made["export"].add_argument(
+        "--state-dict", metavar="FILE", help="the weights to write, for torch.load"
+    )
     return p
 
 
 def _train(p: cli.Parser) -> None:
     _file(p, "solver", "the solver's prototxt")
     _file(p, "weights", "a .caffemodel to copy by layer name, or several, a,b")
-    _file(p, "snapshot", "a .solverstate to go on from")
+    _file(p, "snapshot", "a .solverstate to resume from")
     effects = ["stop", "snapshot", "none"]
     for name, default in (("sigint_effect", "stop"), ("sighup_effect", "snapshot")):
         p.add_argument(
             f"-{name}", f"--{name}", choices=effects, default=default, help=f"default: {default}"
         )
-    p.add_argument("--shuffle", action="store_true", help="another order of records each epoch")
-    p.add_argument("--sync-bn", action="store_true", help="BatchNorm over the ranks of torchrun")
+    p.add_argument(
+        "--shuffle", action="store_true", help="draw a new order of the records each epoch"
+    )
+    p.add_argument(
+        "--sync-bn",
+        action="store_true",
+        help="compute BatchNorm's statistics over all ranks of torchrun",
+    )
 
 
 def _file(p: cli.Parser, name: str, what: str) -> None:
@@ -116,15 +126,23 @@ def _state(p: cli.Parser) -> None:
     p.add_argument(
         "-level", "--level", type=LEVEL, default=0, metavar="N", help="of the net's state"
     )
-    p.add_argument("-stage", "--stage", default="", help="stages of the net's state, with commas")
+    p.add_argument(
+        "-stage", "--stage", default="", help="stages of the net's state, separated by commas"
+    )
 
 
 def _precision(p: cli.Parser) -> None:
     what = "device number, or all (with torchrun)"
     p.add_argument("-gpu", "--gpu", type=DEVICE, metavar="N", help=what)
     own = p.add_argument_group("not Caffe's")
-    own.add_argument("--tf32", action="store_true", help="TF32 in products and convolutions")
-    own.add_argument("--bf16", action="store_true", help="bfloat16, weights and statistics float32")
+    own.add_argument(
+        "--tf32", action="store_true", help="use TF32 in matrix products and convolutions"
+    )
+    own.add_argument(
+        "--bf16",
+        action="store_true",
+        help="compute in bfloat16; weights and statistics stay float32",
+    )
     own.add_argument(
         "--channels-last",
         choices=["yes", "no", "measure"],
@@ -133,5 +151,5 @@ def _precision(p: cli.Parser) -> None:
     )
     own.add_argument("--compile", action="store_true", help="through torch.compile")
     own.add_argument(
-        "--cuda-graphs", action="store_true", help="compiled, its kernels replayed as CUDA graphs"
+        "--cuda-graphs", action="store_true", help="compile, and replay the kernels as CUDA graphs"
     )

@@ -171,7 +171,7 @@ def write(args: Any) -> int:
     """Out of Caffe: ONNX, or a state dict."""
     _need(args, "model", "weights")
     if not (args.onnx or args.state_dict):
-        raise UserError("export what? --onnx FILE or --state-dict FILE")
+        raise UserError("name what to export: --onnx FILE or --state-dict FILE")
     net = export.read(args.model, args.weights)
     if args.state_dict:
         with files.replacing(args.state_dict) as file:
@@ -257,12 +257,12 @@ def _choices(args: Any) -> Choices:
         local = os.environ.get("LOCAL_RANK")
         device = f"cuda:{args.gpu if local is None else local}"
         if not torch.cuda.is_available():
-            raise UserError("-gpu: PyTorch sees no GPU here; leave it out for the CPU")
+            raise UserError("-gpu: PyTorch sees no GPU here; leave it out to use the CPU")
         if args.gpu == "all" and local is None:
-            raise UserError("-gpu all wants torchrun: see --help")
+            raise UserError("-gpu all needs torchrun: see --help")
         count = torch.cuda.device_count()
         if int(device[len("cuda:") :]) >= count:
-            raise UserError(f"-gpu {args.gpu}: there are {count} here, counted from 0")
+            raise UserError(f"-gpu {args.gpu}: this machine has {count}, counted from 0")
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = args.tf32
         torch.backends.cudnn.allow_tf32 = args.tf32

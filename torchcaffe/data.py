@@ -373,7 +373,7 @@ class _Database(_Stack):
         try:
             return parse_datum(record)
         except ValueError as error:
-            raise UserError(f"{self.path}: record {number} is no Datum of Caffe's") from error
+            raise UserError(f"{self.path}: record {number} is not a Caffe Datum") from error
 
     def _value(self, number: int) -> bytes:
         """The cursor stands where the last read left it: the next record is one step away."""

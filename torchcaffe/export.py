@@ -154,7 +154,9 @@ def onnx(net: Net | Model, path: str | Path) -> float:
                 "images are an Input (python -m netgen NET --deploy)"
             )
     if not (net.inputs and net.outputs):
-        raise UserError(f"net {net.name!r} has no input or no output: there is nothing to export")
+        raise UserError(
+            f"net {net.name!r} has no input or no output, so there is nothing to export"
+        )
     try:
         import onnx as _  # noqa: F401
         import onnxruntime

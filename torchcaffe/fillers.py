@@ -54,7 +54,7 @@ def _msra(blob: Tensor, filler: Any) -> None:
 
 def _bilinear(blob: Tensor, filler: Any) -> None:
     if blob.dim() != 4 or blob.shape[2] != blob.shape[3]:
-        raise UserError("the bilinear filler wants N x C x K x K")
+        raise UserError("the bilinear filler needs N x C x K x K")
     size = blob.shape[3]
     f = math.ceil(size / 2)
     center = (2 * f - 1 - f % 2) / (2 * f)

@@ -80,18 +80,20 @@ def steps(net: Any) -> list[Step]:
     names: set[str] = set()
     for layer in net.layer:
         if layer.name in names:
-            raise UserError(f"two layers are called {layer.name!r}")
+            raise UserError(f"two layers have the name {layer.name!r}")
         names.add(layer.name)
         for bottom in layer.bottom:
             if bottom not in current:
                 hint = near_miss(bottom, current)
-                raise UserError(f"layer {layer.name!r}: nobody makes its bottom {bottom!r}{hint}")
+                raise UserError(
+                    f"layer {layer.name!r}: no layer produces its bottom {bottom!r}{hint}"
+                )
         bottoms = [current[name] for name in layer.bottom]
         tops = []
         for i, top in enumerate(layer.top):
             in_place = i < len(layer.bottom) and layer.bottom[i] == top
             if top in current and not in_place:
-                raise UserError(f"layer {layer.name!r}: another layer makes its top {top!r} too")
+                raise UserError(f"layer {layer.name!r}: another layer produces its top {top!r} too")
             tops.append(Value(top, current[top].version + 1 if in_place else 0))
         current.update((value.name, value) for value in tops)
         found.append(Step(layer, bottoms, tops))

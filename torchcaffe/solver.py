@@ -71,7 +71,7 @@ class Runner:
         order.arrange(net, bool(choices.channels_last))
         unfed = [p.name for p in net.feeds if p.type in ("Input", "MemoryData")]
         if unfed:
-            raise UserError(f"layer {unfed[0]!r}: nobody feeds it here; give a Data layer")
+            raise UserError(f"layer {unfed[0]!r}: it has no source of data; use a Data layer")
         # Every rank tests the whole test set; only training shares the records out.
         share = (rank, world) if net.phase == TRAIN else (0, 1)
         self.feeds = [
@@ -104,7 +104,7 @@ class Runner:
                 return self.run(**self.arranged(fed))
         except IndexError as error:
             raise UserError(
-                f"net {self.net.name!r}: {error}: a label that is none of its layer's classes?"
+                f"net {self.net.name!r}: {error}: is a label outside its layer's range of classes?"
             ) from error
 
     def arranged(self, fed: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -138,7 +138,7 @@ class Solver:
         _check(param)
         if self.choices.cuda_graphs and param.iter_size > 1:
             raise UserError(
-                "--cuda-graphs wants iter_size 1: a replay overwrites the gradients before it"
+                "--cuda-graphs needs iter_size 1: a replay overwrites the gradients before it"
             )
         self.schedule = Schedule(param)
         self.update, self.histories = updates.rule(param)
@@ -287,7 +287,7 @@ class Solver:
             tops = self.runner.next()
             loss = self.net.loss(tops)
             if loss is None:
-                raise UserError(f"net {self.net.name!r} has no loss to train by")
+                raise UserError(f"net {self.net.name!r} has no loss to minimise")
             if self.runner.plan is None:
                 loss.backward()
             else:
@@ -425,13 +425,13 @@ class Solver:
             extra = torch.load(beside, weights_only=True)
         except Exception as error:  # of many kinds, by where it was cut
             raise UserError(
-                f"{beside}: damaged or not ours; without it the data start over: move it away"
+                f"{beside}: damaged or not ours; remove it, and the data start at the first record"
             ) from error
         try:
             self._go_on_from(extra)
         except (UserError, *UNFIT, AttributeError) as error:
             raise UserError(
-                f"{beside}: not ours; without it the data start over: move it away"
+                f"{beside}: not ours; remove it, and the data start at the first record"
             ) from error
 
     def _go_on_from(self, extra: dict[str, Any]) -> None:
@@ -572,4 +572,4 @@ def _check(param: Any) -> None:
     for iterations in param.test_iter:
         COUNT.check(iterations, "test_iter")
     if param.snapshot_format == param.HDF5:
-        raise UserError("snapshot_format HDF5 is not served; leave it out for BINARYPROTO")
+        raise UserError("snapshot_format HDF5 is not supported; leave it out for BINARYPROTO")

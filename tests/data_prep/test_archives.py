@@ -197,7 +197,9 @@ def test_nothing_is_written_through_links(tmp_path):
 
 def test_unpack_refuses_what_is_no_archive(tmp_path):
     for data in (b"no archive", b"", b"\0" * 2000, gzip.compress(b"no tar")):
-        with pytest.raises(UserError, match=r"neither a tar nor a zip|damaged, or|contains no file"):
+        with pytest.raises(
+            UserError, match=r"neither a tar nor a zip|damaged, or|contains no file"
+        ):
             unpack(_write(tmp_path / "text", data), tmp_path / "out")
     with pytest.raises(UserError, match="no such file"):
         unpack(tmp_path / "missing", tmp_path / "other")
@@ -233,7 +235,9 @@ def test_archives_that_are_made_to_fill_disks(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MOST_BYTES", 1 << 15)
     for data in (gzip.compress(_tar(files)), _zip(files)):
         _, ignored = unpack(_write(tmp_path / "a", data), tmp_path / "none")
-        assert len(ignored) == 60 and ignored[0][1].startswith("65,536 bytes, too large for an image")
+        assert len(ignored) == 60 and ignored[0][1].startswith(
+            "65,536 bytes, too large for an image"
+        )
     assert _there(tmp_path / "none") == {}
 
 

@@ -85,7 +85,7 @@ def test_a_compiled_net_gives_the_same_numbers(solver_file, how):
 def test_cuda_graphs_are_refused_where_they_would_lose_gradients(solver_file):
     param = text.load(solver_file, SolverParameter)
     param.iter_size = 2
-    with pytest.raises(UserError, match="--cuda-graphs wants iter_size 1"):
+    with pytest.raises(UserError, match="--cuda-graphs needs iter_size 1"):
         Solver(param, Choices(cuda_graphs=True))
     with pytest.raises(UserError, match="--cuda-graphs is for GPUs: give -gpu"):
         main(["train", "-solver", str(solver_file), "--cuda-graphs"])

@@ -122,7 +122,7 @@ DATA = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [2, 
     ("layers", "told"),
     [
         ('layer { name: "a" type: "Convolutoin" bottom: "x" top: "y" }', "did you mean 'Convolu"),
-        ('layer { name: "a" type: "ReLU" bottom: "xx" top: "y" }', "nobody makes its bottom 'xx'"),
+        ('layer { name: "a" type: "ReLU" bottom: "xx" top: "y" }', "no layer produces its bottom 'xx'"),
         ('layer { name: "a" type: "ReLU" bottom: "x" top: "y" relu_parm { } }', "relu_parm"),
         (
             'layer { name: "a" type: "Convolution" bottom: "x" top: "y" convolution_param '
@@ -141,10 +141,10 @@ DATA = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [2, 
         (
             'layer { name: "a" type: "Concat" bottom: "x" top: "y" } '
             'layer { name: "a" type: "ReLU" bottom: "y" top: "z" }',
-            "two layers are called 'a'",
+            "two layers have the name 'a'",
         ),
         ('layer { name: "a" type: "ReLU" bottom: "x" top: "x" } '
-         'layer { name: "b" type: "Split" top: "x" }', "another layer makes its top 'x'"),
+         'layer { name: "b" type: "Split" top: "x" }', "another layer produces its top 'x'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_it(layers, told):

@@ -130,8 +130,8 @@ LAYERS: dict[str, type[Layer]] = {}
 
 
 REFUSED = {  # Caffe's other types, and why
-    "Filter": "its tops' sizes depend on the numbers in its bottoms",
-    "HDF5Output": "what a net makes is for its caller to write",
+    "Filter": "its tops' sizes depend on the values in its bottoms",
+    "HDF5Output": "write the net's outputs in your own code",
     "Im2col": "a step inside Caffe's convolution",
     "LSTMUnit": "a step inside Caffe's LSTM",
     "Python": "it runs code beside the prototxt",
@@ -157,7 +157,9 @@ def make(param: Any, train_phase: bool, shapes: Sequence[Shape]) -> Layer:
     """
     kind = LAYERS.get(param.type)
     if kind is None and param.type in REFUSED:
-        raise UserError(f"layer {param.name!r}: {param.type} is not served: {REFUSED[param.type]}")
+        raise UserError(
+            f"layer {param.name!r}: {param.type} is not supported: {REFUSED[param.type]}"
+        )
     if kind is None:
         hint = near_miss(param.type, LAYERS)
         raise UserError(f"layer {param.name!r}: unknown layer type {param.type!r}{hint}")

@@ -141,7 +141,9 @@ class ContrastiveLoss(Layer):
 
     def setup(self, shapes: list[Shape]) -> None:
         if shapes[0] != shapes[1] or count(shapes[2]) != shapes[0][0]:
-            raise self.mistake(f"wants two of one shape and a mark a pair, not {shapes}")
+            raise self.mistake(
+                f"needs two bottoms of one shape and one label per pair, not {shapes}"
+            )
 
     def forward(self, a: Tensor, b: Tensor, like: Tensor) -> Tensor:
         p = self.param.contrastive_loss_param

@@ -170,7 +170,7 @@ class Eltwise(Layer):
         p = self.param.eltwise_param
         self.operation, self.coeff = p.operation, list(p.coeff)
         if len(shapes) < 2 or len(set(shapes)) > 1:
-            raise self.mistake(f"wants two bottoms or more of one shape, not {shapes}")
+            raise self.mistake(f"needs two or more bottoms of one shape, not {shapes}")
         if self.coeff and (len(self.coeff) != len(shapes) or self.operation != p.SUM):
             raise self.mistake(f"{len(self.coeff)} coeff for {len(shapes)} bottoms of a SUM")
         if all(c == 1 for c in self.coeff):

@@ -23,9 +23,9 @@ class _Recurrent(Layer):
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.recurrent_param
         if p.expose_hidden:
-            raise self.mistake("expose_hidden is not served")
+            raise self.mistake("expose_hidden is not supported")
         if len(shapes[0]) < 2 or shapes[1] != shapes[0][:2]:
-            raise self.mistake(f"wants T x N x ... and T x N, not {shapes[0]} and {shapes[1]}")
+            raise self.mistake(f"needs T x N x ... and T x N, not {shapes[0]} and {shapes[1]}")
         if not p.num_output:
             raise self.mistake("no num_output")
         self.hidden, self.static = p.num_output, len(shapes) > 2

@@ -28,7 +28,7 @@ class _Convolving(Layer):
             raise self.mistake("axis must be 1")
         self.dims = len(shapes[0]) - 2
         if not 1 <= self.dims <= 3:
-            raise self.mistake(f"{self.dims} spatial axes; 1 to 3 can be served")
+            raise self.mistake(f"{self.dims} spatial axes; 1 to 3 are supported")
         self.kernel = self._sizes("kernel", p.kernel_size, None)
         self.stride = self._sizes("stride", p.stride, 1)
         self.pad = self._sizes("pad", p.pad, 0)

@@ -25,9 +25,9 @@ class Pooling(Layer):
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.pooling_param
         if len(shapes[0]) != 4:
-            raise self.mistake(f"wants N x C x H x W, not {shapes[0]}")
+            raise self.mistake(f"needs N x C x H x W, not {shapes[0]}")
         if p.pool == p.STOCHASTIC:
-            raise self.mistake("pool: STOCHASTIC is not served (nor is it by Caffe on a CPU)")
+            raise self.mistake("pool: STOCHASTIC is not supported (nor is it by Caffe on a CPU)")
         size = shapes[0][2:]
         self.whole = p.global_pooling
         if not self.whole:
@@ -92,7 +92,7 @@ class SPP(Layer):
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.spp_param
         if len(shapes[0]) != 4 or not p.pyramid_height:
-            raise self.mistake("wants N x C x H x W and a pyramid_height")
+            raise self.mistake("needs N x C x H x W and a pyramid_height")
         self.levels = nn.ModuleList()
         for level in range(p.pyramid_height):
             bins = 2**level
@@ -131,7 +131,7 @@ class LRN(Layer):
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.lrn_param
         if len(shapes[0]) != 4:
-            raise self.mistake(f"wants N x C x H x W, not {shapes[0]}")
+            raise self.mistake(f"needs N x C x H x W, not {shapes[0]}")
         if p.local_size % 2 == 0:
             raise self.mistake(f"local_size {p.local_size} is not odd")
 
