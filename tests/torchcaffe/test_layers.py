@@ -122,7 +122,10 @@ DATA = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [2, 
     ("layers", "told"),
     [
         ('layer { name: "a" type: "Convolutoin" bottom: "x" top: "y" }', "did you mean 'Convolu"),
-        ('layer { name: "a" type: "ReLU" bottom: "xx" top: "y" }', "no layer produces its bottom 'xx'"),
+        (
+            'layer { name: "a" type: "ReLU" bottom: "xx" top: "y" }',
+            "no layer produces its bottom 'xx'",
+        ),
         ('layer { name: "a" type: "ReLU" bottom: "x" top: "y" relu_parm { } }', "relu_parm"),
         (
             'layer { name: "a" type: "Convolution" bottom: "x" top: "y" convolution_param '
