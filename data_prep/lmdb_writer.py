@@ -82,7 +82,7 @@ class Writer:
 
 
 def made_from(database: Path) -> dict[str, Any] | None:
-    """What a database says it was made from; None where there is none.
+    """What a database says it was made from; None if there is no database.
 
     Raises:
         UserError: something else has its name.

@@ -146,7 +146,7 @@ def tasks_of(given: str | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     """`colour,kind=Art der Ware`, or its parts, or the same as a mapping: task -> column.
 
     Raises:
-        UserError: no name of a task, or one that stands there twice.
+        UserError: an invalid task name, or one that is named twice.
     """
     if isinstance(given, Mapping):
         pairs = list(given.items())

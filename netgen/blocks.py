@@ -31,7 +31,7 @@ def blocks(options: Options) -> list[Block]:
     """All residual blocks, res2a to res5c at depth 50.
 
     Raises:
-        UserError: a depth that is none, or an input too small for the strides.
+        UserError: an unknown depth, or an input too small for the strides.
     """
     if options.input_size < STRIDES:
         raise UserError(

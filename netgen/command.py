@@ -123,7 +123,7 @@ def parse(
     flags that must not be among them, each with the reason.
 
     Raises:
-        UserError: words that are no such options, or values out of range.
+        UserError: an option is unknown, or a value is out of range.
     """
     p = _FileParser(prog=where, add_help=False)
     p.add_argument("net", nargs="?")

@@ -42,7 +42,7 @@ def read_outputs(path: PathLike) -> list[str]:
     """DeepSentiBank's published class list: a JSON list of 2,089 ANPs, in the outputs' order.
 
     Raises:
-        UserError: not there, not such a list, or a name that stands there twice.
+        UserError: the file does not exist, is not such a list, or repeats a name.
     """
     try:
         names = json.loads(read_text(path))
@@ -59,7 +59,7 @@ def read_anps(path: PathLike) -> list[str]:
     """The ANPs in label order, one a line: a file, or `anp.txt` or `*_anp.txt` in a folder.
 
     Raises:
-        UserError: none or several of them, an empty one, a line that is no name, a name twice.
+        UserError: no or several lists, an empty one, a line that is not a name, or a repeated name.
     """
     path = Path(path)
     if path.is_dir():

@@ -53,7 +53,7 @@ def check_tasks(tasks: Any) -> tuple[Task, ...]:
     """`tasks` as a net takes them.
 
     Raises:
-        UserError: there are none, one is no `Task`, or two have the same name.
+        UserError: there are no tasks, one is not a `Task`, or two have the same name.
     """
     if isinstance(tasks, (str, Task)) or not isinstance(tasks, Iterable):
         raise UserError(f"--tasks: expected several Task(name, classes), not {tasks!r}")

@@ -73,7 +73,7 @@ def read_net(path: str | Path) -> Any:
     """A .caffemodel.
 
     Raises:
-        UserError: it cannot be read, or is none.
+        UserError: it cannot be read, or is not such a file.
     """
     return read(path, NetParameter)
 

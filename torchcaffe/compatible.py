@@ -22,7 +22,7 @@ def check(
     type alone.
 
     Raises:
-        UserError: the net is no net: a bottom nobody makes, say.
+        UserError: the net is invalid: a bottom that no layer produces, for example.
     """
     steps = graph.steps(graph.filtered(proto, graph.state(phase, level, stages)))
     shapes: dict[graph.Value, Shape] = {}

@@ -73,7 +73,7 @@ def steps(net: Any) -> list[Step]:
     """The net's layers with their blobs told apart by version; a layer in place makes a new one.
 
     Raises:
-        UserError: a bottom nobody makes, a top that two layers make, a name used twice.
+        UserError: a bottom that no layer produces, a top of two layers, a name used twice.
     """
     current: dict[str, Value] = {}
     found: list[Step] = []

@@ -47,7 +47,7 @@ class Net(nn.Module):
         feeds: parameters of the layers that are fed from outside.
 
     Raises (on construction):
-        UserError: an unknown layer type, a bottom nobody makes, shapes that do not fit.
+        UserError: an unknown layer type, a bottom that no layer produces, shapes that do not fit.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ def fold(net: Any, find: Find) -> dict[str, Layer]:
     one whose norms the file has, for that file's net had branched already.
 
     Raises:
-        UserError: a published norm with a variance that is none.
+        UserError: a published norm has a negative variance.
     """
     made: dict[str, Layer] = {}
     for addition, norms in branching_points(net):

@@ -1,4 +1,4 @@
-"""What every command of this project does alike: errors for people, whole files."""
+"""Shared by all commands of this project: error messages, atomic files, number ranges."""
 
 import os
 

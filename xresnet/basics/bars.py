@@ -1,4 +1,4 @@
-"""How far a long work is: a bar in a terminal, now and then a line in a log."""
+"""Progress of long work: a bar in a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our folders in the user's cache: what was fetched once serves every project here."""
+"""This project's folders in the user's cache, for files that are downloaded once."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ import xresnet
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: what is wrong, where, what to do."""
+    """A mistake that the user can correct: what is wrong, where, and what to do."""
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, synced, renamed."""
+"""Atomic files: written to a temporary name, synced, renamed."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def read_text(path: PathLike) -> str:
 
 
 def read_json(path: PathLike) -> Any:
-    """The file's JSON; None where there is none, or a half of one from elsewhere."""
+    """The file's JSON; None if it does not exist or is incomplete."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):

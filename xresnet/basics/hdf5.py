@@ -28,7 +28,7 @@ class Reader:
         self.left = UNFOLDS * size + SMALL
 
     def at(self, path: str, group: Any = None) -> Any:
-        """The group or data set at `path`, from `group` on or from the root; None: there is none.
+        """The group or data set at `path`, from `group` or the root; None if there is none.
 
         Raises:
             UserError: a link on the way that leads elsewhere.

@@ -1,4 +1,4 @@
-"""Memory that is freed: whether it stays with the process, or goes back to the system."""
+"""Whether freed memory stays with the process or is returned to the system."""
 
 from __future__ import annotations
 

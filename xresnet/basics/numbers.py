@@ -147,7 +147,7 @@ def as_fraction(value: Fraction | float | str, where: str) -> Fraction:
     """`value`, which `where` gives, as `exact_fraction` takes it; 0.8 is 4/5.
 
     Raises:
-        UserError: it is no such fraction.
+        UserError: it is not such a fraction.
     """
     try:
         return exact_fraction(str(value))

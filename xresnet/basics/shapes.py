@@ -1,4 +1,4 @@
-"""JSON held to a shape: files of our own to which anything may have happened since.
+"""Check JSON files of this project against a shape, as anything may have changed them.
 
 A shape is a type (`float` takes integers too), None, a tuple of shapes any of which will do,
 `[shape]` for a list of such, `{str: shape}` for an object of such under any names, or
@@ -21,7 +21,7 @@ def read(path: PathLike, shape: Any) -> Any:
     """The JSON of a file, in that shape.
 
     Raises:
-        UserError: it cannot be read, is no JSON (one that was cut), or has another shape:
+        UserError: it cannot be read, is not JSON (or is cut short), or has another shape:
             the file, and the place in it.
     """
     try:

@@ -1,4 +1,4 @@
-"""Fetch the packages: in parallel, checked, and taken up again where it was cut off."""
+"""Fetch the packages: in parallel, checked, and resumed after an interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put real Caffe on this machine, and take it away again.
+"""Install real Caffe on this machine, and remove it.
 
 The cache folder (`$XDG_CACHE_HOME` or ~/.cache, then xresnet/caffe) holds
 

@@ -1,4 +1,4 @@
-"""The lock file: which Debian packages make up the prefix, and their hashes."""
+"""The lock file: the Debian packages that make up the prefix, and their hashes."""
 
 from __future__ import annotations
 

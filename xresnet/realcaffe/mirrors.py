@@ -1,4 +1,4 @@
-"""Where to have Debian's packages: a named mirror, the machine's own, Debian's dated archive."""
+"""Sources of Debian's packages: a given mirror, the machine's own, Debian's dated archive."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def find(tool: str, bin_folder: Path | None = None) -> Path:
     """The command `tool`: our wrapper in `bin_folder` (default: the venv's), else PATH's.
 
     Raises:
-        UserError: there is none; says how to get it.
+        UserError: it is not installed; the message says how to install it.
     """
     if tool not in TOOLS:
         raise UserError(f"{tool!r} is not one of {', '.join(TOOLS)}{near_miss(tool, TOOLS)}")
@@ -49,7 +49,7 @@ def version(caffe: Path | None = None) -> str:
     """What `caffe --version` calls itself, such as "1.0.0".
 
     Raises:
-        UserError: there is no Caffe, or it does not start.
+        UserError: Caffe is not installed, or does not start.
     """
     caffe = caffe or find("caffe")
     found = version_of(caffe)

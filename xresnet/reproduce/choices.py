@@ -54,7 +54,7 @@ def of_net(words: Sequence[str], where: str) -> tuple[str | None, dict[str, Any]
     """The net's name, if there is one, and its options among `words` of a grid file.
 
     Raises:
-        UserError: they are no such options; begins with `where` they stand.
+        UserError: an option is unknown or not allowed; the message begins with `where`.
     """
     name, net, solver = command.parse(words, where, OF_A_GRID)
     for option in solver:
@@ -66,7 +66,7 @@ def of_solver(words: Sequence[str], where: str) -> dict[str, Any]:
     """The solver's options among `words` of a grid file.
 
     Raises:
-        UserError: they are no such options; begins with `where` they stand.
+        UserError: an option is unknown or not allowed; the message begins with `where`.
     """
     name, net, solver = command.parse(words, where, OF_A_GRID)
     for wrong in [*([name] if name else []), *map(flag, net)]:

@@ -49,7 +49,7 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
     """Study -> what `xresnet compare` tells of its committed grid.json.
 
     Raises:
-        UserError: a grid.json that is none.
+        UserError: a file is not a grid.json.
     """
     found = {}
     for path in sorted((root / RESULTS).glob("*/grid.json")):

@@ -124,7 +124,7 @@ def _results(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """The results in some grid.jsons by their plan.
 
     Raises:
-        UserError: one is no grid.json.
+        UserError: one of them is not a grid.json.
     """
     found = {}
     for path in files:

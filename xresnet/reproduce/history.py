@@ -28,7 +28,7 @@ class History:
 
     @classmethod
     def read(cls, log: Path) -> History:
-        """All of a log; empty where there is none."""
+        """All of a log; empty if there is no log."""
         history, reader = cls(), train_log.Reader()
         if log.exists():
             with log.open(encoding="utf-8", errors="replace") as file:

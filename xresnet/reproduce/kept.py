@@ -154,7 +154,7 @@ def find_record(folder: Path) -> dict[str, Any] | None:
     """run.json where there is one: which training this is.
 
     Raises:
-        UserError: there is one, but it is no such thing.
+        UserError: the file exists, but is not a run.json.
     """
     path = folder / "run.json"
     if not path.exists():

@@ -74,7 +74,7 @@ def task_title(task: str) -> str:
 
 
 def _number(value: float | None, digits: int = 2, sign: str = "") -> str:
-    """`1,234.50`; a dash where there is none."""
+    """`1,234.50`; a dash for None."""
     return "–" if value is None else f"{value:{sign},.{digits}f}"
 
 

@@ -23,7 +23,7 @@ def resumed(command: Sequence[str]) -> list[str]:
     """A `caffe train` with the snapshot to go on from, which is made ready for it.
 
     Raises:
-        UserError: its solver is none, or the snapshot cannot be written.
+        UserError: its solver is invalid, or the snapshot cannot be written.
     """
     flags = _flags(command)
     solver = Path(flags.get("solver", ""))

@@ -49,7 +49,7 @@ class Run:
         """Train and test, or take what an earlier call has left of it.
 
         Raises:
-            UserError: Caffe failed, or the loss is no number.
+            UserError: Caffe failed, or the loss is not finite.
             KeyboardInterrupt: stopped, with a snapshot from which the next call goes on.
         """
         if done := self.finished():

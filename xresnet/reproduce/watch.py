@@ -48,7 +48,7 @@ def draw(run: Path, out: Path) -> Path:
     """Write the curves of the run in folder `run` to `out`, a picture.
 
     Raises:
-        UserError: no training there yet, or `out` is no picture.
+        UserError: there is no training yet, or `out` is not the name of a picture.
     """
     figures.hold_suffix(out.suffix.lower())
     epoch, files = read_record(run)["epoch"], RunFolder(run)
