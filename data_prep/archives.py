@@ -1,4 +1,4 @@
-"""Archives of images unpacked whole, and nothing outside the folder touched.
+"""Unpack image archives completely, touching nothing outside the folder.
 
 Python's tarfile takes a damaged header for the end of the archive, stops before gzip's
 checksum, and reads a header's name into memory however long it says it is. So what is

@@ -1,4 +1,4 @@
-"""An image file to pixels, exactly as convert_imageset would have them, or the reason why not."""
+"""Decode an image file exactly as convert_imageset does, or give the reason why not."""
 
 from __future__ import annotations
 

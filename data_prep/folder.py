@@ -1,4 +1,4 @@
-"""Where everything lies in a data folder, its manifest, and its lock.
+"""The layout of a data folder, its manifest and its lock.
 
 DATA/manifest.json       what each stage read, decided and counted
 DATA/ontology.csv        every ANP, kept or dropped, with the reason

@@ -1,4 +1,4 @@
-"""One database, appended to, and the notes that lie in its folder."""
+"""Append to one database, and keep notes in its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a part's databases are, in one file beside them, so that a killed run is taken up.
+"""Progress of a part's databases, in a file beside them, so that a killed run can resume.
 
 The file is replaced after each commit of both databases. It may therefore
 be one commit behind them, never ahead; what they hold beyond it is cut off.

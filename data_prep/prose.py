@@ -1,4 +1,4 @@
-"""What a command tells people of its result."""
+"""The text that a command prints about its result."""
 
 from __future__ import annotations
 

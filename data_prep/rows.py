@@ -1,4 +1,4 @@
-"""The rows of a table: a row an image, a column a task.
+"""The rows of a table: one row per image, one column per task.
 
 CSV, TSV, JSON lines or Parquet. A cell's text is the class; an empty cell is no label. Blanks at
 its ends are left off, several in a row are one, and Unicode is taken in its composed form (NFC),

@@ -1,4 +1,4 @@
-"""A small drawn image set in VSO's layout: to try the whole road without a download.
+"""A small drawn image set in VSO's layout, to try all steps without a download.
 
 Nouns are shapes, adjectives are visible properties, so that a small network
 learns all three tasks in a minute on a CPU. Around them stand a few that each

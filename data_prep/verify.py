@@ -1,4 +1,4 @@
-"""The databases read back and held against lists, classes, manifest and each other."""
+"""Read the databases back and check them against lists, classes, manifest and each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thread that brings a growing file to the disk while its writer goes on."""
+"""A thread that writes a growing file to the disk while its writer continues."""
 
 from __future__ import annotations
 

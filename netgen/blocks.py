@@ -1,4 +1,4 @@
-"""Which residual blocks a ResNet has: their names, widths and strides, and the maps they make."""
+"""The residual blocks of a ResNet: names, widths, strides and output shapes."""
 
 from __future__ import annotations
 

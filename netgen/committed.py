@@ -1,4 +1,4 @@
-"""The generated files that stand in the repository, and what makes them.
+"""The generated files in the repository, and the code that makes them.
 
 python -m netgen.committed        writes prototxt/, solvers/, docs/NETWORKS.md (`make nets`)
 """

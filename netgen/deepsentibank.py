@@ -1,4 +1,4 @@
-"""Where our ANPs stand among DeepSentiBank's 2,089 outputs.
+"""The index of each of our ANPs among DeepSentiBank's 2,089 outputs.
 
     python -m netgen.deepsentibank --classes classes.json --labels data/vso/classes
 

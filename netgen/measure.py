@@ -1,4 +1,4 @@
-"""Shapes, parameters and multiply-adds of a net, reckoned without Caffe by Caffe's rules."""
+"""Shapes, parameters and multiply-adds of a net, computed by Caffe's rules without Caffe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How layers are named, here and in the files they start from: all of it in this place."""
+"""The names of layers, in our nets and in the files of initial weights."""
 
 from __future__ import annotations
 

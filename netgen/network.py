@@ -1,4 +1,4 @@
-"""A net of the catalogue as a value: its name, what is chosen about it, and what that makes."""
+"""A net of the catalogue as a value: its name, its options, and the resulting net."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an option is: a field of a family, told in one declaration (`netgen.options` has them)."""
+"""An option: a field of a family, in one declaration (`netgen.options` has them)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user can choose about a net and its solver; the defaults are the paper's.
+"""The options of a net and its solver; the defaults are the paper's.
 
 A family is a frozen dataclass: options that belong together, so that a net takes all of them
 or none. Each is declared once, with its default, its range and its help; the command lines

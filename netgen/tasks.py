@@ -1,4 +1,4 @@
-"""Tasks, their names and classes, and what their losses count: as values, and as typed."""
+"""Tasks, their names, classes and loss weights, as values and as command-line text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Out of Caffe: a net as an nn.Module, folded for inference, or as ONNX."""
+"""Export of a Caffe net: as an nn.Module, folded for inference, or as ONNX."""
 
 from __future__ import annotations
 

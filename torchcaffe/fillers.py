@@ -1,4 +1,4 @@
-"""How weights start: Caffe's fillers, from its distributions (not its random numbers)."""
+"""Initial weights: Caffe's fillers, with its distributions (not its random numbers)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A net of Caffe's as PyTorch people know models: images in, a dict of scores out, trainable.
+"""A Caffe net as an ordinary PyTorch model: images in, a dict of scores out, trainable.
 
     model = torchcaffe.create_model("xs_resnet50", tasks={"kind": 2, "class": 10})
     scores = model(images)                       # {"kind": N x 2, "class": N x 10}

@@ -1,4 +1,4 @@
-"""How a net runs best here: the memory order of images, by measurement, and threads, by size."""
+"""The best settings for a net: memory order of images, by measurement; threads, by size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes on one batch: what torchrun starts, gradients averaged as Caffe's NCCL does.
+"""Data-parallel training under torchrun; gradients are averaged as by Caffe's NCCL.
 
 Each rank reads every world-th record and computes on a batch of its own.
 BatchNorm's statistics stay a rank's own, as in Caffe, unless `sync_bn`.

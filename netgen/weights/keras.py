@@ -1,4 +1,4 @@
-"""Keras's weight files, `.h5`, of all its ages: a layer's arrays by the layer's name.
+"""Keras's weight files, `.h5`, of all its versions: a layer's arrays by the layer's name.
 
 Three layouts: groups named in the attribute `layer_names`, at the root
 (`save_weights` until Keras 2, and what Keras Applications publishes) or under

@@ -1,4 +1,4 @@
-"""Layers over time: bottoms are T x N x ..., with T x N marks of where sequences go on."""
+"""Recurrent layers: bottoms are T x N x ..., with T x N marks of where sequences continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that look at neighbourhoods: pooling and local response normalisation."""
+"""Layers over neighbourhoods: pooling and local response normalisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scores are worth: ranks of the truth, accuracies with intervals, confusions of ANPs.
+"""Evaluation of scores: ranks of the true class, accuracies with intervals, ANP confusions.
 
 Caffe's rule of ties: right within k is a truth with no more than k scores as high as its own,
 itself counted.

@@ -1,4 +1,4 @@
-"""Caffe as a child: its words in a log file, their meaning as events, no orphan left behind.
+"""Caffe as a child process: output in a log file, parsed into events, no orphan left behind.
 
 Caffe writes into the log file itself, and we read behind it. So nothing is
 lost, and Caffe never waits for us, whatever happens to this process.

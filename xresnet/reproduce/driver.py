@@ -1,4 +1,4 @@
-"""The driver: Caffe trained by a schedule, stopped and taken up again at will.
+"""The driver: trains with Caffe by a schedule, and can be stopped and resumed at any time.
 
 BVLC Caffe has no plateau policy, so a drop of the rate is: stop with a
 snapshot (SIGINT), write the solver anew with a tenth of base_lr, resume.

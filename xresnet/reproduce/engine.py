@@ -1,4 +1,4 @@
-"""What runs Caffe's files: real Caffe, the default, or torchcaffe, our engine on PyTorch.
+"""The engines that run Caffe's files: real Caffe (default) or torchcaffe, on PyTorch.
 
 Both take the same commands, write the same log and the same snapshots, so the
 rest of this package knows but two things of them: how to start the program, and

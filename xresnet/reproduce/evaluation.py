@@ -1,4 +1,4 @@
-"""What `eval` writes of a snapshot, read again, compared, and told.
+"""The results that `eval` writes: reading, comparing and printing them.
 
 RUN/eval_SNAPSHOT.json   what came out, of the weights SNAPSHOT.caffemodel
     eval_SNAPSHOT.npz    each image's rank of the truth, and its five best classes with their

@@ -1,4 +1,4 @@
-"""A run's folder: what a training writes there, and reads again to go on.
+"""A run's folder: what a training writes there, and reads to resume.
 
 RUN/net.prototxt deploy.prototxt   what is trained; its inference form
     solver_1.prototxt ...          a stage each; solver.prototxt is the present one

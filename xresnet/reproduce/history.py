@@ -1,4 +1,4 @@
-"""What a training log tells: losses by iteration, accuracies by test pass, across resumptions."""
+"""The content of a training log: losses by iteration, accuracies by test pass, over resumes."""
 
 from __future__ import annotations
 

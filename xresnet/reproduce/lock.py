@@ -1,4 +1,4 @@
-"""A run's folder is one driver's at a time.
+"""The lock of a run's folder: only one driver at a time.
 
 The lock is the kernel's (flock) on RUN/.lock. Caffe holds it with its driver, so an orphan of
 a killed driver keeps others out until it has written its snapshot. The file names both.

@@ -1,4 +1,4 @@
-"""A trained net to hand on: what `predict`, `figure5` and `figure6` need, and a card for people.
+"""A trained net to share: what `predict`, `figure5` and `figure6` need, and a model card.
 
 OUT/net.prototxt, deploy.prototxt   with DATA in place of the data folder
     snapshot_iter_N.caffemodel      the weights

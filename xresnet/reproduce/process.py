@@ -1,4 +1,4 @@
-"""Other processes, as Linux's /proc tells of them: alive, stopped, at work or standing still."""
+"""State of other processes from Linux's /proc: alive, stopped, working or idle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`caffe train` taken up where its last whole snapshot is, for docker/entrypoint.sh.
+"""Resume `caffe train` from its last complete snapshot, for docker/entrypoint.sh.
 
     python3 -m xresnet.reproduce.resume caffe train -solver solver.prototxt
 

@@ -1,4 +1,4 @@
-"""Where nets start: `--weights imagenet`, ImageNet's weights made into those of any net here.
+"""Initial weights: `--weights imagenet` converts ImageNet's weights for any of our nets.
 
 FOLDER/NET-DIGEST.caffemodel   what `netgen.weights init` makes of the published weights
        NET-DIGEST.json         of which package or file, how, and what became of each layer

@@ -1,4 +1,4 @@
-"""How sure an accuracy is: over images (bootstrap, McNemar's test) and over seeds (Student's t)."""
+"""Statistics of accuracies: over images (bootstrap, McNemar), over seeds (Student's t)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The request to stop: Ctrl-C, or a kill, and how all threads of this process hear of it.
+"""The request to stop (Ctrl-C or a kill), and how it reaches all threads of this process.
 
 `timeout`, SLURM and systemd send their SIGTERM to some processes twice. So the first signal
 counts, and those that follow change nothing: what is being saved is saved.

@@ -1,4 +1,4 @@
-"""The software and machine that made a result."""
+"""The software versions and the machine behind a result."""
 
 from __future__ import annotations
 

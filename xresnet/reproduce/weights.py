@@ -1,4 +1,4 @@
-"""Learned arrays out of a .caffemodel, without Caffe."""
+"""Learned arrays from a .caffemodel, without Caffe."""
 
 from __future__ import annotations
 
