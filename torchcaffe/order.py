@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from typing import Any, Callable
 
@@ -25,6 +26,20 @@ IMAGES = 2  # to time with on a CPU, where more would take long; a GPU gets the 
 def threads(net: Net) -> int:
     """The threads worth using for a net's layers: PyTorch's number, or one for small nets."""
     return 1 if small(net) else torch.get_num_threads()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, where others would be waited for longer than they help."""
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def small(net: Net) -> bool:

@@ -71,7 +71,8 @@ class Packed(nn.Module):
         """The outputs by name."""
         small = self._small(fed)
         if small is not None:
-            return {name: x.clone() for name, x in small.forward(**fed).items()}
+            with order.one_thread():
+                return {name: x.clone() for name, x in small.forward(**fed).items()}
         values = {
             Value(name, 0): x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
             for name, x in fed.items()

@@ -20,7 +20,7 @@ import torchcaffe  # noqa: E402
 from netgen.command import generate  # noqa: E402
 from tests.helpers.caffe_nets import run  # noqa: E402
 from tests.torchcaffe.oracle import ONE_THREAD, error  # noqa: E402
-from torchcaffe import data  # noqa: E402
+from torchcaffe import data, direct  # noqa: E402
 from torchcaffe.data import Feed, open_source  # noqa: E402
 from xresnet.basics.cli import UserError  # noqa: E402
 from xresnet.caffeproto import TRAIN, Datum, LayerParameter, NetParameter, text  # noqa: E402
@@ -375,3 +375,23 @@ def test_two_ranks_with_sync_bn_have_the_gradient_of_one(tmp_path):
     for alone, shared in zip(*found):
         if alone is not None:
             assert (alone - shared).norm() <= 1e-3 * alone.norm() + 1e-5
+
+
+def test_a_small_packed_net_takes_one_thread_and_gives_the_others_back(tmp_path, monkeypatch):
+    model = tmp_path / "d.prototxt"
+    model.write_text(generate(["xs_resnet50", *SMALL, "--deploy"]))
+    packed = torchcaffe.load(model, pack=True)
+    seen = []
+    forward = direct.Plan.forward
+
+    def watched(plan, **fed):
+        seen.append(torch.get_num_threads())
+        return forward(plan, **fed)
+
+    monkeypatch.setattr(direct.Plan, "forward", watched)
+    torch.set_num_threads(2)
+    try:
+        packed(data=torch.zeros(1, 3, 48, 48))
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(1)
