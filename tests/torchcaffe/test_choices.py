@@ -167,3 +167,16 @@ def test_the_number_of_threads_that_is_said_stands(solver_file, monkeypatch):
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_norm_of_one_sample_can_be_traced():
+    """As torch.compile does it, without memory; PyTorch's own reckons with 1 / 0 there."""
+    net = Net(
+        text.loads(
+            'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 4, 1, 1] } } }'
+            'layer { name: "b" type: "BatchNorm" bottom: "x" top: "b" }',
+            NetParameter,
+        ),
+        TRAIN,
+    )
+    assert net.to("meta")(x=torch.empty(1, 4, 1, 1, device="meta"))["b"].shape == (1, 4, 1, 1)
