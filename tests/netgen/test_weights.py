@@ -240,7 +240,7 @@ def test_a_shape_mismatch_names_layer_and_both_shapes(resnet, tmp_path):
         ("bn5a_branch1", [np.ones(128), np.full(128, np.inf), np.ones(1)], "128 values are NaN"),
         ("bn5a_branch2c", [np.ones(128), -np.ones(128), np.ones(1)], "a negative variance"),
         ("scale5a_branch2c", [np.ones(128)], "has 1 blob .128., the net wants 2 blobs"),
-        ("scale5a_branch1", [np.ones(1), np.ones(1)], "blob 0 is 1, the net wants 128"),
+        ("scale5a_branch1", [np.ones(1), np.ones(1)], "blob 0 is 1, the net needs 128"),
     ],
 )
 def test_what_cannot_be_used_is_named(layer, blobs, message, resnet, tmp_path):
@@ -254,7 +254,7 @@ def test_what_cannot_be_used_is_named(layer, blobs, message, resnet, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("", "what to do"),
+        ("", "name a command"),
         ("init xs_resnet50 --out w", "required: --from"),
         ("init --from R --out w", "init needs the name of a net"),
         ("init xs_resnet --from R --out w", "did you mean 'xs_resnet50'"),

@@ -71,7 +71,7 @@ def test_documentation_is_left_out_but_not_the_licences(tmp_path: Path) -> None:
 )
 def test_nothing_is_written_outside(tmp_path: Path, members) -> None:
     (tmp_path / "secret").write_text("s")
-    with pytest.raises(UserError, match="outside"):
+    with pytest.raises(UserError, match=r"outside|leads out of the prefix"):
         unpacked(tmp_path, deb(*members))
     assert not list(tmp_path.rglob("evil"))
 
@@ -82,7 +82,7 @@ def test_not_through_a_link_that_was_there_before(tmp_path: Path) -> None:
     (tmp_path / "root" / "a").symlink_to(tmp_path / "elsewhere")
     package = tmp_path / "p.deb"
     package.write_bytes(deb(member("./a/evil", b"x")))
-    with pytest.raises(UserError, match="outside"):
+    with pytest.raises(UserError, match=r"outside|leads out of the prefix"):
         unpack.unpack(package, tmp_path / "root")
     assert not (tmp_path / "elsewhere" / "evil").exists()
 

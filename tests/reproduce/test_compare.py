@@ -211,7 +211,7 @@ def test_arms_without_a_result_yet_are_left_out(table):
 
 
 def test_what_is_no_grid_is_told(tmp_path, table):
-    with pytest.raises(UserError, match=r"no grid\.json"):
+    with pytest.raises(UserError, match=r"not a grid\.json"):
         main(["compare", str(tmp_path / "none.json")])
     with pytest.raises(UserError, match="no result in it"):
         comparison({**table, "results": []})

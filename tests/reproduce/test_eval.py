@@ -191,7 +191,7 @@ def test_a_database_that_was_cut_is_one_line(drawn, tmp_path, kind, read):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert done.returncode == 1, done.returncode
-    assert done.stderr.count("\n") == 1 and f"{file} is cut off" in done.stderr
+    assert done.stderr.count("\n") == 1 and f"{file} is cut short" in done.stderr
 
 
 def test_a_record_that_is_no_image_is_one_line(tmp_path):

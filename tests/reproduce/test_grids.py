@@ -156,7 +156,7 @@ def test_a_grid_goes_on_from_its_json_alone(trained, small, drawn, tmp_path, cap
     (tmp_path / "grid.json").write_text(json.dumps(table))
     assert main([*command, "--out", str(tmp_path), "--table"]) == 0
     assert json.loads(capsys.readouterr().out)["finished"] == 1
-    with pytest.raises(UserError, match=r"no grid\.json"):
+    with pytest.raises(UserError, match=r"not a grid\.json"):
         main([*command, "--out", str(tmp_path), "--resume-from", str(small)])
 
 

@@ -118,7 +118,7 @@ def test_an_orphan_that_stands_still_is_named_at_once(caffe_tools, drawn, tmp_pa
             monkeypatch.setattr(lock.signal, "SIGCONT", 0)
             monkeypatch.setattr(lock, "LAST_WORK", 1)
             start = time.monotonic()
-            with pytest.raises(UserError, match=f"left behind .*kill -9 {orphan}"):
+            with pytest.raises(UserError, match=f"left over .*kill -9 {orphan}"):
                 train(training(drawn, tmp_path))
             assert time.monotonic() - start < 10
             # A stopped one is waked, takes its snapshot and ends.
