@@ -41,7 +41,7 @@ def test_a_packed_run_says_the_same_elsewhere(caffe_tools, drawn, tmp_path, caps
     card = (packed / "README.md").read_text()
     for values in result["tasks"].values():
         assert f"{values['top1']['percent']:.2f} (" in card
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         pack(net_of(packed), packed)
 
 
