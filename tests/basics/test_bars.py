@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import re
-from time import sleep
+
+import pytest
 
 from xresnet.basics import bars
 
 
-def test_a_log_gets_whole_lines_now_and_then(capsys, monkeypatch):
-    monkeypatch.setattr(bars, "EVERY", 0.05)
+class Clock:
+    """tqdm's time, in seconds, which the test advances."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    one = Clock()
+    monkeypatch.setattr("tqdm.std.time", one)
+    return one
+
+
+def test_a_log_gets_whole_lines_now_and_then(capsys, clock):
     for _ in bars.bar(range(40), "decode", 40, unit="img"):
-        sleep(0.01)
+        clock.now += bars.EVERY / 5
     told = capsys.readouterr().err
     lines = told.splitlines()
-    assert "\r" not in told and 1 < len(lines) < 20
+    assert "\r" not in told and 5 < len(lines) < 10
     assert all(re.match(r"decode: +\d+%\|.*\| \d+/40 \[", line) for line in lines)
     assert "| 40/40 [" in lines[-1]
 
@@ -25,19 +42,17 @@ def test_what_is_soon_done_leaves_no_line(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_one_that_is_moved_by_hand_may_start_further_on(capsys, monkeypatch):
-    monkeypatch.setattr(bars, "EVERY", 0.01)
+def test_one_that_is_moved_by_hand_may_start_further_on(capsys, clock):
     with bars.bar(what="train", total=10, unit="it", initial=8) as bar:
-        sleep(0.03)
+        clock.now += bars.EVERY + 1
         bar.update(2)
     assert "| 10/10 [" in capsys.readouterr().err
 
 
-def test_two_at_a_time_do_not_move_a_cursor(capsys, monkeypatch):
-    monkeypatch.setattr(bars, "EVERY", 0.01)
+def test_two_at_a_time_do_not_move_a_cursor(capsys, clock):
     with bars.bar(what="adj", total=4) as first, bars.bar(what="noun", total=4) as second:
         for _ in range(4):
-            sleep(0.02)
+            clock.now += bars.EVERY + 1
             first.update()
             second.update()
     lines = capsys.readouterr().err.splitlines()

@@ -116,9 +116,10 @@ def run_tiny(tmp_path: Path, before: str = "") -> subprocess.Popen:
 
 
 def test_killed_while_unpacking_then_installed_again(tmp_path: Path) -> None:
-    slow = "import time; from xresnet.realcaffe import unpack; one = unpack.unpack\n"
-    slow += "unpack.unpack = lambda *a: (time.sleep(0.2), one(*a))"
-    process = run_tiny(tmp_path, slow)
+    # Each of the threads unpacks one package and gets no further.
+    held = "import signal; from xresnet.realcaffe import unpack; one = unpack.unpack\n"
+    held += "unpack.unpack = lambda *a: (one(*a), signal.pause())"
+    process = run_tiny(tmp_path, held)
     cache = tmp_path / "cache"
     deadline = time.monotonic() + 30
     while not list(cache.glob("prefix-*.new/usr/lib/filler*")):

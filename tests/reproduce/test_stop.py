@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -175,16 +176,19 @@ def test_a_caffe_that_stands_still_is_told_and_ctrl_c_still_works(
     assert run.snapshots(), "interrupted, it went on to its snapshot"
 
 
-def test_standstill_sees_work_and_its_absence():
+def test_standstill_sees_work_and_its_absence(monkeypatch):
+    now = [0]
+    monkeypatch.setattr(f"{Standstill.__module__}.time", SimpleNamespace(monotonic=lambda: now[0]))
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     idle = subprocess.Popen(["sleep", "60"])
     try:
-        watches = [Standstill(busy.pid), Standstill(idle.pid)]
-        deadline = time.monotonic() + 3
-        while time.monotonic() < deadline:
-            busiest, idlest = (watch.seconds() for watch in watches)
-            time.sleep(0.1)
-        assert busiest < 1 < idlest
+        os.kill(idle.pid, signal.SIGSTOP)
+        until(lambda: is_stopped(idle.pid), idle)
+        working, resting = Standstill(busy.pid), Standstill(idle.pid)
+        assert (working.seconds(), resting.seconds()) == (0, 0)
+        now[0] += 10
+        assert resting.seconds() == 10
+        until(lambda: working.seconds() == 0, busy)
     finally:
         for process in (busy, idle):
             process.kill()

@@ -338,15 +338,21 @@ def test_a_lock_goes_with_the_folder_that_it_made(tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", ".lock"}
 
 
-def test_a_lock_that_its_holder_took_away_is_made_anew(tmp_path):
+def test_a_lock_that_its_holder_took_away_is_made_anew(tmp_path, monkeypatch):
     """Who waits for a lock has it open; two must not hold a run each by another file."""
-    held = "import fcntl, os, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, 2);"
-    held += "print(flush=True); time.sleep(1); os.unlink(sys.argv[1])"
+    held = "import fcntl, os, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, 2);"
+    held += "print(flush=True); input(); os.unlink(sys.argv[1])"
     path = tmp_path / "run" / ".lock"
     path.parent.mkdir()
     command = [sys.executable, "-c", held, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as holder:
         holder.stdout.readline()
+
+        def wait(seconds: float) -> None:
+            holder.communicate(b"\n")  # it takes the lock away and ends
+
+        monkeypatch.setattr(lock.time, "sleep", wait)
         with lock.hold(path.parent) as mine:
             assert os.path.samestat(os.stat(path), os.fstat(mine.descriptor))
             with pytest.raises(UserError, match="another run"), lock.hold(path.parent):
