@@ -31,10 +31,12 @@ from xresnet.reproduce.features import features
 from xresnet.reproduce.forward import Transform, scores
 from xresnet.reproduce.records import keys, labels, records
 from xresnet.reproduce.schedule import Stage, Stages
+from xresnet.reproduce.start import Start
 from xresnet.reproduce.training import Training
 
 CHOICES = {"width": 4, "blocks": (1, 1, 2, 3), "batch": 24}
 SMALL = words(CHOICES)
+XS = Network("xs_resnet50", CHOICES)
 BLOCK = "res4b"
 ONE = RealCaffe(threads=1)
 
@@ -43,8 +45,7 @@ ONE = RealCaffe(threads=1)
 def trained(drawn, caffe_tools, tmp_path_factory) -> Path:
     """The weights of a small XS that real Caffe has trained a little, running statistics filled."""
     plan = Stages((Stage(0.02, 40),))
-    net = Network("xs_resnet50", {**CHOICES, "bn_fraction": 0.9})
-    folder = tmp_path_factory.mktemp("trained")
+    net, folder = XS.choose(bn_fraction=0.9), tmp_path_factory.mktemp("trained")
     run = Training("xs", net, Data.read(drawn), folder, plan, {"seed": 1}, engine=ONE)
     return train(run).weights
 
@@ -248,6 +249,10 @@ def test_what_does_not_fit_is_told(drawn, trained, cached, tmp_path):
     data = Data.read(drawn)
     with pytest.raises(UserError, match="no block 'res9a'"):
         features(data, tmp_path / "1", "res9a", trained, CHOICES)
+    with pytest.raises(UserError, match="no block 'res9a'"):  # a run is its last weights
+        features(data, tmp_path / "1", "res9a", trained.parent, CHOICES)
+    with pytest.raises(UserError, match=r"has no net.prototxt: it is not a run's folder"):
+        features(data, tmp_path / "1", BLOCK, tmp_path, CHOICES)
     with pytest.raises(UserError, match="make weights and net with --width 4"):
         features(data, tmp_path / "2", BLOCK, trained, {**CHOICES, "width": 8})
     with pytest.raises(UserError, match="not the weights of this trunk"):
@@ -256,7 +261,8 @@ def test_what_does_not_fit_is_told(drawn, trained, cached, tmp_path):
         features(data, cached, "res3a", trained, CHOICES)
     with pytest.raises(UserError, match="holds cached maps"):
         features(Data.read(cached), tmp_path / "4", BLOCK, trained, CHOICES)
-    wide = Network("xs_resnet50", {**CHOICES, "width": 8})
+    assert Start().weights([trained.parent], data.network(XS), tmp_path) == (trained,)
+    wide = XS.choose(width=8)
     plan = Stages((Stage(0.1, 1),))
     with pytest.raises(UserError, match="holds maps of 64 x 2 x 2, the net wants 128 x 2 x 2"):
         train(Training("xs", wide, Data.read(cached), tmp_path, plan, {}, engine=CAFFE))

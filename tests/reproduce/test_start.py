@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from netgen import Network
+from netgen.blocks import DEPTHS
 from netgen.weights import fetch
 from tests.helpers import weights_files as files
 from xresnet.basics import cache
@@ -173,12 +174,26 @@ def test_how_to_make_them_goes_with_imagenet(drawn, tmp_path):
         main([*command, "--branch-init", "fresh"])
 
 
-def test_table2_asks_for_what_it_has_not_before_it_trains(drawn, tmp_path):
+def test_table2_asks_for_what_it_has_not_before_it_trains(drawn, tmp_path, monkeypatch):
     out = tmp_path / "out"
     command = ["table2", "--data", str(drawn), "--out", str(out), "--weights", "imagenet"]
     with pytest.raises(UserError, match="none available for x0_resnet50 of these widths"):
         main([*command, "--rows", "x0_resnet50", "--width", "16"])
-    assert not list(out.rglob("run.json"))
+    monkeypatch.setattr(start, "BLOCKS", DEPTHS[50])
+    with pytest.raises(UserError, match="the weights of vggnet16: put"):
+        main([*command, "--rows", "resnet50,vggnet16"])
+    assert not out.exists()
+    command[2] = str(tmp_path / "none")  # what needs no data is told first
+    with pytest.raises(UserError, match=r"resnet50.caffemodel: no initial weights of resnet50"):
+        main([*command[:-1], str(tmp_path), "--rows", "resnet50"])
+    with pytest.raises(UserError, match="go with --weights imagenet"):
+        main([*command[:-2], "--rows", "resnet50", "--branch-init", "fresh"])
+    rows = [{"name": n, "net": [n, "--task", "anp"]} for n in ("resnet50", "vggnet16")]
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"name": "x", "weights": ["imagenet"], "rows": rows}))
+    with pytest.raises(UserError, match="the weights of vggnet16: put"):
+        Grid.read(plan).runs(Data.read(drawn), out)
+    assert not out.exists()
 
 
 def test_table2_can_be_checked_before_there_is_data(tmp_path, capsys):
@@ -202,7 +217,7 @@ def test_table2_can_be_checked_before_there_is_data(tmp_path, capsys):
 def test_all_files_that_a_user_must_bring_are_named_at_once():
     with pytest.raises(UserError) as caught:
         nets = ("caffenet", "vggnet16", "caffenet")
-        start.Start().hold([Network(net, {"task": "adj"}) for net in nets])
+        start.hold_imagenet([Network(net, {"task": "adj"}) for net in nets])
     said = str(caught.value)
     assert said.count("bvlc_reference_caffenet.caffemodel") == said.count("VGG_ILSVRC_16") == 1
     assert "the weights of caffenet, vggnet16: put" in said and "\n" not in said

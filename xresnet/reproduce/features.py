@@ -47,8 +47,9 @@ from xresnet.caffeproto.datum import label_datum, maps_datum
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.forward import Transform
+from xresnet.reproduce.net import weights_of
 from xresnet.reproduce.records import keys, records
-from xresnet.reproduce.start import IMAGENET, Start
+from xresnet.reproduce.start import Start, is_imagenet
 
 MIRRORED = "mirrored"  # the folder in a mirrored image's path
 CHUNK = 64 << 20  # bytes of maps computed, and written, at a time
@@ -76,7 +77,7 @@ def features(
 
     Args:
         block: as res4f; the maps are those behind its ReLU.
-        weights: what `python -m netgen.weights init --from` takes, or `imagenet`.
+        weights: what `python -m netgen.weights init --from` takes, a run's folder, or `imagenet`.
         choices: netgen's options of the trunk, as {"width": 16}.
         flips: write each training image mirrored, too.
 
@@ -94,9 +95,10 @@ def features(
     # Any net: up to where the tasks part all are the same.
     task = "anp" if data.names.by_anp else data.names.tasks[0]
     net = Network("resnet50", {"task": task}).choose(**(choices or {}))
-    if weights == IMAGENET:
+    if is_imagenet(weights):
         loaded = Start().source(data.network(net, "DATA"))
     else:
+        weights = weights_of(weights)
         loaded = source.load(str(weights))
     trunk = _Trunk.make(data, block, loaded, net, engine)
     named: dict[str, Any] = {"block": block, "maps": list(trunk.shape)}

@@ -35,7 +35,7 @@ from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.run import Run
 from xresnet.reproduce.schedule import Plateau, Schedule, Stages
-from xresnet.reproduce.start import Start, is_imagenet
+from xresnet.reproduce.start import Start, hold_imagenet, is_imagenet
 from xresnet.reproduce.training import Training
 
 # What a grid file holds; the ranges of its numbers are held where they are used.
@@ -148,7 +148,7 @@ class Grid:
             except UserError as error:
                 raise UserError(f"row {row.name!r}: {error}") from error
         most = max(len(row.seeds) for row in self.rows)
-        weights = {row.name: self._weights(row, folders[row.data], out) for row in self.rows}
+        weights = self._weights({row.name: folders[row.data] for row in self.rows}, out / "weights")
         return [
             (row, self._run(row, i, folders[row.data], weights[row.name], out, engine))
             for i in range(most)
@@ -156,12 +156,20 @@ class Grid:
             if i < len(row.seeds)
         ]
 
-    def _weights(self, row: Row, data: Data, out: Path) -> tuple[Path, ...]:
-        """What all seeds of a row start from."""
-        weights = self.weights if row.weights is None else row.weights
-        start = Start(row.branch_init or self.branch_init, self.bn_epsilon)
-        start = start if any(map(is_imagenet, weights)) else Start()  # another row's business
-        return start.weights(weights, data.network(row.net, "DATA"), out / "weights")
+    def _weights(self, data: dict[str, Data], folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Row -> what all its seeds start from; `folder` is for what is made of ImageNet's."""
+        wanted, lacking = {}, []
+        for row in self.rows:
+            files = self.weights if row.weights is None else row.weights
+            net, start = data[row.name].network(row.net, "DATA"), Start()
+            if any(map(is_imagenet, files)):
+                start = Start(row.branch_init or self.branch_init, self.bn_epsilon)
+                lacking += [] if start.is_made(net, folder) else [net]
+            wanted[row.name] = start, files, net
+        hold_imagenet(lacking)
+        return {
+            name: start.weights(files, net, folder) for name, (start, files, net) in wanted.items()
+        }
 
     def _run(
         self, row: Row, i: int, data: Data, weights: tuple[Path, ...], out: Path, engine: Engine

@@ -66,6 +66,15 @@ def net_of(place: Path, snapshot: str | None = None) -> Net:
     return Net(folder.name, model, deploy, found[at])
 
 
+def weights_of(place: Path) -> Path:
+    """A file of weights as it is; of a run's folder, those of its last snapshot.
+
+    Raises:
+        UserError: a folder that is not a run's, or has no snapshot.
+    """
+    return net_of(place).weights if place.is_dir() else place
+
+
 def _kept_alone(folder: Path) -> dict[int, Path]:
     """Iteration -> the weights of a finished run that keeps no solver's state: a model to use.
 

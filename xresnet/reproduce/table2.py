@@ -19,7 +19,7 @@ from xresnet.reproduce.deepsentibank import DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.run import Run, run_all
 from xresnet.reproduce.schedule import Plateau, Schedule, Stage, Stages
-from xresnet.reproduce.start import IMAGENET, Start, is_imagenet
+from xresnet.reproduce.start import Start, hold_imagenet, is_imagenet
 from xresnet.reproduce.table2_table import as_csv, latex, markdown, tabulated
 from xresnet.reproduce.training import Training
 from xresnet.reproduce.versions import versions
@@ -88,17 +88,22 @@ def table2(
     Raises:
         UserError: unknown rows, no LMDBs in `data`, or a Caffe that fails.
     """
-    rows = rows or setting.rows
-    _refuse(out, setting, rows, deepsentibank)
+    rows, start = rows or setting.rows, start or Start()
+    _refuse(out, setting, rows, weights, start, deepsentibank)
     found = Data.read(data)
     hold_vso(found, "table2 is the paper's table")
     jobs = jobs or (1 if engine.gpu is not None else cores.usable())
     shared = replace(engine, threads=max(1, cores.usable() // jobs))
+    nets = dict(_nets(setting, rows))
+    named = {key: found.network(network, "DATA") for key, network in nets.items()}
+    for network in named.values():
+        network.net()  # what cannot be is told before any is trained
+    if weights and is_imagenet(weights):
+        made = out / "weights"
+        hold_imagenet(network for network in named.values() if not start.is_made(network, made))
     runs = {}
-    for (net, task), network in _nets(setting, rows):
+    for (net, task), network in nets.items():
         name = f"{net}_{task}" if task else net
-        named = found.network(network, "DATA")
-        named.net()  # what cannot be is told before any is trained
         training = Training(
             name=name,
             net=network,
@@ -106,7 +111,7 @@ def table2(
             folder=out / "runs" / name,
             schedule=setting.schedule,
             solver=setting.solver,
-            weights=(start or Start()).weights(_initial(weights, net), named, out / "weights"),
+            weights=start.weights(_initial(weights, net), named[net, task], out / "weights"),
             engine=shared,
             fresh=setting is SMOKE,
         )
@@ -145,18 +150,21 @@ def check(
         UserError: as `table2`'s, with all files of ImageNet's weights that a user must bring.
     """
     rows = rows or setting.rows
-    _refuse(out, setting, rows, deepsentibank)
+    _refuse(out, setting, rows, weights, start or Start(), deepsentibank)
     nets = [build(net.name, **net.choices) for _, net in _nets(setting, rows)]
-    wanted = [net for net in nets if _initial(weights, net.name) == (IMAGENET,)]
-    (start or Start()).hold(wanted)
+    if weights and is_imagenet(weights):
+        hold_imagenet(nets)
 
 
 def _refuse(
     out: Path,
     setting: Setting,
     rows: tuple[str, ...],
+    weights: Path | None,
+    start: Start,
     deepsentibank: DeepSentiBank | None,
 ) -> None:
+    """Refuse what needs no data to be known as wrong."""
     known = (DEEPSENTIBANK, *ROWS)
     for row in rows:
         if row not in known:
@@ -170,7 +178,10 @@ def _refuse(
     _refuse_another_table(out, setting)
     for path in (deepsentibank.weights, deepsentibank.classes) if deepsentibank else ():
         if not path.is_file():
-            raise UserError(f"--deepsentibank: {path} does not exist")
+            raise UserError(f"--deepsentibank: {path} does not exist, or is not a file")
+    start.refuse_idle([weights] if weights else [])
+    for net in (net for net in rows if net in ROWS):
+        _initial(weights, net)
 
 
 def _nets(
@@ -199,7 +210,7 @@ def _initial(folder: Path | None, net: str) -> tuple[Path, ...]:
     if folder is None:
         return ()
     if is_imagenet(folder):
-        return (IMAGENET,)
+        return (folder,)
     path = folder / f"{net}.caffemodel"
     if not path.exists():
         raise UserError(f"{path}: no initial weights of {net}; see `python -m netgen.weights`")

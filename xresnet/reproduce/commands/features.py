@@ -32,7 +32,7 @@ def add(commands: common.Commands) -> None:
     p.add_argument("block", metavar="BLOCK", help="the block whose output is cached, such as res4f")
     common.add_data(p)
     common.add_out(p, "the data folder to write")
-    what = "the trunk's weights: imagenet, or a file that netgen.weights init reads"
+    what = "the trunk's weights: imagenet, a run, or a file that netgen.weights init reads"
     common.option(p, "--weights", what, Path, required=True, metavar="FILE")
     common.add_engine(p)
     common.add_threads(p)

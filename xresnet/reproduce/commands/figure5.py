@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from xresnet.reproduce.commands import common
-from xresnet.reproduce.net import net_of
+from xresnet.reproduce.net import weights_of
 from xresnet.reproduce.snapshots import snapshots
 
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     place = args.snapshot
     for out in filter(None, (args.out, args.change)):
         figures.hold_suffix(out.suffix.lower())
-    weights = net_of(place).weights if place.is_dir() else place
+    weights = weights_of(place)
     statistics = figures.cross_statistics(weights)
     written = [figures.save(figures.figure5(weights, args.by_channel), args.out)]
     if args.change:

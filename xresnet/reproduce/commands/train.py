@@ -41,7 +41,13 @@ def add(commands: common.Commands) -> None:
     common.add_data(p)
     common.add_out(p, "the run's folder")
     common.add_engine(p, trains=True)
-    common.add_weights(p, "initial .caffemodels", common.paths, default=(), metavar="FILE,...")
+    common.add_weights(
+        p,
+        "initial .caffemodels, or runs whose last ones they are",
+        common.paths,
+        default=(),
+        metavar="FILE,...",
+    )
     common.add_threads(p)
     common.option(p, "--keep", "number of recent snapshots to keep", COUNT, KEPT, metavar="N")
     what = "iterations between snapshots, rounded to divide an epoch"
