@@ -71,7 +71,7 @@ test-engine: setup
 	$(RUN) -m pytest tests/torchcaffe tests/reproduce/test_torch.py
 
 nets: setup
-	$(RUN) -m netgen.committed
+	$(RUN) docs/networks.py
 
 results: setup
 	$(RUN) -m xresnet.reproduce.committed

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import FILES
 
 import netgen
 from netgen import Network, paper
 from netgen.catalog import CATALOG
 from netgen.command import generate
-from netgen.committed import FILES
 from netgen.measure import measure, takes_part
 from netgen.net import Net
 from netgen.option import flag

@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 
+import networks
 import pytest
 
-from netgen import catalog, diff, draw, gallery
+from netgen import catalog, diff, draw
 from netgen.command import generate
 from netgen.report import training_memory
 from netgen.tasks import Task
@@ -19,12 +20,16 @@ from xresnet.basics.cli import UserError
 
 
 def test_the_page_of_networks_is_what_the_catalog_says(root):
-    assert (root / gallery.PAGE).read_text() == gallery.page(), "run: make nets"
+    page = (root / networks.PAGE).read_text()
+    assert page == networks.page(page), "run: make nets"
+    assert networks.page("<!-- nets -->\nold<!-- end -->") in page
+    with pytest.raises(UserError, match="marks"):
+        networks.page("")
 
 
-@pytest.mark.parametrize("path", gallery.figures())
+@pytest.mark.parametrize("path", networks.figures())
 def test_a_committed_picture_is_drawn_from_its_net(path, root):
-    assert gallery.stamp(gallery.figures()[path]) in (root / path).read_text(), "run: make nets"
+    assert networks.stamp(networks.figures()[path]) in (root / path).read_text(), "run: make nets"
 
 
 def graphviz() -> bool:
@@ -75,16 +80,14 @@ def test_tasks_whose_names_end_alike_have_colours_of_their_own():
 
 def test_help_writes_nothing(root, tmp_path):
     """In a copy: what a module's --help rewrites would be missed where it writes the same."""
-    for folder in ("netgen", "xresnet"):
-        shutil.copytree(root / folder, tmp_path / folder)
-    modules = ["netgen", "netgen.committed", "netgen.weights", "netgen.deepsentibank"]
-    for words in [*([module, "--help"] for module in modules), ["netgen.committed", "x"]]:
-        ran = subprocess.run(
-            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert ran.returncode == (0 if words[1] == "--help" else 2), ran.stderr
-        assert f"usage: {words[0]}" in ran.stdout or words[1] == "x"
-    assert {path.name for path in tmp_path.iterdir()} == {"netgen", "xresnet"}
+    (tmp_path / "docs").mkdir()
+    script = shutil.copy(root / "docs" / "networks.py", tmp_path / "docs")
+    modules = [["-m", name] for name in ("netgen", "netgen.weights", "netgen.deepsentibank")]
+    for words in [*([*one, "--help"] for one in [*modules, [script]]), [script, "x"]]:
+        ran = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert ran.returncode == (0 if words[-1] == "--help" else 2), ran.stderr
+        assert f"usage: {words[-2].rpartition('/')[2]}" in ran.stdout or words[-1] == "x"
+    assert [path.name for path in tmp_path.rglob("*")] == ["docs", "networks.py"]
 
 
 def test_pictures_tell_the_shortcuts_apart():
