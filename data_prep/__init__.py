@@ -43,4 +43,4 @@ Of use to several:
     spreadsheet.py   CSV that a spreadsheet shows and does not compute
 """
 
-import xresnet  # noqa: F401  # its limit for OpenCV, before any module loads OpenCV
+import xresnet.basics  # noqa: F401  # sets OpenCV's limit

@@ -5,6 +5,11 @@ Each is a function of this package: its keyword arguments are the options, with 
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the other imports, during which Ctrl-C may come
+    from xresnet.basics import cli
+
+    cli.run("data_prep.__main__", "data_prep")
+
 import argparse
 import inspect
 import json
@@ -26,7 +31,7 @@ from data_prep.sample import PER_ANP, make
 from data_prep.table import take
 from data_prep.verify import verify
 from data_prep.vso import choose_classes, divide_images
-from xresnet.basics.cli import Parser, printable, run, told
+from xresnet.basics.cli import Parser, option_help, printable
 from xresnet.basics.numbers import (
     COUNT,
     NATURAL,
@@ -128,7 +133,7 @@ class _Argument:
             more["default"] = default
             if not self.either:
                 shown = self.unset or ("none" if default is None else str(default))
-        help = told(self.what, self.type if isinstance(self.type, Number) else None, shown)
+        help = option_help(self.what, self.type if isinstance(self.type, Number) else None, shown)
         parser.add_argument(self.flag, help=help.replace("%", "%%"), **more)
 
 
@@ -369,7 +374,3 @@ def _add_arguments(parser: argparse.ArgumentParser, commands: list[_Command]) ->
         if one.either not in groups:
             groups[one.either] = parser.add_mutually_exclusive_group(required=True)
         one.add_to(groups[one.either], default)
-
-
-if __name__ == "__main__":
-    run(main, "data_prep")

@@ -1,8 +1,8 @@
 import sys
 
-from netgen import command, diff
 from xresnet.basics import cli
 
 if sys.argv[1:2] == ["diff"]:
-    cli.run(lambda argv: diff.main(sys.argv[2:]), "netgen diff")
-cli.run(command.main, "netgen")
+    del sys.argv[1]
+    cli.run("netgen.diff", "netgen diff")
+cli.run("netgen.command", "netgen")

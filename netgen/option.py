@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from netgen.tasks import Task
-from xresnet.basics.cli import UserError, near_miss, told
+from xresnet.basics.cli import UserError, near_miss, option_help
 from xresnet.basics.numbers import Number, several
 
 
@@ -85,9 +85,9 @@ class Option:
         """`channels of conv1; channels from 1 to 4,096; default: 64`."""
         known = self.of if isinstance(self.of, Number) else None
         if self.default is False:
-            return told(self.what)
+            return option_help(self.what)
         default = self.unset if self.default in (None, ()) else spell(self.default)
-        return told(self.what, known, default or "none")
+        return option_help(self.what, known, default or "none")
 
     def checked(self, value: Any) -> Any:
         """`value` as a net's function reads it: of several the tuple.

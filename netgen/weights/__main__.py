@@ -1,4 +1,3 @@
-from netgen.weights.command import main
 from xresnet.basics import cli
 
-cli.run(main, "netgen.weights")
+cli.run("netgen.weights.command", "netgen.weights")

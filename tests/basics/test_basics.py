@@ -275,3 +275,25 @@ def test_what_lies_in_a_folder(tmp_path):
     assert not files.inside(tmp_path / "inner", root), "its name only begins so"
     assert not files.inside(tmp_path / "in" / "out" / "file", root)
     assert files.inside(tmp_path, "/")
+
+
+@pytest.mark.parametrize(
+    ("command", "loaded"),
+    [
+        ("data_prep", "lmdb"),
+        ("netgen", "google"),
+        ("netgen.weights", "google"),
+        ("xresnet.realcaffe", "tarfile"),
+        ("xresnet netgen", "google"),
+    ],
+)
+def test_ctrl_c_while_a_command_is_loaded_is_one_line(command, loaded, tmp_path):
+    (tmp_path / f"{loaded}.py").write_text("raise KeyboardInterrupt")
+    ran = subprocess.run(
+        [sys.executable, "-m", *command.split(), "--version"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    prog = re.sub(r"xresnet[. ]", "", command)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", f"{prog}: interrupted\n")

@@ -1,14 +1,14 @@
-"""One clear line for a user's mistake, and no traceback.
+"""Command lines: one clear line for a user's mistake, and no traceback.
 
-A command raises `UserError` with what is wrong, where, and what to do; `run`
-turns it into one line on stderr and exit status 1. Anything else that
-escapes is a bug of ours and keeps its traceback.
+A command raises `UserError` with what is wrong, where, and what to do; `run` prints it as one
+line on stderr and exits with status 1. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import io
 import os
 import sys
@@ -24,30 +24,30 @@ class UserError(Exception):
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
-    """` (did you mean 'xs_resnet50'?)`, or nothing where nothing is near."""
+    """` (did you mean 'xs_resnet50'?)`, or an empty string where no known word is similar."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def shortened(names: Sequence[str], most: int = 10) -> str:
-    """The first of some names, for one line; dots stand for the others."""
+    """The first `most` of the names on one line, followed by dots if there are more."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose help keeps its examples as they were typed, and that takes no empty value.
+    """An ArgumentParser that keeps the line breaks of its examples and refuses empty values.
 
-    An empty value is a shell's variable that was not set; as a path it would be the
-    present folder. Every command has --version, which is the project's.
+    An empty value usually comes from an unset shell variable; as a path it would mean the
+    current folder. Every parser has --version, which prints the project's version.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
-        told = f"{self.prog} {xresnet.__version__}"
+        version = f"{self.prog} {xresnet.__version__}"
         what = "print the version and exit"
-        self.add_argument("--version", action="version", version=told, help=what)
+        self.add_argument("--version", action="version", version=version, help=what)
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         if action.nargs != argparse.PARSER and not all(value.strip() for value in arg_strings):
@@ -55,33 +55,32 @@ class Parser(argparse.ArgumentParser):
         return super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:
-        """One line, not the whole usage: exit status 2."""
+        """Print one line instead of the whole usage, and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
 
 
-def told(what: str, of: object = None, default: object = None) -> str:
-    """An option's help in the one style: `epochs averaged; an integer from 1; default: 2`.
+def option_help(what: str, of: object = None, default: object = None) -> str:
+    """The help of an option: `epochs averaged; an integer from 1; default: 2`.
 
     Args:
-        of: its range, where that has words.
-        default: what is taken without the option; None where there is no such thing.
+        what: its meaning.
+        of: its range, if it has one.
+        default: the value without the option, if there is one.
     """
-    return "; ".join(
-        [what, *([str(of)] if of else []), *([f"default: {default}"] if default else [])]
-    )
+    return "; ".join(filter(None, [what, str(of or ""), f"default: {default}" if default else ""]))
 
 
 def printable(text: object) -> str:
-    """`text` as a terminal may show it: no escapes or other controls, no half of a character.
+    """`text` with control characters and lone surrogates escaped, safe to print to a terminal.
 
-    File names are bytes that anybody chose: `\\x1b[2J` in one would clear the screen, and one
-    that is not UTF-8 cannot be printed at all. Line ends and tabs stay.
+    File names can hold any bytes: `\\x1b[2J` in one would clear the screen, and one that is not
+    UTF-8 could not be printed at all. Line ends and tabs are kept.
     """
-    return "".join(c if c in "\n\t" or shows(c) else _escaped(c) for c in str(text))
+    return "".join(c if c in "\n\t" or is_printable(c) else _escaped(c) for c in str(text))
 
 
-def shows(c: str) -> bool:
-    """Whether a terminal shows this character, and only that."""
+def is_printable(c: str) -> bool:
+    """Whether a character can be printed to a terminal without side effects."""
     # Cc: controls; Cf: among them those that turn the direction of writing; Cs: surrogates
     return unicodedata.category(c) not in ("Cc", "Cf", "Cs")
 
@@ -92,15 +91,24 @@ def _escaped(c: str) -> str:
     return c.encode("unicode_escape", "surrogatepass").decode()
 
 
-def run(main: Callable[[list[str] | None], int | None], prog: str) -> None:
-    """Call `main(None)` and exit with its status: 1 on a UserError or an error of the system's
-    (a full disk, no right), 130 on Ctrl-C."""
-    # What cannot be printed in the terminal's encoding is shown escaped, not a traceback.
+def run(main: Callable[[list[str] | None], int | None] | str, prog: str) -> None:
+    """Call a command's `main(None)` and exit with its status.
+
+    The status is 1 after a UserError or an OSError (a full disk, no permission), each printed as
+    one line, and 130 after Ctrl-C.
+
+    Args:
+        main: the function, or the name of the module that has it. A module is imported only
+            here, so that Ctrl-C during the import does not print a traceback either.
+        prog: the command's name, which begins each line.
+    """
+    # What the terminal's encoding lacks is printed escaped instead of raising an error.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = main(None) or 0
+        function = importlib.import_module(main).main if isinstance(main, str) else main
+        status = function(None) or 0
         sys.stdout.flush()
     except UserError as error:
         status = _say(prog, error)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Union
 
-from xresnet.basics.cli import UserError, shows
+from xresnet.basics.cli import UserError, is_printable
 
 PathLike = Union[str, "os.PathLike[str]"]
 Buffer = Union[bytes, bytearray, memoryview]
@@ -119,7 +119,7 @@ def write_json(path: PathLike, value: Any) -> Path:
 
 
 def _json_escaped(found: re.Match[str]) -> str:
-    return found[0] if shows(found[0]) else json.dumps(found[0])[1:-1]
+    return found[0] if is_printable(found[0]) else json.dumps(found[0])[1:-1]
 
 
 def sync_folder(folder: PathLike) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the other imports, during which Ctrl-C may come
+    from xresnet.basics import cli
+
+    cli.run("xresnet.realcaffe.__main__", "realcaffe")
+
 import json
 import time
 from pathlib import Path
 
 from xresnet.basics import files
-from xresnet.basics.cli import Parser, UserError, run
+from xresnet.basics.cli import Parser, UserError
 from xresnet.realcaffe import install, lock, mirrors, resolve, tools, wrappers
 
 _EXAMPLES = """\
@@ -154,7 +159,3 @@ def _lock(mirror: str | None) -> int:
     fresh = lock.read()
     print(f"{lock.LOCK_FILE}: {len(fresh.packages)} packages, {fresh.size / 1e6:.0f} MB")
     return 0
-
-
-if __name__ == "__main__":
-    run(main, "realcaffe")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, Union
 
 from netgen.weights.plan import BRANCH_INITS
-from xresnet.basics.cli import UserError, printable, told
+from xresnet.basics.cli import UserError, option_help, printable
 from xresnet.basics.numbers import POSITIVE, THREADS, Number, at_least
 from xresnet.reproduce.deepsentibank import AMONG, DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine, Torch
@@ -70,7 +70,7 @@ def option(
     words = isinstance(of, (Sequence, Mapping))
     known = of if isinstance(of, Number) else None
     shown = None if more.get("required") else default or unset or "none"
-    help = told(what, known, shown)
+    help = option_help(what, known, shown)
     more |= {"choices": of} if words else {"type": of} if of else {}
     p.add_argument(flag, default=default, help=help, **more)
 
