@@ -18,7 +18,7 @@ import numpy as np
 
 from xresnet.basics import cores
 
-cores.share()  # for by hand too: how OpenMP waits is no difference to measure
+cores.configure_openmp()  # for by hand too: how OpenMP waits is no difference to measure
 
 Pass = Callable[[], object]
 

@@ -24,7 +24,7 @@ _HOME = {
 }
 __all__ = ["Model", "Net", "create_model", "load"]
 
-cores.share()  # before PyTorch, which starts OpenMP as it is loaded
+cores.configure_openmp()  # before PyTorch, which starts OpenMP as it is loaded
 
 
 def __getattr__(name: str) -> Any:

@@ -223,7 +223,7 @@ def _time_layers(
 
 def _share_cores(net: Net, choices: Choices) -> None:
     """One thread for a small net, unless the user or torchrun says how many."""
-    if choices.device == "cpu" and not cores.threads_said():
+    if choices.device == "cpu" and not cores.threads_are_set():
         torch.set_num_threads(order.threads(net))
 
 

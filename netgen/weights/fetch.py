@@ -101,7 +101,7 @@ def fetch(package: Package, given: Path | None = None) -> Path:
     try:
         if given is None and _is_right(target, package):
             return target  # also where nobody may write, as in our images
-        with cache.alone(place, lambda: bars.say("another process is fetching; waiting for it")):
+        with cache.locked(place, lambda: bars.say("another process is fetching; waiting for it")):
             if given is not None:
                 _check(given, package)
             if not _is_right(target, package):

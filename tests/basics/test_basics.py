@@ -47,7 +47,6 @@ def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
         (numbers.RATE, ["0.1", "1e-9"], ["0", "-1", "nan", "inf", "-inf", ""]),
         (numbers.FACTOR, ["0", "10"], ["-0.1", "nan", "inf"]),
         (numbers.FRACTION, ["0.999"], ["0", "1", "nan", "-0.5", "2"]),
-        (numbers.SHARE, ["0", "1", "0.5"], ["80", "-0.1"]),
         (numbers.FINITE, ["-3", "0"], ["nan", "inf"]),
     ],
 )
@@ -150,7 +149,7 @@ def test_names_that_terminals_cannot_show():
 def test_json_is_held_to_a_shape(tmp_path):
     shape = {"name": str, "count?": int, "rows": [{"x": (float, None)}], "by": {str: bool}}
     good = {"name": "a", "rows": [{"x": 1}, {"x": None}], "by": {"q": True}, "more": 1}
-    assert shapes.hold(good, shape, "f") is good
+    assert shapes.check(good, shape, "f") is good
     for changed, words in (
         ({"name": 1}, "f: name: expected text, not 1"),
         ({"count": True}, "f: count: expected an integer, not true"),
@@ -160,7 +159,7 @@ def test_json_is_held_to_a_shape(tmp_path):
         ({"by": {"q": 0}}, "f: by: q: expected true or false"),
     ):
         with pytest.raises(UserError, match=words):
-            shapes.hold({**good, **changed}, shape, "f")
+            shapes.check({**good, **changed}, shape, "f")
     path = tmp_path / "f.json"
     path.write_text(json.dumps(good)[:-3])
     with pytest.raises(UserError, match=r"f\.json:1: not JSON, or cut short"):

@@ -335,7 +335,7 @@ def test_two_processes_fetch_one_after_the_other(empty_cache):
     ready, over = threading.Event(), threading.Event()
 
     def first():
-        with cache.alone(empty_cache):
+        with cache.locked(empty_cache):
             ready.set()
             over.wait(5)
             order.append("first")
@@ -343,7 +343,7 @@ def test_two_processes_fetch_one_after_the_other(empty_cache):
     thread = threading.Thread(target=first)
     thread.start()
     ready.wait(5)
-    with cache.alone(empty_cache, lambda: (order.append("waits"), over.set())):
+    with cache.locked(empty_cache, lambda: (order.append("waits"), over.set())):
         order.append("second")
     thread.join()
     assert order == ["waits", "first", "second"]

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal, occasional lines in a log."""
+"""Progress bars: a bar in a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ from tqdm import tqdm
 
 from xresnet.basics.cli import printable
 
-EVERY = 15  # seconds between the lines of a log; work that takes less leaves none
+EVERY = 15  # seconds between the lines in a log; shorter work leaves none
 
 
 def bar(
     items: Iterable[Any] | None = None, what: str = "", total: int | None = None, **more: Any
 ) -> tqdm[Any]:
-    """tqdm's bar on stderr, over `items` or moved by `update`; `more` is tqdm's too."""
+    """A tqdm bar on stderr, over `items` or advanced by `update`.
+
+    Args:
+        items: what to iterate over.
+        what: the text before the bar.
+        total: the number of items, where it is not `len(items)`.
+        more: further arguments of tqdm.
+    """
     if not sys.stderr.isatty():
         more |= {"mininterval": EVERY, "maxinterval": EVERY, "delay": EVERY}
-        more |= {"file": _Lines(), "position": 0}  # of several none moves a cursor
+        more |= {"file": _Lines(), "position": 0}  # a log has no cursor to move
     return tqdm(items, what, total, **more)
 
 
 def say(line: str) -> None:
-    """A line on stderr, above the bar if there is one; names in it as a terminal may show them."""
+    """Print a line to stderr, above the bar if there is one, with control characters escaped."""
     tqdm.write(printable(line), file=sys.stderr)
 
 
 class _Lines:
-    """stderr, where every state of a bar becomes a line of its own."""
+    """stderr, where each state of a bar becomes a line."""
 
     def write(self, text: str) -> None:
         state = text.strip("\r\n ")

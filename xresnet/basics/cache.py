@@ -1,4 +1,4 @@
-"""This project's folders in the user's cache, for files that are downloaded once."""
+"""The project's folders in the user's cache, for files that are downloaded once."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 
 def folder(part: str) -> Path:
-    """Where `part` of this project keeps what it fetched: `~/.cache/xresnet/PART`.
+    """The folder of what `part` of the project has downloaded: `~/.cache/xresnet/PART`.
 
-    $XDG_CACHE_HOME stands for `~/.cache`, $XRESNET_CACHE for all before PART.
+    $XDG_CACHE_HOME replaces `~/.cache`, and $XRESNET_CACHE all that precedes PART.
     """
     if ours := os.environ.get("XRESNET_CACHE", ""):
         return Path(ours).absolute() / part
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The standard says that a relative path there is to be ignored.
+    # The XDG specification has relative paths ignored.
     root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
     return root / "xresnet" / part
 
 
 @contextlib.contextmanager
-def alone(place: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Hold a folder against others who want it alone, made if need be; ends with the process.
+def locked(place: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold the exclusive lock of a folder, which is created if need be.
 
-    `waiting` is called where another holds it already.
+    The lock ends with the process at the latest. `waiting` is called if another process holds it.
     """
     place.mkdir(parents=True, exist_ok=True)
     with (place / "lock").open("w") as file:

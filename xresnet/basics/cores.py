@@ -1,4 +1,4 @@
-"""How many cores this process may use, and how its threads wait for each other."""
+"""The number of cores that this process may use, and OpenMP's settings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 
 CONTROL = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
-_OURS = "XRESNET_OMP_NUM_THREADS"  # what `share` chose, for this process and those it starts
+_OURS = (
+    "XRESNET_OMP_NUM_THREADS"  # what `configure_openmp` chose, for this process and those it starts
+)
 
 
 def usable() -> int:
-    """The cores that this process may use: by its affinity and its control groups' quota.
+    """The number of cores that this process may use: its affinity, limited by its cgroups' quota.
 
-    A container or a batch system that grants two cores of sixty-four does so by either; the
-    machine's count is what neither of them changes.
+    A container or a batch system that grants two cores of sixty-four does so by one of these;
+    neither changes `os.cpu_count()`.
     """
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
@@ -25,32 +27,34 @@ def usable() -> int:
     return max(1, math.ceil(min(allowed, _quota(CONTROL, MEMBERSHIP))))
 
 
-def share() -> None:
-    """Let OpenMP, once it starts, use the cores that may be used and leave others theirs.
+def configure_openmp() -> None:
+    """Make OpenMP use the cores that this process may use, and sleep while it waits.
 
-    Its threads by default turn round and round while they wait for each other, which beside
-    any other work holds up the very thread that they wait for; so they sleep instead. And it
-    counts cores by affinity alone; so a smaller quota is told to it. What the user's own
-    OMP_WAIT_POLICY, GOMP_SPINCOUNT, KMP_BLOCKTIME or OMP_NUM_THREADS says stands. Once PyTorch
-    is loaded it is too late: nothing is changed then.
+    By default its threads spin while they wait for each other, which delays the very thread
+    they wait for when other work runs beside them. And OpenMP knows the affinity only, so a
+    smaller quota is passed to it. The user's own OMP_WAIT_POLICY, GOMP_SPINCOUNT,
+    KMP_BLOCKTIME and OMP_NUM_THREADS are kept. Call it before PyTorch is imported: later it
+    has no effect.
     """
     if "torch" in sys.modules:
         return
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
         os.environ["OMP_WAIT_POLICY"] = "passive"
-    if _quota(CONTROL, MEMBERSHIP) < math.inf and not threads_said():
+    if _quota(CONTROL, MEMBERSHIP) < math.inf and not threads_are_set():
         os.environ["OMP_NUM_THREADS"] = os.environ[_OURS] = str(usable())
 
 
-def threads_said() -> bool:
-    """Whether the user, or who started us, says how many threads OpenMP shall use."""
+def threads_are_set() -> bool:
+    """Whether OMP_NUM_THREADS is set by anyone but `configure_openmp`."""
     said = os.environ.get("OMP_NUM_THREADS")
     return said is not None and said != os.environ.get(_OURS)
 
 
 def _quota(control: Path, membership: Path) -> float:
-    """The smallest number of cores that a control group of ours, or one above it, may use at
-    once; infinity without a limit. Reads both versions of Linux's control groups."""
+    """The smallest quota, in cores, among our control groups and their parents; may be infinite.
+
+    Reads versions 1 and 2 of Linux's control groups.
+    """
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -68,7 +72,7 @@ def _quota(control: Path, membership: Path) -> float:
 
 
 def _limit(group: Path) -> float:
-    """The cores that one control group grants."""
+    """The quota of one control group, in cores."""
     try:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text().split()

@@ -1,4 +1,4 @@
-"""Receive a file over HTTP, going on after what an earlier try has left."""
+"""Download a file over HTTP and resume what an earlier try has left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PIECE = 1 << 18  # bytes
 
 
 class Failure(Exception):
-    """One try failed; `final` when the same address would only say the same again."""
+    """A try has failed; `final` if another try at the same address would fail as well."""
 
     def __init__(self, reason: str, final: bool = False) -> None:
         super().__init__(reason)
@@ -28,15 +28,22 @@ def receive(
     on_bytes: Callable[[int], object] = lambda n: None,
     check: Callable[[], object] = lambda: None,
 ) -> int:
-    """Append to `part`, the beginning of a file of `size` bytes, what it lacks.
+    """Download what `part`, the beginning of a file, lacks, and append it.
 
-    Returns how many bytes it has then: fewer than `size` if the connection was cut.
-    `on_bytes` hears of every piece that arrived (negative: thrown away, where a server cannot begin
-    in the middle); `check` may raise between pieces, to stop.
+    Args:
+        url: the file's address.
+        part: where the file is written; may hold its beginning.
+        size: the file's size in bytes.
+        on_bytes: called with the number of bytes of each piece that arrives, and with a negative
+            number where a server cannot resume and `part` is begun again.
+        check: called between pieces; may raise an exception to stop.
+
+    Returns:
+        the size of `part` in bytes: less than `size` if the connection was cut.
 
     Raises:
-        Failure: the server cannot be reached, refuses, or has another file.
-        OSError: the disk is full, or `part` cannot be written.
+        Failure: the server cannot be reached, refuses, or offers another size.
+        OSError: `part` cannot be written.
     """
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "xresnet-caffe"}
@@ -47,7 +54,7 @@ def receive(
             urllib.request.Request(url, headers=headers), timeout=TIMEOUT
         )
     with answer:
-        if have and getattr(answer, "status", None) != 206:  # it sends all of it again
+        if have and getattr(answer, "status", None) != 206:  # the server sends all of it again
             on_bytes(-have)
             have = 0
         announced = answer.headers.get("Content-Length")
@@ -68,7 +75,7 @@ def receive(
 
 @contextlib.contextmanager
 def _network() -> Iterator[None]:
-    """What goes wrong on the way, as a Failure; errors of the disk are none of these."""
+    """Turn errors of the network into a Failure; errors of the disk happen outside."""
     try:
         yield
     except urllib.error.HTTPError as error:

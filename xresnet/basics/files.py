@@ -1,4 +1,4 @@
-"""Atomic files: written to a temporary name, synced, renamed."""
+"""Files: written atomically (to a temporary name, synced, renamed), and read with clear errors."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from xresnet.basics.cli import UserError, is_printable
 PathLike = Union[str, "os.PathLike[str]"]
 Buffer = Union[bytes, bytearray, memoryview]
 
-MOST_TEXT = 1 << 30  # bytes; the largest list of ours has some 25 million
+MOST_TEXT = 1 << 30  # bytes; the project's largest list has some 25 million
 
 
 def write(path: PathLike, content: str | bytes | Iterable[Buffer]) -> Path:
-    """Write `content` to `path` atomically; a reader sees the old file or the new one.
+    """Write `content` to `path` atomically: a reader sees the old file or the new one.
 
-    Large content may come in pieces, so that it need not be held a second time. A device or
-    a pipe is written to as it is, and a link stays a link: what it points to is replaced.
+    Large content may be given in pieces, so that it is not copied. Devices and pipes are written
+    to directly. Of a symbolic link the target is replaced.
 
     Raises:
-        UserError: the place cannot be written (no such folder, no right, disk full).
+        UserError: the file cannot be written (no permission, disk full).
     """
     path = Path(path)
     content = content.encode() if isinstance(content, str) else content
@@ -44,12 +44,12 @@ def write(path: PathLike, content: str | bytes | Iterable[Buffer]) -> Path:
 
 @contextlib.contextmanager
 def unnamed(content: str | Iterable[Buffer]) -> Iterator[Path]:
-    """A path under which this process and those that it starts read `content`.
+    """A path under which this process and its children can read `content`.
 
-    It leads to an open file that has no name on the disk, so even a kill leaves nothing behind.
+    It leads to an open file without a name on the disk, so that even a kill leaves nothing behind.
 
     Raises:
-        UserError: the temporary folder's disk is full.
+        UserError: the disk of the temporary folder is full.
     """
     with tempfile.TemporaryFile() as file:
         try:
@@ -63,16 +63,17 @@ def unnamed(content: str | Iterable[Buffer]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing(path: PathLike, sync: bool = True) -> Iterator[BinaryIO]:
-    """A file to write that takes `path`'s place, whole, when the block ends without an error.
+    """A file to write to, which replaces `path` when the block ends without an exception.
 
-    What is no regular file, as /dev/stdout or a pipe, cannot be replaced: it is written to.
+    Devices, pipes and the like, such as /dev/stdout, are written to directly.
 
     Args:
-        sync: bring it to the disk before it takes its place. Without, a crash of the whole
-            machine may lose it, the death of a process not: for what can be made again.
+        path: the file to replace or create; its folders are created.
+        sync: flush it to the disk before it is renamed. Without, it survives the end of the
+            process but not a crash of the machine: for files that can be made again.
 
     Raises:
-        OSError: the place cannot be written; nothing is left there then.
+        OSError: the file cannot be written; nothing is left behind.
     """
     if _is_written_through(Path(path)):
         with open(path, "wb") as file:
@@ -100,8 +101,8 @@ def replacing(path: PathLike, sync: bool = True) -> Iterator[BinaryIO]:
 
 
 def _is_written_through(path: Path) -> bool:
-    """Whether `path` is a device, a pipe, or a name for an open file (/dev/stdout, /dev/fd/3)."""
-    # /dev/fd leads into /proc; /dev/shm is a disk in memory, with files as on any other
+    """Whether `path` is a device, a pipe, or a name of an open file (/dev/stdout, /dev/fd/3)."""
+    # /dev/fd leads into /proc; /dev/shm holds regular files.
     parent = os.path.realpath(path.parent)
     if parent == "/dev" or parent.startswith("/proc/"):
         return True
@@ -109,10 +110,10 @@ def _is_written_through(path: Path) -> bool:
 
 
 def write_json(path: PathLike, value: Any) -> Path:
-    """`write` of `value` as indented JSON with a final newline.
+    """Write `value` atomically as indented JSON.
 
-    Letters of any language stand there as they are; what a terminal cannot show, as in file
-    names that are not UTF-8 or hold escapes, is escaped as JSON does, and read back the same.
+    Letters of any script are written as they are. Characters that cannot be printed, such as
+    those of file names that are not UTF-8, are escaped, and are the same when read back.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     return write(path, re.sub(r"[^\n -~]", _json_escaped, text))
@@ -123,7 +124,7 @@ def _json_escaped(found: re.Match[str]) -> str:
 
 
 def sync_folder(folder: PathLike) -> None:
-    """fsync a folder, so that a rename in it survives a power cut."""
+    """Sync a folder to the disk, so that a rename in it survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -132,10 +133,10 @@ def sync_folder(folder: PathLike) -> None:
 
 
 def read_text(path: PathLike) -> str:
-    """The file's text, line ends as `\\n`.
+    """The text of a UTF-8 file, with line ends as `\\n`.
 
     Raises:
-        UserError: it is not there, not readable, not UTF-8, or more than any list has (1 GiB).
+        UserError: it does not exist, cannot be read, is not UTF-8, or exceeds 1 GiB.
     """
     data = bytearray()
     try:
@@ -156,7 +157,7 @@ def read_text(path: PathLike) -> str:
 
 
 def read_json(path: PathLike) -> Any:
-    """The file's JSON; None if it does not exist or is incomplete."""
+    """The value in a JSON file; None if the file does not exist or is incomplete."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -164,18 +165,18 @@ def read_json(path: PathLike) -> Any:
 
 
 def inside(path: PathLike, root: PathLike) -> bool:
-    """Whether `path`, its links followed, is `root` or lies under it; `root` is a real path."""
+    """Whether `path`, with its links resolved, is `root` or lies in it; `root` has no links."""
     real = os.path.realpath(path)
     return real == root or real.startswith(os.path.join(root, ""))
 
 
 def sha256(path: PathLike) -> str:
-    """The file's SHA-256 in hex."""
+    """The SHA-256 of a file, in hex."""
     return digest(path, "sha256")
 
 
 def digest(path: PathLike, algorithm: str) -> str:
-    """The file's digest in hex by one of hashlib's algorithms, read in pieces."""
+    """The digest of a file by one of hashlib's algorithms, in hex."""
     found = hashlib.new(algorithm)
     with open(path, "rb") as file:
         while piece := file.read(1 << 20):

@@ -1,7 +1,7 @@
-"""Fonts for labels in any script: those of this machine, one behind the other.
+"""Fonts for labels in any script, chosen among those of this machine.
 
-matplotlib draws a character by the first font of a list that has it, and a box where none has.
-So the list is made for the texts; what no font here has is shown as its code point, and said.
+matplotlib draws a character with the first font of a list that has it, or as a box if none has.
+The list is therefore made for the texts; a character without a font is shown as its code point.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from dataclasses import dataclass
 import matplotlib
 from matplotlib import font_manager
 
-_SHOWN = 8  # of the missing characters in a line about them
+_SHOWN = 8  # missing characters that `note` names
 
 
 @dataclass(frozen=True)
 class Fonts:
     """Fonts for some texts.
 
-    `families`: what matplotlib's `family` takes.
-    `missing`: the characters that none of them has.
+    Attributes:
+        families: the value for matplotlib's `family`.
+        missing: the characters that none of them has.
     """
 
     families: tuple[str, ...]
     missing: str = ""
 
     def shown(self, text: str) -> str:
-        """`text` as it can be drawn: a character that is missing as [U+9CE5]."""
+        """`text` with each missing character replaced by its code point, as [U+9CE5]."""
         return "".join(f"[U+{ord(c):04X}]" if c in self.missing else c for c in _visible(text))
 
     @property
     def note(self) -> str:
-        """One line about what is missing; "" where nothing is."""
+        """One line that names the missing characters; "" if there are none."""
         if not self.missing:
             return ""
         some = ", ".join(f"{c} (U+{ord(c):04X})" for c in self.missing[:_SHOWN])
@@ -47,7 +48,7 @@ class Fonts:
 
 
 def fonts_for(texts: Iterable[str]) -> Fonts:
-    """The fonts that draw `texts`: matplotlib's own, then others of this machine as needed."""
+    """The fonts that draw `texts`: matplotlib's default, then others of this machine as needed."""
     own = font_manager.FontProperties()
     families = list(own.get_family())
     missing = set("".join(map(_visible, texts))) - set(" \n")
@@ -63,7 +64,7 @@ def fonts_for(texts: Iterable[str]) -> Fonts:
 
 
 def _visible(text: str) -> str:
-    """`text` without what only says how others are drawn: joiners, turns, variation selectors."""
+    """`text` without joiners, direction marks and variation selectors, which have no shape."""
     return "".join(
         c for c in text if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f"
     )
@@ -76,9 +77,9 @@ def _characters(path: str) -> frozenset[str]:
 
 @functools.cache
 def _of_this_machine() -> tuple[tuple[str, str], ...]:
-    """Family and file of each upright font, the usual weight first.
+    """Family and file of each upright font, the regular weight first.
 
-    Asked anew in each process: matplotlib's own list does not learn of fonts that came later.
+    The system is searched once per process: matplotlib's cached list lacks newly installed fonts.
     """
     manager = font_manager.fontManager
     known = {entry.fname for entry in manager.ttflist}
@@ -87,8 +88,8 @@ def _of_this_machine() -> tuple[tuple[str, str], ...]:
             manager.addfont(path)
         except (RuntimeError, NotImplementedError, OSError, ValueError):  # bitmaps, as of emoji
             continue
-    # What matplotlib brings beside its own is mathematics, by other codes than Unicode's, and
-    # a "last resort" that draws each character of the world as a box.
+    # Left out: matplotlib's mathematical fonts, whose codes are not Unicode's, and "last resort"
+    # fonts, which draw every character as a box.
     brought = os.path.join(matplotlib.get_data_path(), "")
     usual = sorted(
         (abs(int(entry.weight) - 400), entry.name, entry.fname)

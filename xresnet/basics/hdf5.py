@@ -1,8 +1,7 @@
-"""Arrays out of HDF5 files that strangers made: what such a file may not do to its reader.
+"""Read arrays from untrusted HDF5 files.
 
-HDF5 can fill arrays from other files (external storage and links, virtual data sets), and
-can unfold a few kilobytes to any size (compression, or nothing but a fill value). Weights
-and records need neither.
+HDF5 can fill arrays from other files (external storage and links, virtual data sets), and can
+expand a few kilobytes to any size (compression, or only a fill value). Neither is allowed here.
 """
 
 from __future__ import annotations
@@ -13,14 +12,17 @@ import numpy as np
 
 from xresnet.basics.cli import UserError
 
-# An array may take this many bytes for each of its file's, and so many beside.
+# All arrays together may take this many bytes for each byte of the file, and so many besides.
 UNFOLDS, SMALL = 100, 64 << 20
 
 
 class Reader:
-    """An open h5py.File of `size` bytes, read through hard links only.
+    """An open h5py.File that is read through hard links only, up to a limit in total.
 
-    All that is read through one Reader counts together. `where` names the file in errors.
+    Args:
+        file: the h5py.File.
+        size: its size in bytes.
+        where: its name in errors.
     """
 
     def __init__(self, file: Any, size: int, where: str) -> None:
@@ -31,7 +33,7 @@ class Reader:
         """The group or data set at `path`, from `group` or the root; None if there is none.
 
         Raises:
-            UserError: a link on the way that leads elsewhere.
+            UserError: the path leads through a soft or an external link.
         """
         import h5py
 
@@ -46,10 +48,11 @@ class Reader:
         return found
 
     def array(self, data: Any) -> np.ndarray:
-        """All of a data set of numbers.
+        """The numbers of a data set.
 
         Raises:
-            UserError: no such data set; its numbers lie in other files, or unfold too far.
+            UserError: it is not a numeric data set, lies in other files, or is too large for
+                the size of its file.
         """
         import h5py
 

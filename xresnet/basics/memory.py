@@ -1,4 +1,4 @@
-"""Whether freed memory stays with the process or is returned to the system."""
+"""Whether freed memory stays with the process or is returned to the system (glibc's malloc)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 
 
 def keep_freed(most: int | None = None) -> None:
-    """Let malloc keep what is freed instead of handing it back to the system each time.
+    """Make malloc keep freed memory instead of returning it to the system.
 
-    By default each large array comes fresh from the system, which hands it over page by
-    page, filled with zeros, and takes it back at the end: every image and every iteration
-    again. A hint of glibc's: elsewhere nothing happens.
+    By default each large array is mapped anew, filled with zeros page by page, and unmapped
+    when it is freed: for every image and every iteration. Without glibc this has no effect.
 
     Args:
-        most: the largest block kept, in bytes (glibc takes up to 32 MiB), and a quarter of
-            what may lie unused; None keeps everything.
+        most: the size of the largest block that is kept, in bytes (at most 32 MiB); up to four
+            times as much may stay unused. None keeps everything.
     """
     mallopt = _of_glibc("mallopt")
     if mallopt is None:
@@ -33,7 +32,7 @@ def keep_freed(most: int | None = None) -> None:
 
 
 def give_back() -> None:
-    """Hand what is free at this moment back to the system, wherever it lies."""
+    """Return the memory that is free at this moment to the system."""
     trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)

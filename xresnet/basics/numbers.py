@@ -1,7 +1,7 @@
-"""Numbers with a range: the one place that says what a count, a rate or a seed may be.
+"""Numbers with a range: what a count, a learning rate or a seed may be.
 
-A `Number` is an argparse type (`add_argument("--lr", type=RATE)`), and `check` holds a value
-that came another way, from a file or a caller, to the same range.
+A `Number` is an argparse type (`add_argument("--lr", type=RATE)`); `Number.check` checks a value
+from a file or a caller against the same range.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST = 2**31 - 1  # Caffe's int32 fields hold no more
 
 
 def _as_float32(value: float) -> float:
-    """What Caffe's float fields make of `value`; what is too large for them is infinite."""
+    """`value` rounded to a 32-bit float, as Caffe's fields hold it; infinite if too large."""
     try:
         return struct.unpack("f", struct.pack("f", value))[0]
     except (OverflowError, struct.error):
@@ -33,11 +33,11 @@ class Number:
     """An integer or a finite real number within bounds.
 
     Args:
-        what: the field's word for it, as in "a learning rate".
+        what: the quantity, such as "a learning rate".
         kind: int or float.
-        low: the smallest value; with `open_low` it is itself excluded.
-        high: the largest value; with `open_high` it is itself excluded.
-        word: what may stand in a number's place, as "mean".
+        low: the lower bound, which `open_low` excludes.
+        high: the upper bound, which `open_high` excludes.
+        word: a text that is accepted instead of a number, such as "mean".
     """
 
     what: str
@@ -49,10 +49,10 @@ class Number:
     word: str | None = None
 
     def __call__(self, text: str) -> Any:
-        """The number that `text` spells, or the word.
+        """Convert a command-line argument to the number, or return the word.
 
         Raises:
-            argparse.ArgumentTypeError: no such number, or out of range; says which are.
+            argparse.ArgumentTypeError: it is not a number, or out of range.
         """
         if text == self.word:
             return text
@@ -65,9 +65,9 @@ class Number:
         return value
 
     def holds(self, value: Any) -> bool:
-        """Whether `value` is such a number, a real one as Caffe's floats hold it.
+        """Whether `value` is within the bounds, a real number also as a 32-bit float.
 
-        NaN and what is infinite there never are.
+        NaN and infinities are not, nor are booleans.
         """
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
@@ -83,7 +83,11 @@ class Number:
         return above and below
 
     def check(self, value: Any, where: str) -> Any:
-        """`value`, which `where` gives.
+        """Return `value` if it is within the bounds.
+
+        Args:
+            value: a number, or anything else.
+            where: the option, or the file and the place in it, for errors.
 
         Raises:
             UserError: it is not such a number.
@@ -93,10 +97,9 @@ class Number:
         return value
 
     def __str__(self) -> str:
-        low = (
-            "" if self.low == -math.inf else f"{'above' if self.open_low else 'from'} {self.low:g}"
-        )
-        high = ""
+        low = high = ""
+        if self.low != -math.inf:
+            low = f"{'above' if self.open_low else 'from'} {self.low:g}"
         if math.isfinite(self.high) and self.high != MOST:
             bound = f"{self.high:g}" if self.kind is float else f"{self.high:,}"
             high = f"{'below' if self.open_high else 'to'} {bound}"
@@ -105,35 +108,34 @@ class Number:
 
 
 def at_least(low: int, what: str = "an integer", most: int = MOST) -> Number:
-    """Integers from `low` to `most`."""
+    """The range of integers from `low` to `most`."""
     return Number(what, int, low, most)
 
 
-COUNT = at_least(1)  # of things there must be one of: epochs, batches, images
-NATURAL = at_least(0)  # where none is a choice
+COUNT = at_least(1)  # of epochs, images, ...
+NATURAL = at_least(0)  # a count that may be zero
 SEED = at_least(0, "a seed")
 PIXELS = at_least(1, "pixels a side", most=4_096)
 THREADS = at_least(1, "a number of threads", most=1_024)
 PROCESSES = at_least(1, "a number of processes", most=1_024)
 TRIES = at_least(0, "a number of tries", most=1_000)
-WAIT = at_least(1, "whole seconds", most=86_400)  # as SECONDS, where parts are not taken
+WAIT = at_least(1, "whole seconds", most=86_400)
 PORT = at_least(1, "a port", most=65_535)
 SECONDS = Number("seconds", float, 0, 86_400, open_low=True)
 POSITIVE = Number("a number", float, 0, open_low=True)
 RATE = Number("a learning rate", float, 0, open_low=True)
-FACTOR = Number("a number", float, 0)  # a multiplier or weight that may be nothing
-SHARE = Number("a share", float, 0, 1)
+FACTOR = Number("a number", float, 0)  # a multiplier or weight, which may be zero
 FRACTION = Number("a fraction", float, 0, 1, open_low=True, open_high=True)
 FINITE = Number("a finite number", float, -math.inf)
 
 
 def exact_fraction(text: str) -> Fraction:
-    """The argparse type of `0.8` or `4/5`, above 0 and below 1, exactly.
+    """Convert `0.8` or `4/5`, above 0 and below 1, to an exact fraction; an argparse type.
 
     Raises:
-        argparse.ArgumentTypeError: no such fraction.
+        argparse.ArgumentTypeError: it is not such a fraction.
     """
-    # No exponents: 1e-999999999 is a number of a billion digits.
+    # Exponents are refused: 1e-999999999 has a billion digits.
     if re.fullmatch(r"\d?\.\d{1,18}|\d{1,9}/0*[1-9]\d{0,8}", text, re.ASCII):
         fraction = Fraction(text)
         if 0 < fraction < 1:
@@ -144,10 +146,10 @@ def exact_fraction(text: str) -> Fraction:
 
 
 def as_fraction(value: Fraction | float | str, where: str) -> Fraction:
-    """`value`, which `where` gives, as `exact_fraction` takes it; 0.8 is 4/5.
+    """Convert a value to the fraction that `exact_fraction` makes of its text; 0.8 is 4/5.
 
     Raises:
-        UserError: it is not such a fraction.
+        UserError: it is not such a fraction; `where` names its origin.
     """
     try:
         return exact_fraction(str(value))
@@ -156,7 +158,12 @@ def as_fraction(value: Fraction | float | str, where: str) -> Fraction:
 
 
 def several(one: Number, exactly: tuple[int, ...] = ()) -> Callable[[str], tuple[Any, ...]]:
-    """The argparse type of comma-separated numbers, as many as one of `exactly` says if given."""
+    """An argparse type for comma-separated numbers.
+
+    Args:
+        one: the range of each.
+        exactly: how many there may be; any number without.
+    """
 
     def parse(text: str) -> tuple[Any, ...]:
         values = tuple(one(part.strip()) for part in text.split(","))

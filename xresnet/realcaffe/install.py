@@ -72,7 +72,7 @@ def install(where: Place, mirror: str | None = None) -> bool:
             f" {platform.machine()}: put a Caffe of your own on PATH, or use the Docker image"
         )
     try:
-        with cache.alone(where.cache, _wait):
+        with cache.locked(where.cache, _wait):
             if not where.prefix.exists():
                 _make_prefix(where, mirror)
         for tool in wrappers.PROGRAMS:
@@ -112,7 +112,7 @@ def remove(where: Place, keep_packages: bool = False) -> list[Path]:
     gone = _remove_wrappers(where)
     if where.cache.exists():
         try:
-            with cache.alone(where.cache, _wait):
+            with cache.locked(where.cache, _wait):
                 folders = list(where.cache.glob("prefix-*"))
                 if not keep_packages:
                     folders += [where.packages] * where.packages.exists()

@@ -306,7 +306,7 @@ def _there(path: Path) -> array[int]:
 def _made(place: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     try:
-        databases.release(databases.hold(place))
+        databases.release(databases.acquire(place))
     except UserError:  # none there, or a kill left it unreadable
         shutil.rmtree(place)
         place.mkdir()
