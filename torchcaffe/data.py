@@ -282,7 +282,9 @@ class _Database(_Stack):
         if p.backend != p.LMDB:
             raise UserError(f"layer {param.name!r}: backend LEVELDB; only LMDB can be read")
         try:
-            self.records = databases.acquire(self.path)  # for good: cursors of any thread read there
+            self.records = databases.acquire(
+                self.path
+            )  # for good: cursors of any thread read there
         except UserError as error:
             raise UserError(f"layer {param.name!r}: {error}") from error
         with self._damage(), self.records.begin(buffers=True) as look:

@@ -1,16 +1,15 @@
-"""Caffe's formats, readable and writable without Caffe.
+"""Caffe's file formats, read and written without Caffe.
 
     text        prototxt
     upgrade     nets of older formats -> the newest
-    wire        protobuf's wire format, large arrays left where they lie
-    caffemodel  weight files in and out
+    wire        protobuf's wire format, with arrays as views
+    caffemodel  weight files and mean images
     datum       the records of databases
-    databases   LMDBs opened for reading
+    databases   LMDBs, opened for reading
 
-`caffe.proto` is the schema, `caffe.desc` the same compiled (`make schema`).
-The messages live in a descriptor pool of their own: protobuf's default pool
-holds one package named `caffe` only, and pycaffe's must find it free when
-both are in one process.
+`caffe.proto` is the schema, `caffe.desc` the same compiled (`make schema`). The messages live in
+a descriptor pool of their own, because protobuf's default pool holds only one package named
+`caffe`, and pycaffe in the same process needs it.
 
     from xresnet.caffeproto import NetParameter, text
     net = text.load("prototxt/xs.prototxt", NetParameter)
@@ -45,7 +44,7 @@ def _messages() -> dict[str, Any]:
 
 _MESSAGES = _messages()
 
-# The messages that the project names; every other one is reached through their fields.
+# The messages that the project names; the others are reached through their fields.
 BlobProto = _MESSAGES["BlobProto"]
 Datum = _MESSAGES["Datum"]
 LayerParameter = _MESSAGES["LayerParameter"]

@@ -1,9 +1,8 @@
-"""Caffe's weight files, `.caffemodel`: read and written by our schema, not through its messages.
+"""Caffe's weight files, `.caffemodel`, and mean images, read and written without protobuf.
 
-All three generations are read: `layer` (2014 and later), `layers` (V1, where
-layer types are numbers and blobs have num, channels, height and width) and the
-layers within layers of 2013 (V0). Written is the newest, byte for byte what
-protobuf would write.
+Three generations are read: `layer` (2014 and later), `layers` (V1, where layer types are numbers
+and blobs have num, channels, height and width) and the nested layers of 2013 (V0). The newest is
+written, byte for byte as protobuf would.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ MOST_AXES = 32  # Caffe's kMaxBlobAxes
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's name, its Caffe type and its learned arrays, float32, in Caffe's order."""
+    """A layer's name, its Caffe type and its blobs, float32, in Caffe's order."""
 
     name: str
     kind: str
@@ -36,26 +35,26 @@ class Layer:
 
 
 def shown(shape: Shape) -> str:
-    """`64x3x7x7`; a single value is `scalar`."""
+    """A shape for people: `64x3x7x7`, or `scalar`."""
     return "x".join(map(str, shape)) or "scalar"
 
 
 def fits(shape: Shape, wanted: Shape) -> bool:
-    """Whether an array of `shape` is one of `wanted`: old files pad every shape to four axes."""
+    """Whether `shape` equals `wanted`, or is `wanted` padded to four axes, as in old files."""
     padding = len(shape) - len(wanted)
     return shape == wanted or (len(shape) == 4 and shape == (1,) * padding + wanted)
 
 
 def statistics(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of a BatchNorm, C doubles each: its blobs hold them times the third.
+    """Mean and variance of a BatchNorm, C doubles each: its blobs over its scale factor.
 
     Raises:
-        UserError: it has not the three blobs of one.
+        UserError: the layer does not have the three blobs of a BatchNorm.
     """
     if len(layer.blobs) != 3 or layer.blobs[2].size != 1:
         raise UserError(f"layer {layer.name!r} does not have the three blobs of a BatchNorm")
     mean, var, factor = (np.asarray(blob, np.float64).reshape(-1) for blob in layer.blobs)
-    weight = 1 / factor[0] if factor[0] else 0.0  # as Caffe has it
+    weight = 1 / factor[0] if factor[0] else 0.0  # as in Caffe
     return mean * weight, var * weight
 
 
@@ -63,10 +62,11 @@ def statistics(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def load(path: files.PathLike) -> list[Layer]:
-    """Every layer in a `.caffemodel`, those without weights too; arrays are views of the file.
+    """All layers in a `.caffemodel`, including those without weights; arrays are read-only views.
 
     Raises:
-        UserError: not there, not readable, another kind of file, cut short or damaged.
+        UserError: the file cannot be read, is of another kind, truncated or damaged, or holds
+            no weights.
     """
     data = read(path)
     if foreign := kind_of_file(data):
@@ -75,11 +75,10 @@ def load(path: files.PathLike) -> list[Layer]:
 
 
 def loads(data: Buffer, where: str) -> list[Layer]:
-    """`load` from memory; `where` names the file in errors."""
+    """Read a `.caffemodel` from memory; `where` names the file in errors."""
     found: list[Layer] = []
     try:
-        for layer in _net(data):
-            found.append(layer)
+        found.extend(_layers(data))
     except Truncated as error:
         last = f"after layer {found[-1].name!r}" if found else "in its first layer"
         raise UserError(
@@ -99,7 +98,7 @@ def load_mean(path: files.PathLike) -> np.ndarray:
     """The mean image in a `.binaryproto`: C x H x W, float32.
 
     Raises:
-        UserError: not there, not readable, or not one image.
+        UserError: the file cannot be read, or is not a single image.
     """
     array = load_array(path)
     if array.ndim < 3 or array.size != prod(array.shape[-3:]):
@@ -108,10 +107,10 @@ def load_mean(path: files.PathLike) -> np.ndarray:
 
 
 def load_array(path: files.PathLike) -> np.ndarray:
-    """The array of a `.binaryproto`: float32 in its shape, a view of the file.
+    """The array in a `.binaryproto`, float32; a read-only view.
 
     Raises:
-        UserError: not there, not readable, cut short, or no such file.
+        UserError: the file cannot be read, or is truncated or damaged.
     """
     data = read(path)
     try:
@@ -121,10 +120,10 @@ def load_array(path: files.PathLike) -> np.ndarray:
 
 
 def read(path: files.PathLike) -> bytes:
-    """The file's bytes.
+    """The bytes of a file.
 
     Raises:
-        UserError: it is not there, no file, not readable, or empty.
+        UserError: the file cannot be read, or is empty.
     """
     try:
         data = Path(path).read_bytes()
@@ -135,7 +134,7 @@ def read(path: files.PathLike) -> bytes:
     return data
 
 
-# How files begin that are often taken for weights.
+# The first bytes of other files that are given as weights.
 FOREIGN = {
     b"PK\x03\x04": "a zip file (PyTorch's .pth, perhaps)",
     b"\x89HDF\r\n": "HDF5 (Keras's .h5, perhaps)",
@@ -149,7 +148,7 @@ FOREIGN = {
 
 
 def kind_of_file(data: Buffer) -> str:
-    """What a file is that plainly is no message, or nothing."""
+    """The kind of a file that is plainly not a `.caffemodel`; "" if it may be one."""
     head = bytes(data[:512])
     for magic, what in FOREIGN.items():
         if head.startswith(magic):
@@ -169,8 +168,7 @@ def _number(message: Any, field: str) -> int:
 V1 = NetParameter.DESCRIPTOR.fields_by_name["layers"].message_type
 V1_TYPES = V1.fields_by_name["type"].enum_type.values_by_number
 V1_NAME, V1_TYPE, V1_BLOBS = (V1.fields_by_name[name].number for name in ("name", "type", "blobs"))
-# The format of 2013, too old even for our schema: V1LayerParameter.layer holds
-# a V0LayerParameter, in which these are the fields (BVLC's caffe.proto).
+# The format of 2013: V1LayerParameter.layer holds a V0LayerParameter with these fields.
 V0_LAYER, V0_NAME, V0_TYPE, V0_BLOBS = 1, 1, 2, 50
 
 LAYER, LAYERS = _number(NetParameter, "layer"), _number(NetParameter, "layers")
@@ -181,7 +179,7 @@ LEGACY = [_number(BlobProto, axis) for axis in ("num", "channels", "height", "wi
 DIM = BlobProto.DESCRIPTOR.fields_by_name["shape"].message_type.fields_by_name["dim"].number
 
 
-def _net(data: Buffer) -> Iterator[Layer]:
+def _layers(data: Buffer) -> Iterator[Layer]:
     for field in wire.fields(data):
         if field[0] not in (LAYER, LAYERS):
             continue
@@ -190,7 +188,7 @@ def _net(data: Buffer) -> Iterator[Layer]:
         try:
             read_layer = _layer if field[0] == LAYER else _layer_v1
             layer = read_layer(data, field[2], field[3])
-        except Truncated as error:  # inside a whole layer: nothing is missing at the end
+        except Truncated as error:  # within a layer that is complete: the file is not truncated
             raise Malformed(str(error), error.at) from None
         yield layer
 
@@ -224,16 +222,16 @@ def _layer_v1(data: Buffer, start: int, end: int) -> Layer:
 
 
 def _type_name(number: int) -> str:
-    """INNER_PRODUCT is InnerProduct; for people only, who also find ReLU in Relu."""
+    """V1's INNER_PRODUCT as InnerProduct; for people only, since RELU becomes Relu."""
     value = V1_TYPES.get(number)
     return "".join(map(str.capitalize, value.name.split("_"))) if value else f"type {number}"
 
 
 def values(data: Buffer, start: int = 0, end: int | None = None) -> np.ndarray:
-    """The numbers of the BlobProto in data[start:end], flat, float32: a view where they are that.
+    """The numbers of the BlobProto in data[start:end], 1-D, float32; a view where possible.
 
     Raises:
-        Malformed: not a message.
+        Malformed: the bytes are not a message.
     """
     pieces: dict[int, list[np.ndarray]] = {DATA: [], DOUBLE_DATA: []}
     for field in wire.fields(data, start, end):
@@ -242,7 +240,7 @@ def values(data: Buffer, start: int = 0, end: int | None = None) -> np.ndarray:
             pieces[field[0]].append(wire.numbers(data, field, dtype))
     found = pieces[DATA] or pieces[DOUBLE_DATA]
     array = found[0] if len(found) == 1 else np.concatenate(found or [np.zeros(0)])
-    with np.errstate(over="ignore"):  # a double too large for a float is an infinity, as in C
+    with np.errstate(over="ignore"):  # a double too large for a float becomes infinite, as in C
         return array.astype(np.float32, copy=False)
 
 
@@ -261,7 +259,7 @@ def _blob(data: Buffer, field: wire.Field, where: str) -> np.ndarray:
                 dims += wire.integers(data, dim) if dim[0] == DIM else []
         elif number in LEGACY:
             (legacy[number],) = wire.integers(data, inner)[-1:] or (0,)
-    if legacy:  # as in Caffe, where either is given the old axes count
+    if legacy:  # these take precedence, as in Caffe
         dims = [legacy.get(axis, 0) for axis in LEGACY]
     shape = tuple(dims or ())
     found = values(data, field[2], field[3])
@@ -276,10 +274,18 @@ def _blob(data: Buffer, field: wire.Field, where: str) -> np.ndarray:
 
 
 def save(path: files.PathLike, name: str, layers: Iterable[Layer]) -> int:
-    """Write `layers` as a net called `name`, atomically; returns the file's size in bytes.
+    """Write a `.caffemodel` atomically.
+
+    Args:
+        path: the file.
+        name: the net's name.
+        layers: in the net's order.
+
+    Returns:
+        the file's size in bytes.
 
     Raises:
-        UserError: the place cannot be written.
+        UserError: the file cannot be written.
     """
     pieces = list(dumps(name, layers))
     files.write(path, pieces)
@@ -287,7 +293,7 @@ def save(path: files.PathLike, name: str, layers: Iterable[Layer]) -> int:
 
 
 def dumps(name: str, layers: Iterable[Layer]) -> Iterator[Buffer]:
-    """The file in pieces: arrays are handed over where they lie, not copied."""
+    """A `.caffemodel` in pieces; the arrays are not copied."""
     yield _text(_number(NetParameter, "name"), name)
     for layer in layers:
         head = _text(NAME, layer.name) + _text(TYPE, layer.kind)

@@ -1,8 +1,8 @@
-"""LMDBs opened for reading: a missing, cut or damaged one is one line, not a crash.
+"""LMDBs opened for reading. A missing, truncated or damaged one raises a UserError.
 
-LMDB maps a file into memory: where it ends before its last page, as after a copy that was
-broken off, the system would kill whoever reads there. And it lets a process open a database
-once: who reads the same at the same time shares it here.
+LMDB maps its file into memory, so reading a page beyond the end of a truncated file would kill
+the process; the size is checked first. A process may open a database only once; all that read
+the same one here share it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import lmdb
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import PathLike
 
-_OPEN: dict[str, tuple[lmdb.Environment, int]] = {}  # and by how many each is held
+_OPEN: dict[str, tuple[lmdb.Environment, int]] = {}  # by path, with the number of users
 _LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
 def reading(database: PathLike) -> Iterator[lmdb.Transaction]:
-    """A database's records, one transaction long.
+    """A transaction that reads a database.
 
     Raises:
-        UserError: it is not there, cut off, or damaged where the block reads it.
+        UserError: the database is missing or truncated, or damaged where the block reads it.
     """
-    environment = hold(database)
+    environment = acquire(database)
     try:
         with environment.begin() as records:
             yield records
@@ -40,23 +40,23 @@ def reading(database: PathLike) -> Iterator[lmdb.Transaction]:
 
 
 def items(database: PathLike) -> Iterator[tuple[bytes, bytes]]:
-    """A database's records in order, (key, value) each; errors are those of `reading`."""
+    """The (key, value) pairs of a database, in order; raises what `reading` raises."""
     with reading(database) as records:
-        yield from records.cursor()  # type: ignore[misc]  # no memoryviews were asked for
+        yield from records.cursor()  # type: ignore[misc]  # bytes, not memoryviews
 
 
-def hold(database: PathLike) -> lmdb.Environment:
-    """The database, open until it was released as often as held.
+def acquire(database: PathLike) -> lmdb.Environment:
+    """Open a database, or share it if it is open; each call needs its `release`.
 
     Raises:
-        UserError: it is not there, no database, or cut off.
+        UserError: the database is missing or truncated, or is not a database.
     """
     file = Path(database) / "data.mdb"
     if not file.is_file():
         raise UserError(f"{database} does not exist: run `python -m data_prep lmdb` first")
     path = os.path.realpath(database)
     with _LOCK:
-        environment, holders = _OPEN.get(path, (None, 0))
+        environment, users = _OPEN.get(path, (None, 0))
         try:
             environment = environment or lmdb.open(path, readonly=True, lock=False)
         except lmdb.Error as error:
@@ -64,22 +64,22 @@ def hold(database: PathLike) -> lmdb.Environment:
         size = file.stat().st_size
         whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         if size < whole:
-            if not holders:
+            if not users:
                 environment.close()
             raise UserError(
                 f"{file} is cut short, {size:,} bytes of {whole:,}: copy it again, "
                 "or run `python -m data_prep lmdb --fresh`"
             )
-        _OPEN[path] = environment, holders + 1
+        _OPEN[path] = environment, users + 1
     return environment
 
 
 def release(environment: lmdb.Environment) -> None:
-    """Give back what was held: the last one closes it."""
+    """Release an acquired database; the last release closes it."""
     path = environment.path()
     with _LOCK:
-        _, holders = _OPEN.pop(path)
-        if holders > 1:
-            _OPEN[path] = environment, holders - 1
+        _, users = _OPEN.pop(path)
+        if users > 1:
+            _OPEN[path] = environment, users - 1
         else:
             environment.close()

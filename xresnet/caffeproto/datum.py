@@ -1,11 +1,9 @@
-"""The bytes of Caffe's Datum message, written and read by hand.
+"""Caffe's Datum message, the record of its databases, written and read without protobuf.
 
-A record is a fixed head, the pixels and a short tail; laying these out
-directly costs a tenth of building a message object and serialising it, and
-lets OpenCV split the channels straight into the record. Field numbers
-(caffe.proto): channels 1, height 2, width 3, data 4, label 5, float_data 6,
-encoded 7. A test holds the bytes against the message class and against
-convert_imageset's.
+A record is a fixed head, the pixels and a short tail. Writing these directly takes a tenth of the
+time of building a message and serialising it, and lets OpenCV split the channels straight into
+the record. Field numbers (caffe.proto): channels 1, height 2, width 3, data 4, label 5,
+float_data 6, encoded 7. A test compares the bytes with protobuf's and convert_imageset's.
 """
 
 from __future__ import annotations
@@ -21,34 +19,22 @@ import numpy as np
 from xresnet.caffeproto import wire
 
 
-def _shape(channels: int, height: int, width: int) -> bytes:
-    return (
-        b"\x08"
-        + wire.encoded(channels)
-        + b"\x10"
-        + wire.encoded(height)
-        + b"\x18"
-        + wire.encoded(width)
-    )
-
-
 def image_datum(pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
     """A raw image record, as convert_imageset writes it.
 
     Args:
-        pixels: (H, W, 3) uint8, blue-green-red.
-        label: the ANP's label.
+        pixels: H x W x 3, uint8, blue-green-red.
+        label: the image's label.
 
     Returns:
-        the record's bytes as a one-dimensional uint8 array (lmdb takes it as it is),
-        and the part of it that holds the pixels, one channel after the other.
+        the record's bytes as a one-dimensional uint8 array, which lmdb accepts, and the view of
+        it that holds the pixels, C x H x W.
     """
     height, width, channels = pixels.shape
     plane = height * width
     head = _shape(channels, height, width) + b"\x22" + wire.encoded(channels * plane)
-    tail = (
-        b"\x28" + wire.encoded(label) + b"\x38\x00"
-    )  # encoded: false, present as convert_imageset's
+    # `encoded: false` is the default, but convert_imageset writes it.
+    tail = b"\x28" + wire.encoded(label) + b"\x38\x00"
     record = np.empty(len(head) + channels * plane + len(tail), np.uint8)
     record[: len(head)] = np.frombuffer(head, np.uint8)
     record[len(record) - len(tail) :] = np.frombuffer(tail, np.uint8)
@@ -58,34 +44,38 @@ def image_datum(pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def encoded_datum(jpeg: bytes, label: int) -> bytes:
-    """An encoded image record, as `convert_imageset -encoded` writes it: no shape, a JPEG."""
+    """An encoded image record, as `convert_imageset -encoded` writes it: a JPEG without a shape."""
     return b"\x22" + wire.encoded(len(jpeg)) + jpeg + b"\x28" + wire.encoded(label) + b"\x38\x01"
 
 
 def label_datum(labels: Sequence[int]) -> bytes:
-    """A label record: channels = number of tasks, 1 x 1, the labels as float_data.
+    """A label record: one channel per task, 1 x 1, with the labels as float_data.
 
-    float_data and not data, because data is uint8 and there are 553 ANPs;
-    `data` stays absent because Caffe prefers it.
+    `data` holds uint8 only, too small for 553 ANPs. It must be absent, since Caffe prefers it.
     """
     floats = b"".join(b"\x35" + struct.pack("<f", label) for label in labels)
     return _shape(len(labels), 1, 1) + floats
 
 
 def maps_datum(maps: np.ndarray, label: int) -> bytes:
-    """A record of float maps, C x H x W, and the ANP's label.
+    """A record of float maps, C x H x W, and the image's label.
 
-    Packed, as protobuf's readers take it whatever the schema says: a fifth less room than one
-    tag a number, and copied instead of parsed.
+    The numbers are packed, which protobuf's readers accept whatever the schema says: a fifth
+    smaller than a tag for each number, and read as one block.
     """
     values = np.ascontiguousarray(maps, "<f4").tobytes()
     tail = b"\x28" + wire.encoded(label) + b"\x32" + wire.encoded(len(values)) + values
     return _shape(*maps.shape) + tail
 
 
+def _shape(channels: int, height: int, width: int) -> bytes:
+    sizes = zip((b"\x08", b"\x10", b"\x18"), (channels, height, width))
+    return b"".join(key + wire.encoded(size) for key, size in sizes)
+
+
 @dataclass
 class Datum:
-    """A Datum as read back; fields that are absent have protobuf's defaults."""
+    """A record as read; absent fields have protobuf's defaults."""
 
     channels: int = 0
     height: int = 0
@@ -97,21 +87,22 @@ class Datum:
 
     @property
     def float_data(self) -> tuple[float, ...]:
-        """`floats` as a tuple: for the few of a label record."""
+        """`floats` as a tuple, for label records."""
         return tuple(self.floats.tolist())
 
     def array(self, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
-        """C x H x W: uint8 pixels, colours as blue, green, red; or float32 maps.
+        """The record as C x H x W: uint8 pixels (blue, green, red) or float32 maps.
 
-        `flag` is OpenCV's way to decode an encoded image.
+        Args:
+            flag: how OpenCV decodes an encoded image, such as IMREAD_GRAYSCALE.
 
         Raises:
-            ValueError: it cannot be decoded, or does not fill its shape.
+            ValueError: it cannot be decoded, or its size is not that of its shape.
         """
         if self.encoded:
             try:
                 pixels = cv2.imdecode(np.frombuffer(self.data, np.uint8), flag)
-            except cv2.error:  # nothing there, or more pixels than any photo has
+            except cv2.error:  # empty, or more pixels than OpenCV's limit
                 pixels = None
             if pixels is None:
                 raise ValueError("the image cannot be decoded")
@@ -125,7 +116,7 @@ class Datum:
 
 
 def parse_datum(record: bytes) -> Datum:
-    """Read a record; fields that Caffe does not know are passed over, as it does.
+    """Read a record. Fields that Caffe does not know are ignored.
 
     Raises:
         ValueError: the bytes are not a Datum.

@@ -1,4 +1,4 @@
-"""Prototxt: Caffe's text format, written for people, read with the place of each mistake."""
+"""Prototxt, Caffe's text format: written to be read by people; errors name line and column."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from google.protobuf import text_encoding, text_format
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.files import read_text
 
-ONE_LINE = 80  # a message of scalars this short stays on its parent's line
+ONE_LINE = 80  # characters; a message of scalars that fits is written on one line
 
 
 def dump(message: Any, indent: str = "") -> str:
-    """The message as prototxt, two spaces a level, fields in the order of their numbers.
+    """The message as prototxt, indented by two spaces, with fields in the order of their numbers.
 
-    A message that holds only scalars and fits is one line:
-    `weight_filler { type: "msra" }`.
+    A short message of scalars is one line: `weight_filler { type: "msra" }`.
     """
     return "".join(f"{indent}{line}\n" for line in _lines(message))
 
@@ -28,13 +27,13 @@ def load(path: str | Path, kind: Any) -> Any:
     """Read a prototxt file as a message of class `kind`.
 
     Raises:
-        UserError: no such file, or file, line and column of what is wrong in it.
+        UserError: it cannot be read, or is invalid; names file, line and column.
     """
     return loads(read_text(path), kind, str(path))
 
 
 def loads(text: str, kind: Any, where: str = "prototxt") -> Any:
-    """`load` from a string; `where` names its origin in errors."""
+    """Read prototxt from a string; `where` names its origin in errors."""
     message = kind()
     try:
         text_format.Parse(text, message)
@@ -62,7 +61,7 @@ def _lines(message: Any) -> list[str]:
 
 
 def _repeated(field: Any) -> bool:
-    # `label` is what old protobuf has; new ones deprecate it in favour of `is_repeated`.
+    # `label` is deprecated in favour of `is_repeated`, which old releases of protobuf lack.
     repeated = getattr(field, "is_repeated", None)
     return field.label == field.LABEL_REPEATED if repeated is None else repeated
 
@@ -82,7 +81,7 @@ def _scalar(field: Any, value: Any) -> str:
 
 
 def _shortest(value: float) -> str:
-    """The fewest digits that give the same 32-bit float: 0.0001, not 9.99999975e-05."""
+    """The shortest decimal that is the same 32-bit float: 0.0001, not 9.99999975e-05."""
     for digits in range(6, 10):
         short = f"{value:.{digits}g}"
         if struct.pack("f", float(short)) == struct.pack("f", value):
@@ -91,7 +90,7 @@ def _shortest(value: float) -> str:
 
 
 def _hint(reason: str, kind: Any) -> str:
-    """The near miss of an unknown field, looked up in the message that lacks it."""
+    """A suggestion for an unknown field, from the names that its message has."""
     unknown = re.search(r'Message type "caffe\.([\w.]+)" has no field named "(\w+)"', reason)
     if not unknown:
         return ""

@@ -1,9 +1,9 @@
-"""Nets in the formats before 1.0, by the rules that Caffe itself reads them by.
+"""Upgrade nets from older formats by Caffe's own rules, and complete solvers as Caffe does.
 
-Three ages of a net: layers within layers, typed by lower-case words (V0, 2013); `layers {}`
-typed by an enum, with `blobs_lr` and `weight_decay` (V1, 2014); `layer {}` (2015 and later).
-Between them transformations moved out of the data layers' own parameters, `input:` became a
-layer, and BatchNorm's statistics lost their multipliers. And a solver, with what Caffe fills in.
+A net has one of three formats: nested layers, typed by lower-case words (V0, 2013); `layers {}`,
+typed by an enum, with `blobs_lr` and `weight_decay` (V1, 2014); and `layer {}` (2015 and later).
+Over time, transformations also moved out of the data layers' parameters, `input:` became a layer,
+and BatchNorm's statistics lost their learning-rate multipliers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.caffeproto import LayerParameter, NetParameter, SolverParameter, text
 
-# V1's types are the later ones in capitals, but for these.
+# Types of V1 whose later name is not the same in camel case.
 _TYPES = {
     "NONE": "",
     "ABSVAL": "AbsVal",
@@ -41,7 +41,7 @@ _SINCE_V0 = (
     *("sigmoid", "softmax", "softmax_loss", "split", "tanh", "window_data"),
 )
 
-# Where a field of V0 went, by the layer's word: the message and the field; "" is the layer.
+# Where a field of V0 is today: the message, by the layer's type in V0, and the field in it.
 _WEIGHTED = {"conv": "convolution_param", "innerproduct": "inner_product_param"}
 _WINDOWS = {"conv": "convolution_param", "pool": "pooling_param"}
 _READING = {
@@ -80,10 +80,10 @@ _TRANSFORMED = ("scale", "mean_file", "crop_size", "mirror")
 
 
 def upgraded(net: Any) -> Any:
-    """The net in today's format: itself where it is, else a new message.
+    """The net in the newest format: `net` itself if it is, else a new message.
 
     Raises:
-        UserError: a layer that Caffe refuses to upgrade, or `layers` and `layer` in one net.
+        UserError: Caffe refuses to upgrade a layer, or the net has both `layers` and `layer`.
     """
     norms = [one for one in net.layer if one.type == "BatchNorm" and len(one.param) == 3]
     learning = any(param.lr_mult or param.decay_mult for one in norms for param in one.param)
@@ -101,19 +101,19 @@ def upgraded(net: Any) -> Any:
     new.layer.extend([*_inputs(net), *net.layer])
     new.layer.extend(map(_from_v1, _without_padding(net.layers)))
     for layer in new.layer:
-        if layer.type == "BatchNorm" and len(layer.param) == 3:  # statistics, which once "learned"
+        if layer.type == "BatchNorm" and len(layer.param) == 3:  # statistics are not learned
             for param in layer.param:
                 param.lr_mult = param.decay_mult = 0
     return new
 
 
 def load_solver(path: Path | str) -> Any:
-    """The SolverParameter in a file, its snapshot_prefix as Caffe completes it.
+    """Read a solver, with its snapshot_prefix completed as by Caffe.
 
-    Without one, snapshots are called as the solver is; in a folder, too.
+    Without a prefix, or with a folder, snapshots are named after the solver's file.
 
     Raises:
-        UserError: no such file, or the place of what is wrong in it.
+        UserError: the file cannot be read, or is invalid; names file, line and column.
     """
     path = Path(path)
     solver = text.load(path, SolverParameter)
@@ -125,7 +125,7 @@ def load_solver(path: Path | str) -> Any:
 
 
 def _inputs(net: Any) -> list[Any]:
-    """`input: "data" input_dim: 1 ...`, as deploy nets used to begin, as one Input layer."""
+    """The Input layer in place of a deploy net's `input: "data" input_dim: 1 ...`."""
     if not net.input:
         return []
     shapes = [list(shape.dim) for shape in net.input_shape]
@@ -139,7 +139,7 @@ def _inputs(net: Any) -> list[Any]:
 
 
 def _without_padding(layers: Any) -> list[Any]:
-    """V1 layers, V0's made such; a layer that only padded is taken into what reads it."""
+    """The layers, V0's as V1's; a padding layer of V0 is merged into the layer that reads it."""
     padding = {
         layer.top[0]: layer
         for layer in layers
@@ -168,13 +168,14 @@ def _without_padding(layers: Any) -> list[Any]:
 
 
 def _from_v0(layer: Any) -> Any:
-    """A layer within a layer as one of V1."""
+    """A layer of V0 as one of V1."""
     old, kind = layer.layer, layer.layer.type
     if kind not in _OLDEST and kind not in _SINCE_V0:
         hint = near_miss(kind, [*_OLDEST, *_SINCE_V0])
         raise UserError(f"layer {old.name!r}: unknown layer type {kind!r}{hint}")
     new = type(layer)(name=old.name, bottom=layer.bottom, top=layer.top)
-    new.type = _value(new, "type", _OLDEST.get(kind, kind.upper()))
+    types = new.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_name
+    new.type = types[_OLDEST.get(kind, kind.upper())].number
     for several in ("blobs", "blobs_lr", "weight_decay"):
         getattr(new, several).extend(getattr(old, several))
     for field, value in old.ListFields():
@@ -194,9 +195,9 @@ def _from_v0(layer: Any) -> Any:
 
 
 def _from_v1(layer: Any) -> Any:
-    """A V1 layer as one of today's."""
+    """A layer of V1 in the newest format."""
     new = LayerParameter(name=layer.name, bottom=layer.bottom, top=layer.top)
-    word = type(layer).DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[layer.type].name
+    word = layer.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[layer.type].name
     new.type = _TYPES.get(word, word.title().replace("_", ""))
     for several in ("include", "exclude", "blobs", "loss_weight"):
         getattr(new, several).extend(getattr(layer, several))
@@ -216,7 +217,7 @@ def _from_v1(layer: Any) -> Any:
 
 
 def _move_transformation(layer: Any, reader: Any) -> None:
-    """What data layers did to images, as transform_param."""
+    """Move the image transformations of a data layer to its transform_param."""
     for name in _TRANSFORMED:
         if reader.HasField(name):
             setattr(layer.transform_param, name, getattr(reader, name))
@@ -224,7 +225,7 @@ def _move_transformation(layer: Any, reader: Any) -> None:
 
 
 def _put(message: Any, name: str, value: Any) -> None:
-    """Set a field, or the one value of a list, or a message."""
+    """Set a field to a value or a message, or a repeated field to one value."""
     field = message.DESCRIPTOR.fields_by_name[name]
     if field.message_type is not None:
         getattr(message, name).CopyFrom(value)
@@ -232,9 +233,3 @@ def _put(message: Any, name: str, value: Any) -> None:
         getattr(message, name).append(value)
     else:
         setattr(message, name, value)
-
-
-def _value(message: Any, field: str, word: str) -> int:
-    """The number of an enum's word."""
-    enum = message.DESCRIPTOR.fields_by_name[field].enum_type
-    return enum.values_by_name[word].number

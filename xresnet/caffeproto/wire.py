@@ -1,9 +1,8 @@
-"""Protobuf's wire format, read and written without copies on the way.
+"""Protobuf's wire format, read and written without copies.
 
-A message is a sequence of fields: a varint key (field number and wire type),
-then a varint, 4 or 8 bytes, or a length and as many bytes. Protobuf's own
-messages hold a weight file twice and hand each number out as a Python float;
-here a field of a hundred megabytes is a pair of offsets until numpy looks.
+A message is a sequence of fields: a varint key (field number and wire type), then a varint, 4 or
+8 bytes, or a length and as many bytes. Protobuf's own messages hold a weight file twice and
+return each number as a Python float; here a field of 100 MB is a pair of offsets for NumPy.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ LARGEST_FIELD = (1 << 29) - 1
 
 
 class Malformed(ValueError):
-    """Bytes that are no message: `at` says where, counted from the buffer's start."""
+    """The bytes are not a message; `at` is the offset from the buffer's start."""
 
     def __init__(self, what: str, at: int) -> None:
         super().__init__(what)
@@ -30,16 +29,17 @@ class Malformed(ValueError):
 
 
 class Truncated(Malformed):
-    """A field that goes on behind the end of what there is."""
+    """A field extends beyond the end of the data."""
 
 
 class File:
-    """An open file in a buffer's place: of hundreds of megabytes only what is looked at is read.
+    """An open file with the interface of a buffer, which reads only what is indexed.
 
-    Not a mapped one: cut short while it is read it would kill the process.
+    It is not mapped into memory: if a mapped file is truncated meanwhile, the process is killed.
 
     Raises:
-        Truncated: on a look behind its end. OSError: it cannot be read.
+        Truncated: on an index beyond its end.
+        OSError: it cannot be read.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -60,20 +60,21 @@ class File:
 
 # ---- Reading -------------------------------------------------------------------
 
-# (field number, wire type, first, second): a VARINT's value is `first`; a
-# LENGTH field's bytes are [first, second); of fixed fields, a run of `second`
-# values of one key, the first of which lies at `first`, `key` bytes between them.
+# (number, wire type, first, second, length of the key). A VARINT's value is `first`. A LENGTH
+# field's bytes are [first, second). Fixed fields are a run of `second` values, of which the first
+# is at `first`, with a key between each two.
 Field = tuple[int, int, int, int, int]
 
 
 def fields(data: Buffer | File, start: int = 0, end: int | None = None) -> Iterator[Field]:
-    """Each field in data[start:end]: (number, wire type, first, second, length of its key).
+    """The fields in data[start:end], in order.
 
-    Fixed fields of one key that follow each other come as one, so that an
-    array which was not written packed costs no Python a number.
+    Consecutive fixed fields with the same key are returned as one, so that an array which was
+    not packed is not read number by number.
 
     Raises:
-        Malformed: not a message. Truncated: a length that leads out of it.
+        Malformed: the bytes are not a message.
+        Truncated: a field extends beyond `end`.
     """
     at = start
     end = len(data) if end is None else end
@@ -99,12 +100,12 @@ def fields(data: Buffer | File, start: int = 0, end: int | None = None) -> Itera
             count = _run(data, begin, at - begin, width, end)
             yield number, kind, at, count, at - begin
             at = begin + count * (at - begin + width)
-        else:  # groups, long gone from protobuf and never in Caffe
+        else:  # groups, which protobuf has given up and Caffe never had
             raise Malformed(f"wire type {kind}", begin)
 
 
 def varint(data: Buffer | File, at: int, end: int) -> tuple[int, int]:
-    """The unsigned varint at `at`, and where it ends."""
+    """The unsigned varint at offset `at`, and the offset of its end."""
     value = shift = 0
     begin = at
     while at < end:
@@ -120,7 +121,7 @@ def varint(data: Buffer | File, at: int, end: int) -> tuple[int, int]:
 
 
 def numbers(data: Buffer, field: Field, dtype: str) -> np.ndarray:
-    """The values of a fixed or packed field as a 1-D view of `data`: '<f4' or '<f8'."""
+    """The values of a fixed or packed field, 1-D, of dtype '<f4' or '<f8'; a view if packed."""
     _, kind, first, second, key = field
     width = np.dtype(dtype).itemsize
     if kind == LENGTH:
@@ -167,12 +168,12 @@ def _signed(value: int) -> int:
 
 
 def _run(data: Buffer | File, begin: int, key: int, width: int, end: int) -> int:
-    """How many fixed fields with the key at `begin` stand one behind the other."""
+    """The number of consecutive fixed fields with the key at `begin`."""
     size = key + width
     most = (end - begin) // size
     expected = np.frombuffer(data[begin : begin + key], np.uint8)
     count, step = 1, 16
-    while count < most:  # in growing steps: a short run must not look at the whole file
+    while count < most:  # in growing steps, so that a short run does not read the whole file
         step = min(2 * step, most - count)
         first = begin + count * size
         keys = np.frombuffer(data[first : first + step * size], np.uint8)
@@ -187,12 +188,12 @@ def _run(data: Buffer | File, begin: int, key: int, width: int, end: int) -> int
 
 
 def key(number: int, kind: int) -> bytes:
-    """What announces a field."""
+    """The key of a field."""
     return encoded(number << 3 | kind)
 
 
 def encoded(value: int) -> bytes:
-    """A non-negative integer as varint."""
+    """A non-negative integer as a varint."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -202,5 +203,5 @@ def encoded(value: int) -> bytes:
 
 
 def length(number: int, size: int) -> bytes:
-    """What announces a field of `size` bytes."""
+    """The key and the length of a field of `size` bytes."""
     return key(number, LENGTH) + encoded(size)
