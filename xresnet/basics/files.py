@@ -175,6 +175,11 @@ def sha256(path: PathLike) -> str:
     return digest(path, "sha256")
 
 
+def matches(path: PathLike, size: int, digest: str) -> bool:
+    """Whether `path` is a file of `size` bytes with this SHA-256, in hex."""
+    return os.path.isfile(path) and os.path.getsize(path) == size and sha256(path) == digest
+
+
 def digest(path: PathLike, algorithm: str) -> str:
     """The digest of a file by one of hashlib's algorithms, in hex."""
     found = hashlib.new(algorithm)

@@ -1,11 +1,11 @@
-"""Real BVLC Caffe 1.0 on a machine that has none: Debian bullseye's build, started in place.
+"""Real BVLC Caffe 1.0 on a machine that has none: Debian bullseye's build, without a container.
 
-    python -m xresnet.realcaffe install   caffe, convert_imageset, compute_image_mean, pycaffe here
-    python -m xresnet.realcaffe path      say where they are
-    python -m xresnet.realcaffe remove    take them away again
+    python -m xresnet.realcaffe install   caffe, convert_imageset, compute_image_mean, pycaffe
+    python -m xresnet.realcaffe path      print where they are
+    python -m xresnet.realcaffe remove    delete them
 
-For other packages: `find(tool)`, `version()` and `kernels()`. What runs is always real
-Caffe: a build the user already has on PATH, or Debian's.
+Other packages use `find(tool)`, `version()` and `kernels()`. A build that is already on PATH is
+used instead of Debian's.
 """
 
 from xresnet.realcaffe.tools import TOOLS, find, kernels, version

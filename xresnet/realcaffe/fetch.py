@@ -1,4 +1,4 @@
-"""Fetch the packages: in parallel, checked, and resumed after an interruption."""
+"""Download the packages: in parallel, checked, and resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ from xresnet.basics.download import Failure, receive
 from xresnet.realcaffe.lock import Package
 from xresnet.realcaffe.mirrors import VARIABLE
 
-THREADS = 6  # enough to fill a line; more and the snapshot service begins to refuse
+THREADS = 6  # downloads at once; with more, the snapshot service begins to refuse
 PAUSE = 0.5  # seconds before the second round over the mirrors, doubled for each further one
-ROUNDS_WORKING = 6  # tries of a file when a mirror has already given us something
-ROUNDS_SILENT = 2  # tries when none has: most likely there is no network at all
+ROUNDS_WORKING = 6  # rounds if a mirror has already delivered a package
+ROUNDS_SILENT = 2  # rounds if none has, most likely because there is no network
 
 
 class Fetcher:
-    """Brings packages from the first mirror that has them into a folder.
+    """Downloads packages to a folder, each from the first mirror that has it.
 
-    A file is in the folder under its own name only when its size and SHA-256
-    are right; what came before a break stays as `NAME.part` and is resumed.
+    A file has its own name only once its size and SHA-256 have been checked; an incomplete one is
+    kept as `NAME.part` and resumed.
+
+    Args:
+        mirrors: base URLs, in the order in which they are tried.
+        folder: where the packages are kept.
+        on_bytes: called with the number of bytes of each piece; negative where some are discarded.
     """
 
     def __init__(
         self, mirrors: list[str], folder: Path, on_bytes: Callable[[int], object] = lambda n: None
     ) -> None:
-        """`on_bytes` is told of every piece that arrived (negative: thrown away)."""
         self.mirrors = mirrors
         self.folder = folder
         self.on_bytes = on_bytes
@@ -40,30 +44,30 @@ class Fetcher:
         self._stop = threading.Event()
 
     def fetch_all(self, packages: Iterable[Package]) -> list[Path]:
-        """The checked files, in the order of `packages`.
+        """Download what is missing; returns the files in the order of `packages`.
 
         Raises:
-            UserError: a package could not be had from any mirror; says what was tried.
+            UserError: no mirror delivers a package; says what was tried.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(THREADS) as pool:
             tasks = [pool.submit(self.fetch, package) for package in packages]
             try:
                 return [task.result() for task in tasks]
-            except BaseException:  # Ctrl-C too: the others must not go on for minutes
+            except BaseException:  # Ctrl-C, too: the other downloads must not continue
                 self._stop.set()
                 for task in tasks:
                     task.cancel()
                 raise
 
     def fetch(self, package: Package) -> Path:
-        """The one package's checked file, fetched only if it is not there yet."""
+        """Download one package if it is missing; returns its file."""
         target = self.folder / package.file_name
         if target.exists():
-            if _is_right(target, package):
+            if files.matches(target, package.size, package.sha256):
                 self.on_bytes(package.size)
                 return target
-            target.unlink()  # damaged since it was fetched
+            target.unlink()  # damaged since its download
 
         failures: dict[str, Failure] = {}
         attempt = 0
@@ -87,7 +91,7 @@ class Fetcher:
     def _download(self, url: str, package: Package, target: Path) -> None:
         part = target.with_name(target.name + ".part")
         have = part.stat().st_size if part.exists() else 0
-        if have > package.size:  # not a beginning of our file
+        if have > package.size:  # not the beginning of this file
             part.unlink()
             have = 0
         resumed = have > 0
@@ -97,9 +101,9 @@ class Fetcher:
                 have = receive(url, part, package.size, self.on_bytes, self._check)
             if have < package.size:
                 raise Failure(f"cut off after {have} of {package.size} bytes")
-            if not _is_right(part, package):
+            if not files.matches(part, package.size, package.sha256):
                 part.unlink()
-                # What was there before may have been the wrong half: worth a clean try.
+                # What an earlier run has left may have been wrong: worth a try from the beginning.
                 raise Failure("wrong SHA-256", final=not resumed)
             part.replace(target)
             self._heard.set()
@@ -110,10 +114,6 @@ class Fetcher:
     def _check(self) -> None:
         if self._stop.is_set():
             raise UserError("stopped")
-
-
-def _is_right(path: Path, package: Package) -> bool:
-    return path.stat().st_size == package.size and files.sha256(path) == package.sha256
 
 
 def _explain(package: Package, failures: dict[str, Failure], folder: Path) -> str:

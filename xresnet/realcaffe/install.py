@@ -2,9 +2,9 @@
 
 The cache folder (`$XDG_CACHE_HOME` or ~/.cache, then xresnet/caffe) holds
 
-    packages/         the fetched .deb files, each checked
-    prefix-DIGEST/    the unpacked system for the lock file with that digest
-    lock              held by the one installer at work
+    packages/         the downloaded .deb files, each checked
+    prefix-DIGEST/    the system unpacked from the lock file with that digest
+    lock              held while an installer is at work
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xresnet.realcaffe.fetch import Fetcher
 
 @dataclass(frozen=True)
 class Place:
-    """Where things lie: the cache folder, and the folder that gets the commands."""
+    """The folders of an installation: the cache, and where the commands are written."""
 
     cache: Path
     bin: Path
@@ -39,10 +39,11 @@ class Place:
 
 
 def place(bin_folder: Path | None) -> Place:
-    """Where to install to.
+    """The folders to install to; the commands' is the venv's by default.
 
     Raises:
-        UserError: not in a venv and no folder named.
+        UserError: there is neither a venv nor a given folder, or a library path could not hold
+            the name of the cache folder.
     """
     bin_folder = bin_folder or tools.venv_bin()
     if not bin_folder:
@@ -51,7 +52,7 @@ def place(bin_folder: Path | None) -> Place:
             " (python3 -m venv .venv && . .venv/bin/activate), or name a folder with --bin"
         )
     folder = cache.folder("caffe")
-    if set(":;$") & set(str(folder)):  # a library path is a list, and knows $ORIGIN
+    if set(":;$") & set(str(folder)):  # separators in a library path, and $ORIGIN
         raise UserError(
             f"the cache folder {folder} must have no ':', ';' or '$': set XDG_CACHE_HOME"
         )
@@ -59,10 +60,10 @@ def place(bin_folder: Path | None) -> Place:
 
 
 def install(where: Place, mirror: str | None = None) -> bool:
-    """Make the commands in `where.bin` work; False when they did already.
+    """Install Caffe, so that the commands in `where.bin` work; False if they did already.
 
     Raises:
-        UserError: wrong machine, nothing to fetch from, no room or no right to write.
+        UserError: another kind of machine, no mirror, no space, or no permission to write.
     """
     if is_installed(where):
         return False
@@ -88,7 +89,7 @@ def install(where: Place, mirror: str | None = None) -> bool:
 
 
 def is_installed(where: Place) -> bool:
-    """Whether prefix and wrappers are there and are those of this lock file."""
+    """Whether the prefix and the wrappers exist and are those of the present lock file."""
     return where.prefix.exists() and all(
         _content(where.bin / tool) == wrappers.text(tool, where.prefix)
         for tool in wrappers.PROGRAMS
@@ -96,9 +97,9 @@ def is_installed(where: Place) -> bool:
 
 
 def adopt(where: Place) -> Path | None:
-    """For a Caffe on PATH: see that there is a `pycaffe` too; the Python it starts, or None.
+    """Provide a `pycaffe` for a Caffe on PATH; returns the Python that it starts, or None.
 
-    Wrappers of ours that are out of date are deleted: they would come first.
+    Wrappers of an earlier installation are deleted, since they would take precedence.
     """
     _remove_wrappers(where)
     python = tools.foreign_pycaffe()
@@ -108,7 +109,7 @@ def adopt(where: Place) -> Path | None:
 
 
 def remove(where: Place, keep_packages: bool = False) -> list[Path]:
-    """Delete our wrappers, all prefixes and (or not) the packages; returns what was deleted."""
+    """Delete wrappers, prefixes and, unless kept, the packages; returns what was deleted."""
     gone = _remove_wrappers(where)
     if where.cache.exists():
         try:
@@ -132,8 +133,8 @@ def _remove_wrappers(where: Place) -> list[Path]:
 
 
 def _make_prefix(where: Place, mirror: str | None) -> None:
-    """Fetch and unpack aside, then rename: a prefix that exists is whole."""
-    for leftover in where.cache.glob("prefix-*.new"):  # of an installer that was killed
+    """Download and unpack under another name, then rename: a prefix that exists is complete."""
+    for leftover in where.cache.glob("prefix-*.new"):  # an earlier installer was killed
         shutil.rmtree(leftover)
     locked = lock.read()
     sources = mirrors.candidates(mirror, locked.snapshot)

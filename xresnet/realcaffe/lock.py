@@ -1,4 +1,4 @@
-"""The lock file: the Debian packages that make up the prefix, and their hashes."""
+"""The lock file: the Debian packages that make up the prefix, with their hashes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOCK_FILE = Path(__file__).with_name("packages.json")
 
 @dataclass(frozen=True)
 class Package:
-    """One Debian package: `path` is relative to the mirror, `size` in bytes, `sha256` in hex."""
+    """A Debian package: `path` is relative to the mirror, `size` in bytes, `sha256` in hex."""
 
     name: str
     version: str
@@ -23,28 +23,35 @@ class Package:
 
     @property
     def file_name(self) -> str:
-        """The .deb's own name, unique in the lock file."""
+        """The name of the .deb, unique in the lock file."""
         return PurePosixPath(self.path).name
 
 
 @dataclass(frozen=True)
 class Lock:
-    """The whole closure; `digest` changes with any byte of the lock file."""
+    """The contents of a lock file: Caffe's packages and all that they depend on.
+
+    Attributes:
+        suite: Debian's name of the release.
+        snapshot: a timestamp at which Debian's archive held exactly these files.
+        packages: in the order of their names.
+        digest: the SHA-256 of the lock file.
+    """
 
     suite: str
-    snapshot: str  # a moment at which Debian's archive held exactly these files
+    snapshot: str
     packages: tuple[Package, ...]
     digest: str
 
     @property
     def size(self) -> int:
-        """Bytes to fetch in all."""
+        """The total size of the packages in bytes."""
         return sum(package.size for package in self.packages)
 
 
 @cache
 def read(path: Path = LOCK_FILE) -> Lock:
-    """The committed lock file."""
+    """Read a lock file; by default the committed one."""
     data = path.read_bytes()
     content = json.loads(data)
     return Lock(
@@ -56,11 +63,8 @@ def read(path: Path = LOCK_FILE) -> Lock:
 
 
 def text(suite: str, snapshot: str, packages: list[Package]) -> str:
-    """The lock file's text, one package a line, so that a diff shows what moved."""
+    """The text of a lock file, with one package per line."""
     head = json.dumps({"suite": suite, "snapshot": snapshot}, indent=1)[:-2]
-    entries = ",\n".join("  " + json.dumps(vars(p)) for p in sorted(packages, key=_name))
+    ordered = sorted(packages, key=lambda package: package.name)
+    entries = ",\n".join("  " + json.dumps(vars(package)) for package in ordered)
     return f'{head},\n "packages": [\n{entries}\n ]\n}}\n'
-
-
-def _name(package: Package) -> str:
-    return package.name

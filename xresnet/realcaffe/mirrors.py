@@ -13,16 +13,20 @@ from xresnet.basics.cli import UserError
 VARIABLE = "XRESNET_DEBIAN_MIRROR"
 SNAPSHOTS = "https://snapshot.debian.org/archive/debian"
 
-# `.../debian`, or a dated copy of it; not debian-security, ubuntu, or a vendor's own archive.
+# `.../debian`, or a dated copy of it; not debian-security, Ubuntu, or a vendor's archive.
 _DEBIAN_PATH = re.compile(r"(^|/)debian(/\d{8}T\d{6}Z)?$")
 
 
 def candidates(named: str | None, snapshot: str, apt: Path = Path("/etc/apt")) -> list[str]:
-    """Base URLs to try in turn, without a final slash.
+    """The base URLs to try in turn, without a final slash.
 
-    A named mirror (the option, else the variable) stands alone: who names one
-    wants that one. Without a name: those in the machine's apt sources, then
-    the snapshot service at `snapshot` (a timestamp of the lock file).
+    A named mirror (by option, else by variable) is the only one. Otherwise they are those in the
+    machine's apt sources, then the snapshot service.
+
+    Args:
+        named: a URL or a folder, if the user gives one.
+        snapshot: the timestamp of the lock file.
+        apt: apt's configuration.
 
     Raises:
         UserError: the named mirror is neither a URL nor a folder.
@@ -34,7 +38,7 @@ def candidates(named: str | None, snapshot: str, apt: Path = Path("/etc/apt")) -
 
 
 def from_apt(apt: Path) -> Iterator[str]:
-    """Debian main archives named in a machine's apt sources, in both of their formats."""
+    """Debian's main archives in apt's sources, in both of their formats."""
     for path in [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]:
         try:
             content = path.read_text(encoding="utf-8", errors="replace")
@@ -59,7 +63,7 @@ def _one_line_uris(content: str) -> Iterator[str]:
 
 
 def _deb822_uris(content: str) -> Iterator[str]:
-    """Paragraphs of `Field: value`, a value going on in lines that begin with a space."""
+    """Paragraphs of `Field: value`; a value continues on lines that begin with a space."""
     content = re.sub(r"^#.*\n?", "", content, flags=re.MULTILINE)
     for paragraph in re.split(r"\n\s*\n", content):
         pairs = re.findall(r"^([\w-]+):((?:.*)(?:\n[ \t].*)*)", paragraph, re.MULTILINE)

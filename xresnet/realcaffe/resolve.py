@@ -1,8 +1,8 @@
-"""For maintainers: let apt resolve the closure anew and write the lock file.
+"""For maintainers: resolve Caffe's dependencies with apt, for a new lock file.
 
-apt works on a private and empty state, so neither the machine's packages nor
-its sources play a part, and nothing of the machine changes. It checks the
-index's signature against Debian's keyring; the hashes come from that index.
+apt works on an empty state of its own: it uses neither the machine's packages nor its sources,
+and changes nothing. It checks the index's signature against Debian's keyring; the hashes come
+from that index.
 """
 
 from __future__ import annotations
@@ -23,36 +23,20 @@ SUITE = "bullseye"  # the last Debian with a Caffe
 WANTED = ("caffe", "python3-caffe", "libopenblas0-pthread")  # default BLAS: the slow reference one
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-# In the closure for Debian's own housekeeping, for maps, or for building; no
-# tool of ours loads a file of theirs (test_realcaffe_prefix.py holds that every
-# library still comes from the prefix).
+# Dependencies for Debian's housekeeping, for maps, or for building, of which Caffe's tools load
+# no file (tests/realcaffe/test_prefix.py checks that every library comes from the prefix).
 UNUSED = [
-    "coreutils",
-    "cython3",
-    "debconf",
-    "dpkg",
-    "fonts-lyx",
-    "gdal-data",
-    "libjs-jquery",
-    "libjs-jquery-ui",
-    "libperl5.32",
-    "mailcap",
-    "mime-support",
-    "perl",
-    "perl-base",
-    "perl-modules-5.32",
-    "proj-data",
-    "sensible-utils",
-    "tar",
-    "ucf",
+    *("coreutils", "cython3", "debconf", "dpkg", "fonts-lyx", "gdal-data", "libjs-jquery"),
+    *("libjs-jquery-ui", "libperl5.32", "mailcap", "mime-support", "perl", "perl-base"),
+    *("perl-modules-5.32", "proj-data", "sensible-utils", "tar", "ucf"),
 ]
 
 
 def resolve(mirror: str) -> str:
-    """The text of a fresh lock file.
+    """The text of a new lock file.
 
     Raises:
-        UserError: no apt or no keyring here, or apt could not do it.
+        UserError: the machine lacks apt or Debian's keyring, or apt fails.
     """
     if not shutil.which("apt-get") or not KEYRING.exists():
         raise UserError(f"lock needs apt-get and {KEYRING}: run it on a Debian machine")
@@ -92,7 +76,7 @@ def _apt(root: Path, *command: str) -> str:
 
 
 def _packages(listing: str, mirror: str) -> list[lock.Package]:
-    """From lines `'URI' name_version_arch.deb size SHA256:hash`."""
+    """The packages in a listing of lines `'URI' name_version_arch.deb size SHA256:hash`."""
     found = []
     for uri, name, size, sha256 in re.findall(
         r"^'(\S+)' (\S+)\.deb (\d+) SHA256:([0-9a-f]{64})", listing, re.MULTILINE
@@ -104,7 +88,7 @@ def _packages(listing: str, mirror: str) -> list[lock.Package]:
 
 
 def _moment_after(release: str) -> str:
-    """The midnight after the index was made, as the snapshot service writes it."""
+    """The midnight after the date of the index, as a timestamp of the snapshot service."""
     (date,) = re.findall(r"^Date: (.*)", release, re.MULTILINE)
     day = email.utils.parsedate_to_datetime(date).date() + datetime.timedelta(days=1)
     return f"{day:%Y%m%d}T000000Z"

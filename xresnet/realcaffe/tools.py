@@ -1,4 +1,4 @@
-"""Find real Caffe's commands: ours in the venv, or those of a build on PATH."""
+"""Find real Caffe's commands: those installed in the venv, or those of a build on PATH."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ TOOLS = tuple(wrappers.PROGRAMS)  # caffe, convert_imageset, compute_image_mean,
 
 
 def venv_bin() -> Path | None:
-    """The running venv's folder of commands, None outside of a venv."""
+    """The folder of commands of the active venv; None outside a venv."""
     return Path(sys.prefix) / "bin" if sys.prefix != sys.base_prefix else None
 
 
 def find(tool: str, bin_folder: Path | None = None) -> Path:
-    """The command `tool`: our wrapper in `bin_folder` (default: the venv's), else PATH's.
+    """The path of a command: our wrapper in `bin_folder` (default: the venv's), else PATH's.
+
+    Args:
+        tool: one of TOOLS.
+        bin_folder: where our wrappers may be.
 
     Raises:
         UserError: it is not installed; the message says how to install it.
@@ -38,7 +42,7 @@ def find(tool: str, bin_folder: Path | None = None) -> Path:
         return Path(on_path)
     foreign = foreign_caffe()
     if foreign:
-        # A build's tools lie together; only its caffe may have been put on PATH.
+        # The tools of a build are in one folder, of which only caffe may be on PATH.
         place = shutil.which(tool, path=str(foreign.resolve().parent)) or on_path
         if place:
             return Path(place)
@@ -46,7 +50,7 @@ def find(tool: str, bin_folder: Path | None = None) -> Path:
 
 
 def version(caffe: Path | None = None) -> str:
-    """What `caffe --version` calls itself, such as "1.0.0".
+    """Caffe's version, such as "1.0.0".
 
     Raises:
         UserError: Caffe is not installed, or does not start.
@@ -70,12 +74,12 @@ print(name().decode())
 
 
 def kernels() -> str | None:
-    """The CPU whose kernels Caffe's OpenBLAS uses here, such as "SkylakeX"; None without OpenBLAS.
+    """The CPU whose kernels Caffe's OpenBLAS uses, such as "SkylakeX"; None without OpenBLAS.
 
-    They decide how sums round, and so the last digits of a training.
+    The kernels decide how sums are rounded, and so the last digits of a training's results.
     """
-    told = _output(find("pycaffe"), "-c", _CORE_NAME)
-    return told.strip() if told else None
+    name = _output(find("pycaffe"), "-c", _CORE_NAME)
+    return name.strip() if name else None
 
 
 def foreign_caffe() -> Path | None:
@@ -84,13 +88,13 @@ def foreign_caffe() -> Path | None:
 
 
 def foreign_pycaffe() -> Path | None:
-    """A Python on PATH, or the system's, that can `import caffe`; a `pycaffe` first."""
+    """A Python that can `import caffe`: PATH's `pycaffe`, else PATH's or the system's Python."""
     pythons = [*on_path("pycaffe"), *on_path("python3"), Path("/usr/bin/python3")]
     return next((path for path in pythons if _imports_caffe(path)), None)
 
 
 def on_path(name: str) -> Iterator[Path]:
-    """Where PATH has `name`, in order, leaving out our wrappers."""
+    """The places of `name` on PATH, in order, without our wrappers."""
     for folder in os.get_exec_path():
         found = shutil.which(name, path=folder) if folder else None
         if found and not wrappers.is_ours(Path(found)):
@@ -99,7 +103,7 @@ def on_path(name: str) -> Iterator[Path]:
 
 @cache
 def version_of(caffe: Path) -> str | None:
-    """Like `version`, but None for what is no Caffe or does not start."""
+    """The version of a Caffe; None if it is not Caffe or does not start."""
     output = _output(caffe, "--version")
     found = re.search(r"caffe version (\S+)", output or "")
     return found[1] if found else None
@@ -110,7 +114,7 @@ def _imports_caffe(python: Path) -> bool:
 
 
 def _output(*command: object) -> str | None:
-    """What a command that succeeds prints; None for one that fails or hangs."""
+    """What a command prints; None if it fails or takes more than a minute."""
     try:
         done = subprocess.run(
             [str(word) for word in command],

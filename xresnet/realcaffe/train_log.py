@@ -1,11 +1,11 @@
-"""Read what `caffe train` and `caffe test` log, line by line, as it comes.
+"""Parse the log of `caffe train` and `caffe test` line by line.
 
     for event in train_log.read(process.stderr):
         if isinstance(event, train_log.TrainStep):
             print(event.iteration, event.loss)
 
-`Reader` is the same for one who gets the lines otherwise. Values are those
-Caffe printed (six digits); nan and inf come through as floats.
+`Reader` does the same for lines that are fed to it. Values are those that Caffe prints, with six
+digits; NaN and infinities are floats.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from typing import Union
 
 @dataclass(frozen=True)
 class TrainStep:
-    """One displayed iteration, at the state before its update.
+    """A displayed training iteration; its values are those before the update.
 
-    `loss` is Caffe's, smoothed over `average_loss` iterations; `outputs` are
-    this iteration's by name; `seconds` is the time since the last display,
-    for `iterations` iterations (0.0 where nothing measurable passed), so that
-    a batch of n ran at n * iterations / seconds images a second.
+    Attributes:
+        iteration: counted from 0.
+        loss: averaged over the solver's `average_loss` iterations.
+        lr: the learning rate.
+        outputs: the net's outputs in this iteration, by name.
+        iterations: the number of iterations since the last display.
+        seconds: the time they took, so that batches of n ran at n * iterations / seconds images
+            per second; may be 0.
     """
 
     iteration: int
@@ -37,12 +41,16 @@ class TrainStep:
 
 @dataclass(frozen=True)
 class TestPass:
-    """One pass over a test net during training: the means of its outputs.
+    """A pass over a test net during training.
 
-    `loss` is the sum of those that are losses, each times its weight; None where none is.
+    Attributes:
+        iteration: the training iteration before which it took place.
+        net: the index of the test net.
+        outputs: the means of the net's outputs, by name.
+        loss: the weighted sum of the outputs that are losses; None without any.
     """
 
-    __test__ = False  # for pytest: no test of ours
+    __test__ = False  # not a test for pytest
 
     iteration: int
     net: int
@@ -52,14 +60,14 @@ class TestPass:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A file that was written: a .caffemodel[.h5] or a .solverstate[.h5]."""
+    """A snapshot file that Caffe writes: a .caffemodel[.h5] or a .solverstate[.h5]."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class FinalLoss:
-    """The loss after the last iteration (only with `display` set)."""
+    """The loss after the last iteration; logged only if the solver sets `display`."""
 
     iteration: int
     loss: float
@@ -67,14 +75,14 @@ class FinalLoss:
 
 @dataclass(frozen=True)
 class Done:
-    """Training ended: all iterations done, or (`early`) stopped by a signal."""
+    """The end of training: after all iterations, or `early` by a signal."""
 
     early: bool = False
 
 
 @dataclass(frozen=True)
 class TestResult:
-    """The end of `caffe test`: the total loss and the outputs' means over all batches."""
+    """The result of `caffe test`: the total loss, and the means of the outputs by name."""
 
     __test__ = False
 
@@ -84,7 +92,7 @@ class TestResult:
 
 @dataclass(frozen=True)
 class Fatal:
-    """Caffe is about to abort, and why."""
+    """The reason for which Caffe aborts."""
 
     message: str
 
@@ -109,20 +117,20 @@ _MEAN = re.compile(rf"(\S+) = {_NUMBER}(?: \(\* .* loss\))?")
 
 @dataclass
 class Reader:
-    """Turns log lines into events; an event comes once its last line has.
+    """Converts log lines to events; an event is returned with the last line that belongs to it.
 
-    Lines that mean nothing here may stand anywhere: other threads log too.
+    Other lines may appear anywhere, since other threads log as well.
     """
 
     _outputs: _Outputs = field(default_factory=lambda: _Outputs())
-    _step: tuple[str, ...] = ()  # the "Iteration N (...), loss" waiting for its outputs and lr
-    _testing: tuple[int, int] | None = None  # iteration and net of the test pass being listed
-    _total: float | None = None  # the total loss of `caffe test`, its outputs to follow
+    _step: tuple[str, ...] = ()  # "Iteration N (...), loss = ...", before its outputs and lr
+    _testing: tuple[int, int] | None = None  # iteration and net of a pass, before its outputs
+    _total: float | None = None  # the total loss of `caffe test`, before its outputs
 
     def feed(self, line: str) -> list[Event]:
-        """The events (mostly none) that this line completes."""
+        """The events, mostly none, that a line completes."""
         parsed = _LINE.match(line.rstrip("\r\n"))
-        if not parsed:  # the solver's and net's own text, stack traces
+        if not parsed:  # the text of the solver and the net, stack traces
             return []
         severity, file, message = parsed.groups()
         if severity == "F":
@@ -139,7 +147,7 @@ class Reader:
                 return [self._take_step(float(rate[1]))]
         elif step := _STEP.match(message):
             events = self.close()
-            if step[3] is None:  # the last one has no timing, no outputs and no rate
+            if step[3] is None:  # the last loss comes without timing, outputs and rate
                 return [*events, FinalLoss(int(step[1]), float(step[5]))]
             self._step = step.groups()
             return events
@@ -156,10 +164,10 @@ class Reader:
         return []
 
     def close(self) -> list[Event]:
-        """What the end of the log completes."""
+        """The events that the end of the log completes."""
         events: list[Event] = []
         loss, outputs = self._outputs.loss, self._outputs.take()
-        if self._testing and outputs:  # none: stopped within the pass
+        if self._testing and outputs:  # a pass that was stopped has none
             iteration, net = self._testing
             events.append(TestPass(iteration, net, outputs, loss))
         elif self._total is not None:
@@ -176,7 +184,7 @@ class Reader:
 
 
 def read(lines: Iterable[str]) -> Iterator[Event]:
-    """All events of a log."""
+    """The events of a log, each as soon as its lines have been read."""
     reader = Reader()
     for line in lines:
         yield from reader.feed(line)
@@ -184,7 +192,7 @@ def read(lines: Iterable[str]) -> Iterator[Event]:
 
 
 class _Outputs:
-    """Named numbers; an output of several has them under name, name[1], name[2], ..."""
+    """Outputs by name; an output of several numbers becomes name, name[1], name[2], ..."""
 
     def __init__(self) -> None:
         self._values: dict[str, float] = {}
@@ -199,7 +207,7 @@ class _Outputs:
         self._counts[name] += 1
 
     def take(self) -> dict[str, float]:
-        """The numbers, forgetting them."""
+        """Return the numbers and start again without any."""
         values, self._values, self.loss = self._values, {}, None
         self._counts.clear()
         return values

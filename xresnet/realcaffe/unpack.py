@@ -18,24 +18,19 @@ from xresnet.basics import cores
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import inside
 
-THREADS = max(2, cores.usable())  # lzma and file writing let go of Python's global lock
+THREADS = max(2, cores.usable())  # lzma and file writing release Python's global lock
 
-# What no program reads. A package's copyright file stays: its licence asks for that.
+# What no program reads. A package's copyright file is kept, as its licence requires.
 _SKIPPED = (
-    "usr/share/doc/",
-    "usr/share/man/",
-    "usr/share/info/",
-    "usr/share/locale/",
-    "usr/share/lintian/",
-    "usr/share/bash-completion/",
-    "var/",
+    *(f"usr/share/{name}/" for name in ("doc", "man", "info", "locale", "lintian")),
+    *("usr/share/bash-completion/", "var/"),
 )
 
 
 def unpack_all(
     debs: Iterable[Path], root: Path, on_package: Callable[[int], object] = lambda n: None
 ) -> None:
-    """Unpack every package into `root`, telling `on_package` as each is done."""
+    """Unpack all packages into `root`, which is created; `on_package(1)` is called after each."""
     root.mkdir(parents=True)
     with ThreadPoolExecutor(THREADS) as pool:
         tasks = [pool.submit(unpack, deb, root) for deb in debs]
@@ -53,7 +48,7 @@ def unpack(deb: Path, root: Path) -> None:
     """Unpack one package's files into `root`.
 
     Raises:
-        UserError: not a Debian package, or one that would write outside `root`.
+        UserError: it is not a Debian package, is damaged, or would write outside `root`.
     """
     checked: set[Path] = set()  # folders known to lie inside root
     try:
@@ -73,14 +68,14 @@ def _extract(
     archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path, target: Path, checked: set[Path]
 ) -> None:
     if target.parent not in checked:
-        # An earlier member may have been a link that leads away: look where the folder really is.
+        # An earlier member may have been a link to elsewhere: resolve the folder.
         _inside(root, target.parent, member.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         checked.add(target.parent)
     if member.isdir():
         target.mkdir(exist_ok=True)
     elif member.isfile():
-        # 755 or 644 whatever the package says: nothing is to be setuid, or unreadable to others.
+        # 755 or 644 whatever the package says: nothing becomes setuid, or unreadable to others.
         mode = 0o755 if member.mode & 0o111 else 0o644
         source = archive.extractfile(member)
         assert source is not None  # only None for what is no file
@@ -89,7 +84,7 @@ def _extract(
             shutil.copyfileobj(source, file, 1 << 20)
     elif member.issym():
         link = PurePosixPath(member.linkname)
-        if link.is_absolute():  # meant from the root of a Debian system, which is our prefix
+        if link.is_absolute():  # from the root of a Debian system, which is our prefix
             link = PurePosixPath(os.path.relpath(root / link.relative_to("/"), target.parent))
         _inside(root, target.parent / link, member.name)
         target.symlink_to(link)
@@ -97,7 +92,7 @@ def _extract(
         source_path = root / PurePosixPath(member.linkname)
         _inside(root, source_path, member.name)
         os.link(source_path, target)
-    # Devices and pipes: no package of ours has one.
+    # Devices and pipes are in none of the packages.
 
 
 def _inside(root: Path, path: Path, name: str) -> None:
@@ -112,7 +107,7 @@ def _is_wanted(name: PurePosixPath) -> bool:
 
 
 def _tar_bytes(deb: Path) -> bytes:
-    """The package's `data.tar`, decompressed."""
+    """The package's `data.tar`, uncompressed."""
     name, data = _data_member(deb)
     if name == "data.tar.xz":
         return lzma.decompress(data)
@@ -131,8 +126,8 @@ def _tar_bytes(deb: Path) -> bytes:
 def _data_member(deb: Path) -> tuple[str, bytes]:
     """Name and content of the `data.tar*` member.
 
-    An ar header is 60 bytes: name (16), date, owner, group, mode (32), size
-    in decimal (10), two bytes of magic; members begin at even offsets.
+    The header of an ar member is 60 bytes: name (16), date, owner, group and mode (32), size in
+    decimal (10) and two magic bytes. Members begin at even offsets.
     """
     with deb.open("rb") as file:
         if file.read(8) == b"!<arch>\n":

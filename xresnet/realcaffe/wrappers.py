@@ -1,10 +1,10 @@
-"""The commands in the venv: small sh scripts that start the prefix's programs.
+"""The commands in the venv: sh scripts that start the prefix's programs.
 
-A program of the prefix must not meet the host's C library, nor a host program
-the prefix's. So each is started by the prefix's own loader with its library
-path as an argument, which children do not inherit. `exec` leaves no process
-between, so that signals and exit codes are Caffe's own. Nor does a script wait for a child
-before: dash then unblocks the signals that its caller has blocked (reproduce.caffe does).
+A program of the prefix must not load the host's C library, nor a program of the host the
+prefix's. So each is started by the prefix's own loader with its library path as an argument,
+which children do not inherit. `exec` leaves no process between, so that signals and exit codes
+are Caffe's own. Nor does a script wait for a child before that: dash then unblocks the signals
+that its caller has blocked (as reproduce.caffe does).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from xresnet.basics import files
 
-MARKER = "# wrapper of xresnet's realcaffe"  # by this line we know our own
+MARKER = "# wrapper of xresnet's realcaffe"  # identifies our scripts
 LOADER = "lib/x86_64-linux-gnu/ld-2.31.so"
 LIBRARIES = (
     "usr/lib/x86_64-linux-gnu/openblas-pthread",  # before the slow reference BLAS
     "usr/lib/x86_64-linux-gnu",
     "lib/x86_64-linux-gnu",
-    "usr/lib",  # GDAL, on which OpenCV's image reading is linked
+    "usr/lib",  # GDAL, to which OpenCV's image reading is linked
 )
 PROGRAMS = {
     "caffe": "usr/bin/caffe",
@@ -65,16 +65,16 @@ _EXEC = """\
 exec "$prefix/{loader}" --inhibit-cache --library-path "$libraries" "$prefix/{program}" "$@"
 """
 
-# PYTHON* variables of the user are meant for another Python: its numpy would
-# not load here. PYCAFFE_PATH takes their place, also for Caffe's Python layers.
+# The user's PYTHON* variables are for another Python, whose NumPy would not load here.
+# PYCAFFE_PATH replaces them, also for Caffe's Python layers.
 _PYTHON = """\
 unset PYTHONHOME PYTHONPATH PYTHONSTARTUP
 [ -z "${PYCAFFE_PATH-}" ] || export PYTHONPATH="$PYCAFFE_PATH"
 export PYTHONNOUSERSITE=1
 """
 
-# Python finds its library from its own place; inside of caffe it has to be told,
-# and would otherwise take itself for the Python of an active venv.
+# Python finds its library by its own path. Embedded in caffe it needs PYTHONHOME, without which
+# it would take an active venv for its own.
 _PYTHON_INSIDE = """\
 export PYTHONHOME="$prefix/usr"
 export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$prefix/usr/lib/python3/dist-packages"
@@ -87,14 +87,14 @@ case $0 in
 esac
 """
 
-# Makes sys.executable a command that can be started: the bare program, without
-# its loader, would meet the host's libraries. Read by Python's site module.
+# Makes sys.executable a command that can be started: the program without its loader would load
+# the host's libraries. Read by Python's site module.
 PTH = "usr/lib/python3/dist-packages/pycaffe.pth"
 PTH_LINE = "import os, sys; sys.executable = os.environ.get('PYCAFFE_EXECUTABLE', sys.executable)\n"
 
-# What the command line asks for. Nothing here may start a child and wait for it: dash would
-# unblock the signals that the caller has blocked.
-_ASKED = r"""
+# Reads the command line and the solver. Nothing here may start a child and wait for it: dash
+# would unblock the signals that the caller has blocked.
+_ARGUMENTS = r"""
 command=${1-} solver= model= gpu= phases=TRAIN state=
 read_arguments() {
     [ "$command" != test ] || phases=TEST
@@ -113,7 +113,7 @@ read_arguments() {
     done
 }
 
-# The text between quotes that `line` gives for the field $1, as `value`.
+# Sets `value` to the quoted text of the field $1 in `line`.
 field() {
     case $line in
         *[[:space:]{]"$1":*\"*\"* | *[[:space:]{]"$1"[[:space:]]*:*\"*\"*) ;;
@@ -124,7 +124,7 @@ field() {
     value=${value%%\"*}
 }
 
-# What the solver file says: its net, and whether it tests and computes on a GPU.
+# Reads the solver's net, and whether it tests and computes on a GPU.
 read_solver() {
     [ "$command" = train ] && [ -r "$solver" ] || return 0
     set -f
@@ -149,10 +149,11 @@ read_solver
 [ "$command" != device_query ] || gpu=1
 """
 
-# Without its databases Caffe ends on "db_lmdb.hpp:15] Check failed: mdb_status == 0 (2 vs. 0)"
-# and a stack trace. Only layers that plainly take part are judged: no stages, no levels.
+# Without its databases Caffe aborts with "db_lmdb.hpp:15] Check failed: mdb_status == 0
+# (2 vs. 0)" and a stack trace. Only layers that plainly take part are checked: those without
+# stages and levels.
 _DATA = r"""
-judge() {
+check_source() {
     [ "$type" = Data ] && [ -n "$source" ] && [ -z "$rules" ] && [ ! -e "$source" ] || return 0
     case " $phases " in *" ${phase:-$phases} "*) ;; *) return 0 ;; esac
     folder=.
@@ -169,7 +170,7 @@ if [ -z "$state" ] && [ -n "$model" ] && [ -f "$model" ] && [ -r "$model" ]; the
         line=" ${line%%#*}"
         case $line in
             *[[:space:]]layer | *[[:space:]]layer[[:space:]\{]*)
-                judge
+                check_source
                 type= source= phase= rules=
                 ;;
         esac
@@ -181,12 +182,12 @@ if [ -z "$state" ] && [ -n "$model" ] && [ -f "$model" ] && [ -r "$model" ]; the
         esac
         case $line in *stage* | *level* | *exclude*) rules=1 ;; esac
     done <"$model"
-    judge
+    check_source
 fi
 """
 
-# Caffe's tools end on "Cannot use GPU in CPU-only Caffe: check mode." and a
-# stack trace. Where a GPU is asked for, stay as the parent, to say what to do.
+# Where a GPU is asked for, Caffe aborts with "Cannot use GPU in CPU-only Caffe: check mode." and
+# a stack trace. So the script stays as the parent and says what to do.
 _GPU = r"""
 if [ -n "$gpu" ]; then
     "$prefix/{loader}" --inhibit-cache --library-path "$libraries" "$prefix/{program}" "$@" <&0 &
@@ -196,10 +197,10 @@ if [ -n "$gpu" ]; then
     done
     status=0
     wait "$child" || status=$?
-    while [ -n "$signalled" ]; do  # it may have been the signal that ended the wait
+    while [ -n "$signalled" ]; do  # the signal may have ended the wait
         signalled= again=0
         wait "$child" || again=$?
-        [ "$again" -eq 127 ] || status=$again  # 127: there is nothing left to wait for
+        [ "$again" -eq 127 ] || status=$again  # 127: the child has ended
     done
     if [ "$status" -ne 0 ] || [ "${1-}" = device_query ]; then
         cat >&2 <<'END'
@@ -217,7 +218,7 @@ fi
 
 
 def text(tool: str, prefix: Path) -> str:
-    """The sh script that starts `tool` (a key of PROGRAMS) from `prefix`."""
+    """The script that starts `tool`, a key of PROGRAMS, from `prefix`."""
     libraries = ":".join(str(prefix / folder) for folder in LIBRARIES)
     start = _START.format(
         marker=MARKER,
@@ -226,28 +227,27 @@ def text(tool: str, prefix: Path) -> str:
         tool=tool,
         libraries=shlex.quote(libraries),
     )
-    caffe = _PYTHON + _PYTHON_INSIDE + _ASKED + _DATA + _GPU
-    middles = {"caffe": caffe, "pycaffe": _PYTHON + _EXECUTABLE}
-    middle = middles.get(tool, "")
+    caffe = _PYTHON + _PYTHON_INSIDE + _ARGUMENTS + _DATA + _GPU
+    middle = {"caffe": caffe, "pycaffe": _PYTHON + _EXECUTABLE}.get(tool, "")
     end = middle + _EXEC
     return start + end.replace("{loader}", LOADER).replace("{program}", PROGRAMS[tool])
 
 
 def foreign_python_text(python: Path) -> str:
-    """A `pycaffe` that starts a Python which already has a `caffe` of its own."""
+    """The script of a `pycaffe` that starts a Python with a `caffe` module of its own."""
     start = f"#!/bin/sh\n{MARKER}, for a Caffe that was here before.\n"
     return f'{start}exec {shlex.quote(str(python))} "$@"\n'
 
 
 def write(path: Path, content: str) -> None:
-    """Write an executable script; who starts it meets the old one or the new one, whole."""
+    """Write an executable script atomically."""
     aside = files.write(path.with_name(f".{path.name}.{os.getpid()}"), content)
     aside.chmod(0o755)
     aside.replace(path)
 
 
 def is_ours(path: Path) -> bool:
-    """Whether `path` is a wrapper that we wrote."""
+    """Whether `path` is one of our wrappers."""
     try:
         with path.open("rb") as file:
             return MARKER.encode() in file.read(200)
