@@ -48,9 +48,15 @@ def fused_sgd(
     for i, kind in enumerate(zip(rates, decays)):
         groups.setdefault(kind, []).append(i)
     for (rate, decay), chosen in groups.items():
-        w, g, h = ([tensors[i] for i in chosen] for tensors in (weights, gradients, history))
+        w, g, h = ([_row(tensors[i]) for i in chosen] for tensors in (weights, gradients, history))
         _fused(w, g, h, rate, decay, p.momentum)
     return True
+
+
+def _row(x: Tensor) -> Tensor:
+    """An array in the order of its memory, where it has no gaps: the kernel copies others."""
+    dense = x.is_contiguous(memory_format=torch.channels_last) if x.dim() == 4 else False
+    return x.permute(0, 2, 3, 1).view(-1) if dense else x
 
 
 def _fused(

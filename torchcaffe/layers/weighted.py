@@ -12,8 +12,10 @@ from torch import Tensor
 
 from torchcaffe import parallel
 from torchcaffe.layers.base import Layer, Shape, count, layer, per_axis
+from torchcaffe.layers.product import Windows, product
 
 ENOUGH = 16  # images from which PyTorch takes oneDNN's kernels for pointwise convolutions
+WIDE = 512  # channels from which products of matrices in bfloat16 are faster for windows, too
 MANY, WORK = 256, 4e6  # pixels, and multiply-adds, from which those are worth it
 
 
@@ -103,12 +105,27 @@ class Convolution(_Convolving):
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """N x C x ... to N x num_output x ..., rounded down."""
+        if self._a_product(x):
+            top = self.top_shape(x.shape)[2:]
+            windows = Windows(self.kernel, self.stride, self.pad, self.dilation, top)
+            return product(x.to(torch.bfloat16), weight, bias, windows)
         images = self._images(x)
         if images:
             y = F.conv2d(seen_as(x, (images, -1, 1)), weight, bias)
             return seen_as(y, (x.shape[0], *x.shape[2:]))
         run = (F.conv1d, F.conv2d, F.conv3d)[self.dims - 1]
         return run(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+
+    def _a_product(self, x: Tensor) -> bool:
+        """Whether a product of matrices is faster, see `product`."""
+        if not (self.point or self.channels >= WIDE) or self.dims != 2 or self.group != 1:
+            return False
+        if x.device.type != "cpu" or _traced():
+            return False
+        cast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+        return torch.bfloat16 in (x.dtype, cast) and x.is_contiguous(
+            memory_format=torch.channels_last
+        )
 
     @property
     def point(self) -> bool:
@@ -129,13 +146,18 @@ class Convolution(_Convolving):
         """The same for a tensor, where it applies."""
         if not self.point or self.stride != (1, 1) or x.device.type != "cpu":
             return 0
-        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # is public
-        if tracing or torch.compiler.is_compiling():  # any number of images
+        if _traced():  # any number of images
             return 0
         if x.dtype != torch.float32 or len(x) >= ENOUGH:
             return 0
         last = x.is_contiguous(memory_format=torch.channels_last)
         return self.images(x.numel() // x.shape[1]) if last else 0
+
+
+def _traced() -> bool:
+    """Whether others make a net of what is called."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # public
+    return tracing or torch.compiler.is_compiling()
 
 
 @cache
