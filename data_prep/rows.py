@@ -1,8 +1,8 @@
 """The rows of a table: one row per image, one column per task.
 
-CSV, TSV, JSON lines or Parquet. A cell's text is the class; an empty cell is no label. Blanks at
-its ends are left off, several in a row are one, and Unicode is taken in its composed form (NFC),
-so that what looks the same is the same class.
+CSV, TSV, JSON lines or Parquet. A cell's text is the class; an empty cell is a missing label.
+Blanks at the ends of a label and of a column's name are removed, several in a row become one,
+and Unicode is normalised to NFC, so that what looks the same is the same.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.split import TEST, TRAIN
 from xresnet.basics.cli import UserError, near_miss
-from xresnet.basics.files import PathLike, read_text
+from xresnet.basics.files import MOST_TEXT, PathLike, read_text
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+MOST_LABEL = 1_000  # characters; a longer text is a description, not a class
 _SIDES = {"train": TRAIN, "test": TEST}  # what cells of a split's column say
+_Rows = Iterator[tuple[str, list[str]]]  # where a row stands, and its cells of some columns
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Row:
 def read(
     table: PathLike, tasks: Mapping[str, str], path: str = "path", side: str | None = None
 ) -> list[Row]:
-    """The rows of a table.
+    """Read the rows of a table. Columns that are not asked for may hold anything.
 
     Args:
         tasks: task -> its column.
@@ -48,105 +50,116 @@ def read(
         side: the column that says train or test.
 
     Raises:
-        UserError: it cannot be read, has no such column or no row, or a row's cells are wrong:
-            its line.
+        UserError: the table cannot be read, lacks a column or has no row, or a cell is wrong
+            (the message names its line).
     """
     rows: list[Row] = []
     seen: dict[str, str] = {}
-    wanted = [path, *tasks.values(), *([side] if side else [])]
-    for where, cells in _read(Path(table)):
-        for column in wanted:
-            if column not in cells:
-                raise UserError(
-                    f"{where}: no column {column!r}{near_miss(column, cells)}; there are "
-                    f"{', '.join(cells)}"
-                )
-        name = _path(cells[path], where)
+    columns = [_one_form(name) for name in (path, *tasks.values(), *([side] if side else []))]
+    for where, (name, *cells) in _read(Path(table), columns):
+        name = _path(name, where)
         if name in seen:
             raise UserError(f"{where}: {name} is already at {seen[name]}")
         seen[name] = where
-        labels = tuple(label(cells[column], where, column) for column in tasks.values())
-        rows.append(Row(where, name, labels, _side(cells[side], where) if side else None))
+        labels = tuple(label(*both, where) for both in zip(cells, tasks.values()))
+        rows.append(Row(where, name, labels, _side(cells[-1], where) if side else None))
     if not rows:
         raise UserError(f"{table}: no row in it")
     return rows
 
 
-def _read(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """(where it stands, column -> cell) of each row."""
+def _read(table: Path, columns: Sequence[str]) -> _Rows:
     kind = table.suffix.lower()
     if kind not in FORMATS:
         raise UserError(f"{table}: expected a table named {', '.join('*' + f for f in FORMATS)}")
     if kind == ".parquet":
-        return _read_parquet(table)
+        return _read_parquet(table, columns)
     text = read_text(table).lstrip("\ufeff")
     if kind in (".jsonl", ".ndjson"):
-        return _read_json(table, text)
-    return _read_csv(table, text, "\t" if kind == ".tsv" else ",")
+        return _read_json(table, text, columns)
+    return _read_csv(table, text, "\t" if kind == ".tsv" else ",", columns)
 
 
-def _read_csv(table: Path, text: str, delimiter: str) -> Iterator[tuple[str, dict[str, str]]]:
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    columns: list[str] = []
-    begin = 1
+def _read_csv(table: Path, text: str, delimiter: str, columns: Sequence[str]) -> _Rows:
+    csv.field_size_limit(MOST_TEXT)  # a column that is not asked for may hold whole images
+    source = io.StringIO(text, newline="")
+    lines = csv.reader(source, delimiter=delimiter, strict=True, skipinitialspace=True)
+    header: list[str] = []
+    places: list[int] = []
     while True:
-        where = f"{table}:{begin}"
+        where = f"{table}:{lines.line_num + 1}"
         try:
             cells = next(lines)
         except StopIteration:
             return
         except csv.Error as error:
-            raise UserError(f"{where}: no row of a table ({error})") from None
-        begin = lines.line_num + 1
+            raise UserError(
+                f"{where}: no row of a table ({error}); is a quotation mark left open?"
+            ) from None
         if not any(cell.strip() for cell in cells):
             continue
-        if not columns:
-            columns = [cell.strip() for cell in cells]
-            twice = [name for name, n in Counter(columns).items() if n > 1 and name]
-            if twice:
-                raise UserError(f"{where}: two columns are named {twice[0]!r}")
-            continue
-        if len(cells) != len(columns):
-            raise UserError(f"{where}: {len(cells)} cells, the header has {len(columns)}")
-        yield where, dict(zip(columns, cells))
+        if not header:
+            header, places = cells, _places(cells, columns, where)
+        elif len(cells) != len(header):
+            raise UserError(f"{where}: {len(cells)} cells, the header has {len(header)}")
+        else:
+            yield where, [cells[place] for place in places]
 
 
-def _read_json(table: Path, text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    columns: dict[str, None] = {}
+def _read_json(table: Path, text: str, columns: Sequence[str]) -> _Rows:
+    names: dict[str, None] = {}
     found = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         where = f"{table}:{number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: not JSON ({error})") from None
         if not isinstance(row, dict):
             raise UserError(f"{where}: expected an object, {{...}}, a line")
-        columns.update(dict.fromkeys(row))
+        names.update(dict.fromkeys(row))
         found.append((where, row))
-    for where, row in found:  # what a line leaves out is an empty cell
-        yield where, {column: _cell(row.get(column), where, column) for column in columns}
+    return _of_objects(found, list(names), columns, str(table))
 
 
-def _read_parquet(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return dict(pairs)
+
+
+def _read_parquet(table: Path, columns: Sequence[str]) -> _Rows:
     try:
         from pyarrow import ArrowException
-        from pyarrow.parquet import read_table
+        from pyarrow.parquet import ParquetFile
     except ImportError:
         raise UserError(f"{table}: Parquet needs pyarrow: pip install pyarrow") from None
     try:
-        rows = read_table(table).to_pylist()
+        with ParquetFile(table) as file:
+            names = file.schema_arrow.names
+            wanted = [names[place] for place in _places(names, columns, str(table))]
+            rows = file.read(columns=wanted).to_pylist()
     except (ArrowException, OSError) as error:
-        raise UserError(f"{table}: no Parquet table ({error})") from None
-    for number, row in enumerate(rows, 1):
-        where = f"{table}, row {number}"
-        yield where, {name: _cell(value, where, name) for name, value in row.items()}
+        raise UserError(f"{table}: no Parquet table ({' '.join(str(error).split())})") from None
+    numbered = [(f"{table}, row {number}", row) for number, row in enumerate(rows, 1)]
+    return _of_objects(numbered, names, columns, str(table))
+
+
+def _of_objects(
+    rows: Sequence[tuple[str, dict[str, Any]]],
+    names: Sequence[str],
+    columns: Sequence[str],
+    table: str,
+) -> _Rows:
+    """The cells of rows of JSON or Parquet; what a row leaves out is an empty cell."""
+    wanted = [names[place] for place in _places(names, columns, table)] if rows else []
+    for where, row in rows:
+        yield where, [_cell(row.get(name), where, name) for name in wanted]
 
 
 def _cell(value: Any, where: str, column: str) -> str:
-    """A value of JSON or Parquet as a cell's text."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
@@ -154,6 +167,32 @@ def _cell(value: Any, where: str, column: str) -> str:
     if isinstance(value, (str, int, float)):
         return str(value)
     raise UserError(f"{where}: {column} is neither a text nor a number")
+
+
+def _places(names: Sequence[str], columns: Sequence[str], where: str) -> list[int]:
+    """The place of each of `columns` among the `names` of all columns."""
+    header = [_one_form(name) for name in names]
+    for name, n in Counter(header).items():
+        if n > 1 and name:
+            raise UserError(f"{where}: two columns are named {name!r}")
+    if len(header) == 1 < len(set(columns)):
+        raise UserError(
+            f"{where}: there is one column, {header[0]!r}; cells stand between commas in *.csv, "
+            "between tabs in *.tsv"
+        )
+    for column in columns:
+        if column not in header:
+            raise UserError(
+                f"{where}: no column {column!r}{near_miss(column, header)}; there are "
+                f"{', '.join(header)}"
+            )
+    return [header.index(column) for column in columns]
+
+
+def _one_form(text: str) -> str:
+    """Text in the one form of all that looks the same."""
+    # A file's mark at its beginning stands within, where files were joined.
+    return unicodedata.normalize("NFC", " ".join(text.replace("\ufeff", "").split()))
 
 
 def _path(text: str, where: str) -> str:
@@ -171,19 +210,23 @@ def _path(text: str, where: str) -> str:
     return os.path.normpath(name)
 
 
-def label(text: str, where: str, column: str) -> str:
-    """A label's one form, whichever way it was typed.
+def label(text: str, column: str, where: str) -> str:
+    """A label in the one form of all that look the same.
 
     Raises:
-        UserError: it holds what no text shows; begins with `where`.
+        UserError: it holds what no text shows, or is too long for a class; begins with `where`.
     """
-    # A file's mark at its begin stands within, where files were joined.
-    name = unicodedata.normalize("NFC", " ".join(text.replace("\ufeff", "").split()))
+    name = _one_form(text)
     wrong = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs")), None)
     if name and all(unicodedata.category(c) == "Cf" for c in name):
         wrong = name
     if wrong is not None:
         raise UserError(f"{where}: {column} holds {wrong!r}, which no text shows")
+    if len(name) > MOST_LABEL:
+        raise UserError(
+            f"{where}: {column} has {len(name):,} characters, more than the name of a class may "
+            f"have ({MOST_LABEL:,}): is that column one of labels?"
+        )
     return name
 
 

@@ -269,7 +269,7 @@ def count(parts: Sequence[Sequence[Entry]], classes: Classes) -> dict[str, dict[
 def _names(listed: Sequence[Row], i: int, task: str, given: PathLike | None) -> tuple[str, ...]:
     path = Path(given or "") / f"{task}.txt"
     if given and path.is_file():
-        names = tuple(rows.label(name, str(path), task) for name in read_names(path))
+        names = tuple(rows.label(name, task, str(path)) for name in read_names(path))
         known = set(names)
         for row in listed:
             if row.labels[i] and row.labels[i] not in known:

@@ -107,6 +107,34 @@ def test_every_format_gives_the_same_lists(kind, pictures, tmp_path):
     assert counts["train"] + counts["test"] == 32, "every fifth has no maker"
 
 
+def test_a_table_as_programs_write_it(pictures, tmp_path):
+    """Blanks behind commas, a header on two lines, and columns that nobody asks for."""
+    lines = ['path, "Kind of\nthing",maker, size,image']
+    lines += [
+        f'{row["path"]}, "{row["Kind of thing"].replace(chr(34), 2 * chr(34))}",{row["maker"]},'
+        f"{row['size']},{'x' * 200_000 if not i else ''}"
+        for i, row in enumerate(rows())
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert labels_of(make(tmp_path / "t.csv", pictures, tmp_path / "a")) == expected()
+    lines = [json.dumps({**row, "box": [1, {"x": 2}], "image": None}) for row in rows()]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    assert labels_of(make(tmp_path / "t.jsonl", pictures, tmp_path / "b")) == expected()
+
+
+def test_a_parquet_table_with_pictures_in_it(pictures, tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="SKIPPED FOR LACK OF PYARROW")
+    from pyarrow import parquet
+
+    values = [{**row, "image": {"bytes": b"\xff", "path": None}, "tags": ["x"]} for row in rows()]
+    parquet.write_table(arrow.Table.from_pylist(values), tmp_path / "t.parquet")
+    assert labels_of(make(tmp_path / "t.parquet", pictures, tmp_path / "a")) == expected()
+    twice = arrow.Table.from_arrays([arrow.array(["a"])] * 3, names=["path", "kind", "kind"])
+    parquet.write_table(twice, tmp_path / "t.parquet")
+    with pytest.raises(UserError, match="t.parquet: two columns are named 'kind'$"):
+        make(tmp_path / "t.parquet", pictures, tmp_path / "b", "--tasks", "kind")
+
+
 def test_records_have_a_value_a_task_and_pass_verify(pictures, tmp_path, capsys):
     folder = make(write_csv(tmp_path / "t.csv", rows()), pictures, tmp_path / "data")
     out = ["--out", str(folder.root)]
@@ -287,10 +315,15 @@ def test_a_mistake_in_the_table_is_named(change, options, words, pictures, tmp_p
         ("t.csv", "path,kind\n", "no row in it"),
         ("t.csv", "path,kind,kind\n", "two columns are named 'kind'"),
         ("t.csv", "path,kind\na,b,c\n", "t.csv:2: 3 cells, the header has 2"),
-        ("t.csv", 'path,kind\na,"b\n', "t.csv:2: no row of a table"),
+        ("t.csv", 'path,kind\na,"b\n', "t.csv:2: no row of a table .* left open"),
         ("t.jsonl", '{"path": "a"\n', "t.jsonl:1: not JSON"),
         ("t.jsonl", '["a"]\n', "t.jsonl:1: expected an object"),
         ("t.jsonl", '{"path": "a", "kind": [1]}', "t.jsonl:1: kind is neither a text nor"),
+        ("t.jsonl", '{"path": "a", "kind": "b", "kind": "c"}', "t.jsonl:1: not JSON .*twice"),
+        ("t.jsonl", '{"path": "a", "kind ": "b", " kind": "c"}', "two columns are named 'kind'"),
+        ("t.csv", "\npath;kind\na;b\n", "t.csv:2: there is one column, 'path;kind'; cells stand"),
+        ("t.tsv", "path,kind\na,b\n", r"between commas in \*.csv, between tabs in \*.tsv"),
+        ("t.csv", "path,kind\na," + 1001 * "x", "t.csv:2: kind has 1,001 characters"),
         ("t.parquet", "text", "no Parquet table|needs pyarrow"),
     ],
 )
