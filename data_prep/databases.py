@@ -272,7 +272,10 @@ def _state(root: Path, entries: Sequence[Entry]) -> str:
             parent = path.rpartition("/")[0]
             if stat.S_ISLNK(found.st_mode) or parent not in folders:
                 if not inside(full, real):
-                    raise UserError(f"{full}: a link that leaves the image folder")
+                    raise UserError(
+                        f"{full}: a link that leaves the image folder; copy the file there, or "
+                        "take it out of the list"
+                    )
                 folders.add(parent)
                 found = os.stat(full)
             digest.update(b"%d %d\n" % (found.st_size, found.st_mtime_ns))

@@ -5,7 +5,9 @@ The general way; VSO's (`vso.py`) takes its labels from adjective-noun pairs ins
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -92,8 +94,9 @@ def take(
     COUNT.check(min_images, "min_images")
     folder, root = DataFolder(out), find_root(images, by_anp=False)
     listed = rows.read(table, tasks, path, split)
-    there = [row for row in listed if (root / row.path).is_file()]
-    absent = [row for row in listed if not (root / row.path).is_file()]
+    there, absent = [], []
+    for row in listed:
+        (there if os.path.isfile(os.path.join(root, row.path)) else absent).append(row)
     if absent and not (allow_missing and there):
         raise UserError(
             f"{absent[0].where}: {not_there(absent, len(listed), root)}; to leave them out, add "
@@ -172,7 +175,13 @@ def tasks_of(given: str | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
 
 def not_there(absent: Sequence[Row], listed: int, root: PathLike) -> str:
     """The rows whose image is not in `root`, of `listed`, as a line."""
-    return f"{len(absent):,} of {listed:,} images are not in {root}: {absent[0].path}"
+    first = absent[0].path
+    forms = (unicodedata.normalize(form, first) for form in ("NFC", "NFD"))
+    # As file systems and archives change names; both look the same.
+    alike = any(os.path.exists(os.path.join(root, name)) for name in forms)
+    return f"{len(absent):,} of {listed:,} images are not in {root}: {first}" + (
+        " (only under another Unicode form of that name: rename the file)" if alike else ""
+    )
 
 
 def keep_common(rows: Sequence[Row], tasks: Sequence[str], least: int) -> list[Row]:

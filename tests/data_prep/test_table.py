@@ -225,6 +225,15 @@ def test_a_folder_named_as_vsos_is_one_like_others(pictures, tmp_path):
         main(["lmdb", "--size", "16", "--images", "nowhere", "--out", str(folder.root)])
 
 
+def test_a_name_in_another_unicode_form_is_told(pictures, tmp_path):
+    values = rows()
+    (pictures / values[0]["path"]).rename(pictures / unicodedata.normalize("NFD", "é.png"))
+    values[0]["path"] = "é.png"
+    table = write_csv(tmp_path / "t.csv", values)
+    with pytest.raises(UserError, match="t.csv:2: 1 of 40 .* another Unicode form of that name"):
+        make(table, pictures, tmp_path / "data")
+
+
 def test_each_class_gives_its_share_to_training(pictures, tmp_path):
     table = write_csv(tmp_path / "t.csv", rows())
     for stratify, place in (("kind", 0), ("size", 2), ("all", None)):
