@@ -14,7 +14,6 @@ thread alone writes.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
@@ -24,13 +23,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
 from data_prep.classes import Classes
 from data_prep.folder import PARTS, DataFolder
 from data_prep.images import find_root
 from data_prep.lists import Entry, read_classes, read_part
-from data_prep.lmdb_writer import BATCH_BYTES, CRCS, JOB, KINDS, MEAN, Writer, made_from
+from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from
 from data_prep.parallel import default_threads
 from data_prep.progress import Progress, Report
 from data_prep.records import Record, records
@@ -182,9 +179,9 @@ def _write_pair(
             progress.save()
         folder.begin("lmdb", {})  # what the manifest tells of is no longer there
         _publish(places, names, aside)
-    except (lmdb.Error, OSError) as error:
+    except OSError as error:
         raise UserError(
-            f"cannot write the {part} databases in {folder.root}: {_cause(error, folder.root)}; "
+            f"cannot write the {part} databases in {folder.root}: {error.strerror or error}; "
             "what is written stays, and the same command goes on there"
         ) from error
     return progress.report
@@ -305,9 +302,3 @@ def _clear(aside: Path) -> None:
     with contextlib.suppress(OSError):  # the other part's may lie there
         aside.parent.rmdir()
 
-
-def _cause(error: Exception, place: Path) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    if "Input/output" in text and shutil.disk_usage(place).free < BATCH_BYTES:
-        return os.strerror(errno.ENOSPC)  # LMDB calls a write that fits in part an I/O error
-    return text.rpartition(": ")[2] or type(error).__name__

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import shutil
 import sys
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +32,40 @@ BATCH_RECORDS = 10_000
 
 
 class Writer:
-    """Appends to one database, many records a transaction."""
+    """Appends to one database, many records a transaction.
+
+    Raises:
+        OSError: the database cannot be written, as on a full disk.
+    """
 
     def __init__(self, place: Path) -> None:
-        # Commits wait for no sync: the database has no name yet, and what is written
-        # survives the death of a process.
-        self._env = lmdb.open(os.fspath(place), map_size=MAP_SIZE, mode=0o644, sync=False)
+        self._place = place
+        with self._writing():
+            # Commits wait for no sync: the database has no name yet, and what is written
+            # survives the death of a process.
+            self._env = lmdb.open(os.fspath(place), map_size=MAP_SIZE, mode=0o644, sync=False)
+            self._begin()
         self._behind = WriteBehind(place / "data.mdb")
-        self._begin()
 
     def _begin(self) -> None:
         self._txn = self._env.begin(write=True)
         self._bytes = self._records = 0
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """LMDB's errors as the system's: who reads another database meanwhile may not take them."""
+        try:
+            yield
+        except lmdb.Error as error:
+            text, code = str(error).rpartition(": ")[2], errno.EIO
+            if "Input/output" in text and shutil.disk_usage(self._place).free < BATCH_BYTES:
+                code = errno.ENOSPC  # LMDB calls a write that fits in part an I/O error
+                text = os.strerror(code)
+            raise OSError(code, text, str(self._place)) from error
+
     def cut(self, index: int) -> int:
         """Delete the records from list line `index` on; returns how many are left."""
-        with self._txn.cursor() as cursor:
+        with self._writing(), self._txn.cursor() as cursor:
             while cursor.set_range(b"%08d" % index):
                 cursor.delete()
         self.commit()
@@ -55,23 +77,28 @@ class Writer:
         return self._env.stat()["entries"]
 
     def put(self, name: bytes, value: Any) -> None:
-        # Out of order, append returns False and drops the record.
-        if not self._txn.put(name, value, append=True):
-            raise RuntimeError(f"key out of order: {name!r}")
+        """Append a record; its name must follow those before it."""
+        with self._writing():
+            # Out of order, append returns False and drops the record.
+            if not self._txn.put(name, value, append=True):
+                raise RuntimeError(f"key out of order: {name!r}")
         self._bytes += len(value)
         self._records += 1
 
     @property
     def full(self) -> bool:
+        """Whether a transaction has enough in it to be committed."""
         return self._bytes >= BATCH_BYTES or self._records >= BATCH_RECORDS
 
     def commit(self, last: bool = False) -> None:
-        self._txn.commit()
-        if last:
-            self._env.sync(True)
-        else:
-            self._behind.tell()
-        self._begin()
+        """End the transaction and begin another; the last one is synced."""
+        with self._writing():
+            self._txn.commit()
+            if last:
+                self._env.sync(True)
+            else:
+                self._behind.tell()
+            self._begin()
 
     def __enter__(self) -> Writer:
         return self

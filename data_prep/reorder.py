@@ -44,6 +44,7 @@ def reorder(data: PathLike, out: PathLike, seed: int) -> Reordered:
 
     Raises:
         UserError: `data` has no finished databases, or `out` holds other data.
+        OSError: `out` cannot be written, as on a full disk; the same call begins there anew.
     """
     SEED.check(seed, "seed")
     source, target = DataFolder(data), DataFolder(out)

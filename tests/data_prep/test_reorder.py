@@ -57,6 +57,18 @@ def test_a_folder_is_made_once_and_again_where_a_kill_left_half(drawn, tmp_path,
         reorder(source, source, 3)
 
 
+def test_a_full_disk_is_the_targets(drawn, tmp_path, monkeypatch):
+    """Not that of the databases that are read meanwhile."""
+    target = DataFolder(tmp_path / "data")
+    with monkeypatch.context() as patched:
+        patched.setattr("data_prep.lmdb_writer.MAP_SIZE", 1 << 16)
+        with pytest.raises(OSError, match="limit reached") as error:
+            reorder(DataFolder(drawn), target, 3)
+    assert error.value.filename == str(target.lmdb("train", "image"))
+    reorder(DataFolder(drawn), target, 3)
+    assert main(["verify", "--out", str(target.root)]) == 0
+
+
 def test_images_that_could_not_be_read_stay_left_out(tmp_path, capsys):
     images, data = tmp_path / "vso", tmp_path / "data"
     main(["sample", "--per-anp", "12", "--out", str(images)])
