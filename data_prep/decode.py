@@ -34,8 +34,8 @@ def decode(path: str, flag: int = cv2.IMREAD_COLOR) -> tuple[np.ndarray, str]:
     """Read one image; `flag` is OpenCV's way to decode it, to colours or to greys.
 
     Returns:
-        pixels (H, W, 3) uint8 blue-green-red, or (H, W), EXIF rotation applied; and what
-        is wrong with the file although it can be read ("" for nothing).
+        pixels (H, W, 3) uint8 blue-green-red, or (H, W), a JPEG's EXIF rotation applied; and
+        what is wrong with the file although it can be read ("" for nothing).
 
     Raises:
         Unreadable: with the reason.
@@ -76,6 +76,8 @@ def _decoded(data: bytes, descriptor: int, flag: int) -> tuple[np.ndarray, str]:
             os.lseek(descriptor, 0, os.SEEK_SET)
             pixels = cv2.imread(f"/dev/fd/{descriptor}", flag)
         else:
+            if data.startswith((b"\x89PNG", b"RIFF")):  # only a newer OpenCV turns these
+                flag |= cv2.IMREAD_IGNORE_ORIENTATION
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as error:
         text = str(error)

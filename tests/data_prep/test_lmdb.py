@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import json
 import os
 import resource
@@ -19,6 +20,7 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_prep import duplicates, sample, verify
 from data_prep.__main__ import _parser, main
@@ -57,6 +59,13 @@ def exif_rotated(orientation: int) -> bytes:
     return jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
 
 
+def exif_rotated_by_pillow(kind: str) -> bytes:
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x112] = 6
+    Image.fromarray(picture(5)).save(out, kind, exif=exif)
+    return out.getvalue()
+
+
 def odd_images() -> dict[str, bytes]:
     """Images that OpenCV reads, though each is unusual in its way."""
     color, jpeg = picture(), encoded(".jpg", picture(1, 300, 400))
@@ -79,6 +88,7 @@ def odd_images() -> dict[str, bytes]:
         "x" * 251 + ".jpg": jpeg,
         "trailing bytes.jpg": jpeg + b"\0" * 100,
         **{f"exif{i}.jpg": exif_rotated(i) for i in range(1, 9)},
+        **{f"exif.{kind}": exif_rotated_by_pillow(kind) for kind in ("png", "webp", "tiff")},
         **{f"truncated{n}.jpg": jpeg[: len(jpeg) * n // 10] for n in (5, 8, 9)},
     }
 
