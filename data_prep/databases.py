@@ -301,4 +301,3 @@ def _clear(aside: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     with contextlib.suppress(OSError):  # the other part's may lie there
         aside.parent.rmdir()
-

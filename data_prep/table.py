@@ -128,6 +128,7 @@ def take(
     with folder.lock():
         folder.begin("filter", chosen)
         found.write(folder.classes)
+        folder.ontology.unlink(missing_ok=True)  # of ANPs, if these were classes before
         folder.record("filter", chosen)
         written = write_parts(
             folder,

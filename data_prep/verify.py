@@ -49,6 +49,10 @@ def verify(out: PathLike, *, sheet: PathLike | None = None) -> Verified:
     for part in PARTS:
         counts[part], problems = verify_pair(folder, part, classes)
         wrong += [f"{folder.lmdb(part, 'image').name}: {problem}" for problem in problems]
+    if wrong and "lmdb" not in folder.read_manifest():
+        raise UserError(
+            f"{folder.root}: the databases were made of other lists: run `python -m data_prep lmdb`"
+        )
     if wrong:
         raise UserError("; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" * (len(wrong) > 3)))
     return Verified(counts, sheet, write_sheet(folder, "train", classes, sheet) if sheet else 0)
