@@ -65,7 +65,7 @@ def fetch(out: PathLike, *, source: str = SOURCE, timeout: float = 30) -> Publis
         path = Path(out) / f"mtvso_{task}.txt"
         if not (path.is_file() and sha256(path) == expected):
             url = f"{source.rstrip('/')}/{name}"
-            data = _get(url, timeout)
+            data = _get(url, path, timeout)
             found = hashlib.sha256(data).hexdigest()
             if found != expected:
                 raise UserError(
@@ -79,13 +79,16 @@ def fetch(out: PathLike, *, source: str = SOURCE, timeout: float = 30) -> Publis
     return Published(Path(out), classes, facts)
 
 
-def _get(url: str, timeout: float) -> bytes:
+def _get(url: str, path: Path, timeout: float) -> bytes:
     if not url.startswith(("http://", "https://")):
         raise UserError(f"--source {url}: expected an address that begins with https://")
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:
             return answer.read(_MOST)
     except urllib.error.HTTPError as error:
-        raise UserError(f"{url}: the server answers {error.code} {error.reason}") from error
+        why = f"{url}: the server answers {error.code} {error.reason}"
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
-        raise UserError(f"cannot fetch {url}: {getattr(error, 'reason', error)}") from error
+        why = f"cannot fetch {url}: {getattr(error, 'reason', error)}"
+    raise UserError(
+        f"{why}; name a mirror with --source, or put the file, fetched elsewhere, at {path}"
+    )

@@ -226,7 +226,7 @@ def test_labels(serve, tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match="the server answers 404"):
         main(command)
     server.close()
-    with pytest.raises(UserError, match=r"cannot fetch .*refused"):
+    with pytest.raises(UserError, match=r"cannot fetch .*refused.*--source.* at .*/mtvso_anp.txt$"):
         main(command)
     with pytest.raises(UserError, match=r"cannot fetch .*control characters"):
         main([*command[:-1], "http://a b/labels"])
