@@ -9,6 +9,7 @@ registry is known to carry a file: a user who has one puts it into the cache.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -123,8 +124,14 @@ class Start:
         how = self.branch_init or BRANCH_INITS[0]
         title, layers, report = plan.initial(net.entry, net.options, {None: found}, how)
         for advice in report.advice:
-            say(f"note: {advice}")
+            _note(advice)
         return title, layers, report
+
+
+@functools.cache
+def _note(advice: str) -> None:
+    """Said once, not for every net of a table."""
+    say(f"note: {advice}")
 
 
 def is_imagenet(path: Path) -> bool:
@@ -222,7 +229,8 @@ def _refuse_missing(nets: Iterable[str]) -> None:
         wanted = dict.fromkeys(f"{BROUGHT[net].file} (SHA-1 {BROUGHT[net].sha1})" for net in nets)
         raise UserError(
             "--weights imagenet: we know of no package registry with the weights of "
-            f"{', '.join(nets)}: put {', '.join(wanted)} into {place}, or leave such nets out"
+            f"{', '.join(nets)}: put {', '.join(wanted)} into {place}, or leave "
+            "such nets out (table2 --rows)"
         )
 
 
