@@ -110,7 +110,8 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml
 	@$(RUN) -c 'import ssl' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@echo 'installing Python packages into $(VENV), about 1 GB: some minutes the first time'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 clean:
