@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,6 @@ from xresnet.basics.files import PathLike, inside
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 LEAVES = "a link that leads out of the image folder"
-_UNFIT = "a list cannot hold its name (not UTF-8, or a line break)"
-_NOTHING = "a link that leads to nothing"
 
 
 @dataclass
@@ -95,10 +94,12 @@ def scan(folder: PathLike) -> Images:
     images = Images(find_root(folder))
     root = os.path.realpath(images.root)
     try:
-        for anp in _entries(os.fspath(images.root)):
-            wrong = _no_anp(anp, root)
-            if wrong:
+        for anp in _entries(images.root):
+            fits = "" if is_name(anp.name) else "its name is not adjective_noun"
+            if wrong := _unfit_name(anp.name) or fits or _wrong_link(anp, root):
                 images.ignored.append((anp.name, wrong))
+            elif not anp.is_dir():
+                images.ignored.append((anp.name, "not a folder"))
             else:
                 images.by_anp[anp.name] = list(_files(anp, root, images.ignored))
     except OSError as error:
@@ -108,48 +109,32 @@ def scan(folder: PathLike) -> Images:
     return images
 
 
-def _no_anp(entry: os.DirEntry[str], root: str) -> str:
-    if not _fits_a_list(entry.name):
-        return _UNFIT
-    if not is_name(entry.name):
-        return "its name is not adjective_noun"
-    return _wrong_link(entry, root) or ("" if entry.is_dir() else "not a folder")
-
-
 def _files(anp: os.DirEntry[str], root: str, ignored: list[tuple[str, str]]) -> Iterator[str]:
     for file in _entries(anp.path):
         path = f"{anp.name}/{file.name}"
-        wrong = _no_image(file, root)
-        if wrong:
+        fits = "" if file.name.lower().endswith(SUFFIXES) else "not named like an image"
+        if wrong := fits or _unfit_name(file.name) or _wrong_link(file, root):
             ignored.append((path, wrong))
+        elif not file.is_file():
+            ignored.append((path, "not a file"))
         else:
             yield path
 
 
-def _no_image(entry: os.DirEntry[str], root: str) -> str:
-    if not entry.name.lower().endswith(SUFFIXES):
-        return "not named like an image"
-    if not _fits_a_list(entry.name):
-        return _UNFIT
-    return _wrong_link(entry, root) or ("" if entry.is_file() else "not a file")
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _entries(folder: PathLike) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
 
 
+def _unfit_name(name: str) -> str:
+    if re.search(r"[\n\r\ud800-\udfff]", name):
+        return "a list cannot hold its name (not UTF-8, or a line break)"
+    return ""
+
+
 def _wrong_link(entry: os.DirEntry[str], root: str) -> str:
-    if not entry.is_symlink():
-        return ""
-    if not inside(entry.path, root):
+    if entry.is_symlink() and not inside(entry.path, root):
         return LEAVES
-    return "" if os.path.exists(entry.path) else _NOTHING  # gone, or a link in a circle
-
-
-def _fits_a_list(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\n" not in name and "\r" not in name
+    if entry.is_symlink() and not os.path.exists(entry.path):  # gone, or a link in a circle
+        return "a link that leads to nothing"
+    return ""
