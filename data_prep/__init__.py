@@ -12,8 +12,8 @@ Images, and what is known of them:
     sample.py        `make`: a small drawn set, to try all this without a download
     drawing.py       its pictures
     labels.py        `fetch`: the class lists that the authors published
-    download.py      `download`: addresses -> images, judged; urls.py reads the lists of
-                     addresses, fetch_shards.py is img2dataset in a process of its own
+    download.py      `download`: addresses -> images, checked; urls.py reads the lists of
+                     addresses, fetch_shards.py runs img2dataset in a process of its own
     archives.py      `unpack_all`: archives -> images
     ontology.py      the published formats -> adjective-noun pairs (ANPs)
     graph.py         `describe`: an ontology's numbers and picture

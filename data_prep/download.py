@@ -1,11 +1,10 @@
-"""Image addresses to images on disk, with img2dataset as the engine.
+"""Download the images of a list of addresses with img2dataset.
 
-img2dataset fetches in shards, by processes of one machine or by a Spark or
-Ray cluster, and a rerun skips the shards that are there. What it fetched is
-then judged here, because a web server answers for a lost image in many ways:
-an error, an HTML page, a GIF, a small placeholder that is the same for all.
-Good images are moved to `OUT/<adj_noun>/<hash>.jpg`, everything else is
-listed in `OUT/rejected.csv` with its reason.
+img2dataset downloads shards of the list, with processes of one machine or a Spark or Ray
+cluster, and a rerun skips finished shards. Each file is then checked here, because servers
+answer for a lost image in many ways: an error, an HTML page, a GIF, a small placeholder that is
+the same for all. Images are linked to `OUT/<adj_noun>/<hash>.jpg`; everything else is listed in
+`OUT/rejected.csv` with its reason.
 """
 
 from __future__ import annotations
@@ -39,14 +38,12 @@ from xresnet.basics.files import PathLike, replacing, write
 from xresnet.basics.numbers import COUNT, NATURAL, PROCESSES, THREADS, TRIES, WAIT
 
 DISTRIBUTORS = {"multiprocessing": "", "pyspark": "pyspark", "ray": "ray"}  # name -> package
-# Flickr's answer for a deleted photo has 2,051 bytes; no photo is as small.
-MIN_BYTES = 2052
-# The same bytes at so many addresses are nobody's photo.
-PLACEHOLDER = 5
+MIN_BYTES = 2052  # Flickr's answer for a deleted photo has 2,051 bytes; no photo is as small
+PLACEHOLDER = 5  # addresses; the same bytes at as many are nobody's photo
 
 
 class Fetched(NamedTuple):
-    """One address, and what came of it: a file and its SHA-256, or an error."""
+    """An address and its file with the SHA-256, or the error."""
 
     anp: str
     url: str
@@ -58,8 +55,8 @@ class Fetched(NamedTuple):
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What came of a list of addresses; `facts`: how many there are, the images of them that
-    are there now, how many were rejected for which reason, and how they were fetched."""
+    """The result of `download`. `facts`: the number of addresses and of images, how many were
+    rejected for which reason, and the settings of img2dataset."""
 
     folder: Path
     facts: dict[str, Any]
@@ -78,20 +75,23 @@ def download(
     per_shard: int = 1000,
     min_bytes: int = MIN_BYTES,
 ) -> Downloaded:
-    """Fetch what `urls` lists into `out`, going on where an earlier run was stopped.
+    """Download the images that `urls` lists into `out`; an interrupted run is resumed.
 
     Args:
-        urls: see `urls.read_urls`.
-        distributor: multiprocessing, pyspark or ray.
-        cluster: a Spark master or Ray address; "" is this machine.
-        threads: connections a process.
-        timeout, retries: seconds a try, and further tries.
-        per_shard: addresses a shard.
-        min_bytes: a smaller file is a placeholder.
+        urls: the list of addresses; see `urls.read_urls`.
+        out: the folder for the ANP folders, downloaded.csv and rejected.csv.
+        distributor: "multiprocessing", "pyspark" or "ray".
+        cluster: the Spark master or Ray address; "" is this machine.
+        processes: parallel download processes.
+        threads: connections per process.
+        timeout: seconds until a request fails.
+        retries: how often a failed request is repeated.
+        per_shard: addresses per shard.
+        min_bytes: smaller files count as placeholders.
 
     Raises:
-        UserError: the list is wrong, img2dataset is not installed or fails,
-            or the place cannot be written.
+        UserError: the list is invalid, img2dataset is not installed or fails, or `out` cannot
+            be written.
     """
     if distributor not in DISTRIBUTORS:
         raise UserError(f"distributor: expected {', '.join(DISTRIBUTORS)}, not {distributor!r}")
@@ -110,7 +110,7 @@ def download(
         try:
             shards, total = _prepare(urls, out / ".download", per_shard)
             _fetch(shards, total, engine)
-            rejected = _sort(shards, out, total, min_bytes)
+            rejected = _keep_images(shards, out, total, min_bytes)
         except OSError as error:
             place = error.filename2 or error.filename or out
             raise UserError(f"cannot write {place}: {error.strerror or error}") from error
@@ -132,7 +132,8 @@ def _check_installed(distributor: str) -> None:
 
 
 def _prepare(addresses: PathLike, work: Path, per_shard: int) -> tuple[Path, int]:
-    """The list in img2dataset's form. Its folder is named by its content: another list, others."""
+    """Write the list as img2dataset reads it; returns its folder, named by a hash of the list,
+    and the number of addresses."""
     text, total = io.StringIO(), 0
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["anp", "expected", "url"])
@@ -149,7 +150,7 @@ def _prepare(addresses: PathLike, work: Path, per_shard: int) -> tuple[Path, int
 
 
 def _fetch(folder: Path, total: int, engine: dict[str, Any]) -> None:
-    """Run the engine in a process of its own: it takes over signals and prints a lot."""
+    """Run img2dataset in a process of its own, since it takes over signals and prints a lot."""
     job = json.dumps({"folder": str(folder.resolve()), **engine})
     log = folder / "log.txt"
     with log.open("ab") as said:
@@ -190,7 +191,7 @@ def _counted(folder: Path) -> int:
 
 
 def _fetched(folder: Path) -> Iterator[Fetched]:
-    """What the shards hold, in the list's order."""
+    """The results in the shards, in the list's order."""
     import pyarrow.parquet as parquet  # comes with img2dataset
 
     columns = ["key", "anp", "url", "expected", "status", "error_message", "sha256"]
@@ -208,25 +209,27 @@ def _fetched(folder: Path) -> Iterator[Fetched]:
             )
 
 
-def _sort(folder: Path, out: Path, total: int, min_bytes: int) -> list[tuple[str, str, str]]:
-    """Move what is an image to its place; returns (ANP, address, reason) of the rest."""
+def _keep_images(
+    folder: Path, out: Path, total: int, min_bytes: int
+) -> list[tuple[str, str, str]]:
+    """Link each image to its place in `out`; returns (ANP, address, reason) of the rest."""
     seen = Counter(fetched.sha256 for fetched in _fetched(folder) if fetched.sha256)
     first: dict[tuple[str, str], str] = {}  # (ANP, hash) -> the address that it came from first
     rejected: list[tuple[str, str, str]] = []
     kept: list[tuple[str, str, str]] = []
 
-    def judge(fetched: Fetched) -> tuple[Fetched, str]:
-        return fetched, _reason(fetched, seen, min_bytes)
+    def check(fetched: Fetched) -> tuple[Fetched, str]:
+        return fetched, _why_rejected(fetched, seen, min_bytes)
 
-    judged = ordered(judge, _fetched(folder), default_threads())
-    for fetched, reason in bars.bar(judged, "judge", total, unit="img"):
+    checked = ordered(check, _fetched(folder), default_threads())
+    for fetched, reason in bars.bar(checked, "check", total, unit="img"):
         place = (fetched.anp, fetched.sha256)
         if not reason and first.setdefault(place, fetched.url) != fetched.url:
             reason = f"duplicate: of {first[place]}"
         if reason:
             rejected.append((fetched.anp, fetched.url, reason))
             continue
-        final = _final(fetched, out)
+        final = out / fetched.anp / f"{fetched.sha256[:24]}.jpg"
         if not final.exists():
             final.parent.mkdir(exist_ok=True)
             _link(fetched.path, final)
@@ -236,12 +239,8 @@ def _sort(folder: Path, out: Path, total: int, min_bytes: int) -> list[tuple[str
     return rejected
 
 
-def _final(fetched: Fetched, out: Path) -> Path:
-    return out / fetched.anp / f"{fetched.sha256[:24]}.jpg"
-
-
 def _link(source: Path, target: Path) -> None:
-    """A second name for the file costs no disk; where there are none, a copy."""
+    """Hard-link a file, which takes no disk space, or copy it where links are not supported."""
     try:
         os.link(source, target)
     except FileExistsError:  # a link to nothing: no file of ours
@@ -251,8 +250,8 @@ def _link(source: Path, target: Path) -> None:
             shutil.copyfileobj(whole, file)
 
 
-def _reason(fetched: Fetched, seen: Counter[str], min_bytes: int) -> str:
-    """Why this is no image of the set; "" for an image."""
+def _why_rejected(fetched: Fetched, seen: Counter[str], min_bytes: int) -> str:
+    """Why a file is not taken; "" for an image."""
     if "/" in fetched.anp or fetched.anp.startswith("."):
         return "its ANP cannot be used as a folder name"
     if fetched.path is None:

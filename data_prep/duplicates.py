@@ -1,8 +1,7 @@
-"""Files with the same bytes, found without reading most of them.
+"""Find files with the same bytes without reading most of them.
 
-Two files can only be the same if their sizes are; the few that share a size
-and their last bytes (in an image: compressed data, as good as a hash) are
-read whole.
+Only files of the same size can be identical. Of those, the ones with the same last bytes (in an
+image, compressed data that is as good as a hash) are read completely.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _TAIL = 64  # bytes
 def find(root: Path, paths: Iterable[str]) -> list[list[str]]:
     """The groups of identical files among `paths` (relative to `root`), each sorted.
 
-    Empty, unreadable and huge files are in no group: no image comes of them.
+    Empty, unreadable and oversized files are in no group, as they give no image.
     """
     base = os.fspath(root)
     groups = [list(paths)]

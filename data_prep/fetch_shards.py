@@ -10,18 +10,18 @@ from typing import Any
 
 
 def main(job: dict[str, Any]) -> None:
-    """Fetch `<folder>/urls.csv` into `<folder>/shards`, going on after the shards that are there.
+    """Download `<folder>/urls.csv` into `<folder>/shards`, skipping finished shards.
 
-    On a cluster, all machines need the folder under the same path.
+    On a cluster, all machines must have the folder under the same path.
     """
     import img2dataset
 
     if job["distributor"] == "pyspark":
         from pyspark.sql import SparkSession
 
-        # Spark would start whatever `python3` comes first.
+        # Otherwise Spark starts the first `python3` on PATH.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        # img2dataset takes the session that is there; its own would want 16 GB.
+        # img2dataset uses an existing session; its own asks for 16 GB.
         master = job["cluster"] or f"local[{job['processes']}]"
         SparkSession.builder.master(master).appName("xresnet-download").getOrCreate()
     elif job["distributor"] == "ray":
@@ -40,7 +40,7 @@ def main(job: dict[str, Any]) -> None:
         save_additional_columns=["anp", "expected"],
         output_folder=str(folder / "shards"),
         output_format="files",
-        disable_all_reencoding=True,  # the bytes as they came: we judge and resize ourselves
+        disable_all_reencoding=True,  # keep the bytes: we check and resize ourselves
         extract_exif=False,
         compute_hash="sha256",
         number_sample_per_shard=job["per_shard"],

@@ -14,12 +14,12 @@ _R = TypeVar("_R")
 
 
 def default_threads() -> int:
-    """One more than the cores that may be used, which keeps them busy while one thread waits."""
+    """The number of usable cores plus one, which keeps them busy while one thread waits."""
     return cores.usable() + 1
 
 
 def ordered(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
-    """`map(work, items)` by threads, in order, with at most 3 tasks a thread in memory."""
+    """`map(work, items)` with threads, in order, with at most 3 tasks per thread in memory."""
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[_R]] = deque()
     try:

@@ -1,8 +1,8 @@
-"""CSV for people: what a spreadsheet shows and does not compute.
+"""CSV whose cells a spreadsheet shows and never computes.
 
-A cell that begins like a formula is one to a spreadsheet, and names and reasons come from
-folders and servers of anybody's. Such a cell gets an apostrophe in front, which `plain`
-takes away again.
+Names and reasons come from folders and servers that anybody may have filled, and a spreadsheet
+computes a cell that begins like a formula. Such a cell is written with an apostrophe in front,
+which `plain` removes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ _FORMULA = ("=", "+", "-", "@", "\t")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """The CSV text; None is an empty cell, and numbers stay as they are.
-
-    A carriage return, which would begin a row of its own, becomes a space.
-    """
+    """The CSV text of a header and rows. None is an empty cell; a carriage return, which would
+    start a new row, becomes a space."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
@@ -28,7 +26,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def plain(cell: str) -> str:
-    """A cell's text as it was before `table` guarded it."""
+    """The text of a cell before `table` guarded it."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
