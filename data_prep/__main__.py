@@ -1,6 +1,7 @@
-"""The commands: `python -m data_prep COMMAND`, from published lists to Caffe's databases.
+"""The command line, `python -m data_prep COMMAND`.
 
-Each is a function of this package: its keyword arguments are the options, with their defaults.
+Each command is a function of this package; its options and their defaults are the function's
+keyword arguments.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 from data_prep import prose
 from data_prep.archives import unpack_all
-from data_prep.databases import Form, hold_form, write_databases
+from data_prep.databases import Form, check_form, write_databases
 from data_prep.download import DISTRIBUTORS, download
 from data_prep.folder import DataFolder
 from data_prep.graph import describe
@@ -79,14 +80,14 @@ def _one(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
 
 
 def _run(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
-    """`run` and `run-table`: each of its commands as that would.
+    """`run` and `run-table`: execute several commands in turn.
 
-    What is done stays: databases that are whole are left alone, half ones
-    are taken up, so the same command goes on after any interruption.
+    Complete databases are kept and half-written ones are resumed, so the same command continues
+    after any interruption.
     """
     if not (arguments.replace or arguments.fresh):  # before one has changed anything
         form = Form(arguments.size, arguments.encoded, arguments.drop_damaged)
-        hold_form(DataFolder(arguments.out), form)
+        check_form(DataFolder(arguments.out), form)
     facts, lines = {}, []
     for stage in COMMANDS[name].stages:
         before = time.monotonic()
@@ -101,10 +102,10 @@ def _run(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class _Argument:
-    """An argument: a function's parameter of the same name, whose default is its own.
+    """A command-line argument for the function's parameter of the same name and default.
 
-    `unset`: what the default None stands for, or words in place of another default.
-    `either`: a name for those of which one has to be given.
+    `unset`: the help's words for the default, in place of its value.
+    `either`: the name of a group of arguments of which exactly one must be given.
     """
 
     flag: str
@@ -121,7 +122,7 @@ class _Argument:
         return self.flag.lstrip("-").replace("-", "_")
 
     def add_to(self, parser: argparse._ActionsContainer, default: Any) -> None:
-        """Make it an argument of an argparse parser; `_NEEDED` is no default."""
+        """Add it to an argparse parser; the default `_NEEDED` makes it required."""
         more = {"metavar": self.metavar, "type": self.type, **self.more}
         more = {name: value for name, value in more.items() if value is not None}
         shown = None
@@ -142,7 +143,7 @@ _NEEDED = inspect.Parameter.empty
 
 @dataclass(frozen=True)
 class _Command:
-    """A command; `stages` are those that it runs in turn, where it has no function of its own."""
+    """A command: a function with arguments, or the `stages` (commands) that it runs in turn."""
 
     help: str
     example: str
@@ -361,7 +362,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_arguments(parser: argparse.ArgumentParser, commands: list[_Command]) -> None:
-    """Those of one command, or of several in one; what one of them needs has to be given."""
+    """Add the arguments of one or several commands; one that any of them requires is required."""
     found: dict[str, tuple[_Argument, Any]] = {}
     for command in commands:
         parameters = inspect.signature(command.function).parameters if command.function else {}

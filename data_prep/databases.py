@@ -1,14 +1,12 @@
-"""Image and label databases from one list, record for record together.
+"""Write the image and label databases of a list.
 
-The image database is what `convert_imageset -resize_width S -resize_height S`
-makes of the same list, byte for byte. Caffe reads the two databases side by
-side and never compares keys, so one record too many in either would give
-every image behind it another's labels: both are written in step, aside, and
-get their names only when whole. A run that was killed is taken up where it
-was (progress.py).
+The image database equals that of `convert_imageset -resize_width S -resize_height S`, byte for
+byte. Caffe reads the two databases side by side and never compares keys, so one record too many
+in either would give every later image the labels of another. Both are therefore written together,
+in a hidden folder, and get their names only when they are complete. An interrupted run is resumed
+(progress.py).
 
-Threads decode, a bounded queue keeps order and memory, and the calling
-thread alone writes.
+Threads decode, a bounded queue keeps order and limits memory, and only the calling thread writes.
 """
 
 from __future__ import annotations
@@ -36,13 +34,13 @@ from xresnet.basics.cli import UserError
 from xresnet.basics.files import PathLike, inside, sync_folder, write, write_json
 from xresnet.basics.numbers import PIXELS, THREADS
 
-MAX_DROPPED = 0.01  # share of a list; more is a mistake in the folder, not bad luck
+MAX_DROPPED = 0.01  # share of a list; more points to a mistake in the folder
 
 
 @dataclass(frozen=True)
 class Form:
-    """What records are like: the pixels a side, whether they hold JPEGs, and whether JPEGs that
-    end early are left out."""
+    """The form of records: pixels per side, whether they hold JPEGs, and whether truncated JPEGs
+    are left out."""
 
     size: int
     encoded: bool
@@ -55,7 +53,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Written:
-    """The databases of a data folder: what became of each list, and the manifest's entry."""
+    """The result of `write_databases`: part -> its report, and the manifest's entry."""
 
     folder: DataFolder
     reports: dict[str, Report] = field(repr=False)
@@ -76,30 +74,31 @@ def write_databases(
 ) -> Written:
     """Write the image and label databases of both lists, and the mean of the training images.
 
-    Databases that were made from the same list, classes, files (by size and
-    time) and form are left as they are, and half-written ones are finished.
-    One line on stderr names every image left out or damaged.
+    Databases made from the same list, classes, image files (by size and time) and form are kept,
+    and half-written ones are completed. A line on stderr names each image that is left out or
+    damaged.
 
     Args:
         out: the data folder, with its classes and lists.
-        images: the folder that the lists' paths start from; the one above it will do for VSO's.
-        size: S; records are 3 x S x S.
-        encoded: records hold JPEGs; a quarter of the size, a sixth of Caffe's reading speed.
-        threads: that decode (cores + 1).
-        allow_dropped: go on when more than 1% of a list cannot be read.
-        drop_damaged: leave out JPEGs that end early instead of keeping what there is.
-        replace: let databases of another size or form go.
-        fresh: write again even if nothing changed.
+        images: the folder that the lists' paths are relative to; for VSO's images, the one
+            above it will do.
+        size: S, the height and width of an image in pixels; records are 3 x S x S.
+        encoded: store JPEGs: a quarter of the size, read by Caffe at a sixth of the speed.
+        threads: decoding threads; the number of usable cores plus one by default.
+        allow_dropped: continue if more than 1% of a list cannot be read.
+        drop_damaged: leave out truncated JPEGs, which are kept otherwise.
+        replace: replace finished databases of another size or form.
+        fresh: write all databases again.
 
     Raises:
-        UserError: a list is wrong, too much of it cannot be read, the disk is full, finished
-            databases of another size or form are there, or some that were not made by us.
+        UserError: a list is invalid, too many of its images cannot be read, the disk is full,
+            or there are finished databases of another form or not made by this package.
     """
     PIXELS.check(size, "size")
     threads = THREADS.check(default_threads() if threads is None else threads, "threads")
     folder, form = DataFolder(out), Form(size, encoded, drop_damaged)
     if not (replace or fresh):
-        hold_form(folder, form)
+        check_form(folder, form)
     classes = read_classes(folder)
     root = find_root(images, classes.by_anp)
     with folder.lock():
@@ -114,11 +113,11 @@ def write_databases(
     return Written(folder, reports, facts)
 
 
-def hold_form(folder: DataFolder, form: Form) -> None:
-    """Hold finished databases to be of this form, so that none is replaced unasked.
+def check_form(folder: DataFolder, form: Form) -> None:
+    """Check that finished databases have this form, so that none is replaced unasked.
 
     Raises:
-        UserError: one is not, or a database of that name was not made by us.
+        UserError: one has another form, or was not made by this package.
     """
     for part in PARTS:
         for kind in KINDS:
@@ -188,7 +187,7 @@ def _write_pair(
 
 
 def _take_up(places: dict[str, Path], progress: Progress) -> Progress:
-    """`progress` as an earlier run of the same job left it, or a fresh start."""
+    """Resume what an earlier run of the same job left, or start anew."""
     if progress.load():
         if progress.finished:
             return progress
@@ -244,7 +243,7 @@ def _write(
 
 
 def _describe(places: dict[str, Path], job: dict[str, Any], progress: Progress) -> None:
-    """Put what is known about the databases into their folders."""
+    """Write a description of the databases into their folders."""
     progress.summarise()
     for place in places.values():
         write_json(place / JOB, {"job": job, "report": progress.report.facts()})
@@ -253,10 +252,10 @@ def _describe(places: dict[str, Path], job: dict[str, Any], progress: Progress) 
 
 
 def _state(root: Path, entries: Sequence[Entry]) -> str:
-    """A hash of the files' sizes and times: changes when any of them does, and opens none.
+    """A hash of the files' sizes and modification times; no file is opened.
 
     Raises:
-        UserError: a link in the list leads out of the image folder.
+        UserError: a listed file is a link that leads out of the image folder.
     """
     digest = hashlib.sha256()
     base = os.fspath(root)
@@ -282,10 +281,10 @@ def _state(root: Path, entries: Sequence[Entry]) -> str:
 
 
 def _publish(places: dict[str, Path], names: dict[str, Path], aside: Path) -> None:
-    """Give the finished databases their names, or go on doing so.
+    """Give the finished databases their names, also if an earlier run had begun to.
 
-    The image database goes first and comes last, so that at no moment an
-    image database stands without the labels that belong to it.
+    The old image database is removed first and the new one comes last, so that an image
+    database never stands beside labels of another.
     """
     for kind in ("image", "label"):
         if places[kind].exists() and names[kind].exists():
@@ -299,5 +298,5 @@ def _publish(places: dict[str, Path], names: dict[str, Path], aside: Path) -> No
 
 def _clear(aside: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
-    with contextlib.suppress(OSError):  # the other part's may lie there
+    with contextlib.suppress(OSError):  # the other part's databases may be there
         aside.parent.rmdir()

@@ -209,9 +209,7 @@ def _fetched(folder: Path) -> Iterator[Fetched]:
             )
 
 
-def _keep_images(
-    folder: Path, out: Path, total: int, min_bytes: int
-) -> list[tuple[str, str, str]]:
+def _keep_images(folder: Path, out: Path, total: int, min_bytes: int) -> list[tuple[str, str, str]]:
     """Link each image to its place in `out`; returns (ANP, address, reason) of the rest."""
     seen = Counter(fetched.sha256 for fetched in _fetched(folder) if fetched.sha256)
     first: dict[tuple[str, str], str] = {}  # (ANP, hash) -> the address that it came from first

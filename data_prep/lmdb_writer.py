@@ -1,4 +1,4 @@
-"""Append to one database, and keep notes in its folder."""
+"""Append to an LMDB, and describe it in files of its folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from xresnet.basics.cli import UserError
 from xresnet.basics.files import read_text
 
 KINDS = ("image", "label")
-MEAN = "mean.binaryproto"  # lies in the image database's folder, with
+MEAN = "mean.binaryproto"  # in the image database's folder, as is
 CRCS = "crc32"  # the CRC-32 of each image record, 4 bytes each, little endian
-JOB = "job.json"  # lies in each database folder: what it was made from
-MAP_SIZE = 1 << 40  # costs address space only; Caffe's own is as large
-# A transaction's pages wait in memory: few enough to stay in the caches, enough to make
-# commits cheap.
+JOB = "job.json"  # in each database's folder: what it was made from
+MAP_SIZE = 1 << 40  # takes address space only; Caffe's own is as large
+# A transaction is kept in memory: small enough for the caches, large enough for cheap commits.
 BATCH_BYTES = 32 << 20
 BATCH_RECORDS = 10_000
 
@@ -41,8 +40,8 @@ class Writer:
     def __init__(self, place: Path) -> None:
         self._place = place
         with self._writing():
-            # Commits wait for no sync: the database has no name yet, and what is written
-            # survives the death of a process.
+            # Commits do not sync: the database has no name yet, and what is written survives
+            # the end of the process.
             self._env = lmdb.open(os.fspath(place), map_size=MAP_SIZE, mode=0o644, sync=False)
             self._begin()
         self._behind = WriteBehind(place / "data.mdb")
@@ -109,10 +108,10 @@ class Writer:
 
 
 def made_from(database: Path) -> dict[str, Any] | None:
-    """What a database says it was made from; None if there is no database.
+    """The job and the report of a database, from its job.json; None if there is no database.
 
     Raises:
-        UserError: something else has its name.
+        UserError: what has its name was not made by this package.
     """
     if not database.exists():
         return None
@@ -129,10 +128,10 @@ def made_from(database: Path) -> dict[str, Any] | None:
 
 
 def read_crcs(database: Path) -> array[int]:
-    """The CRC-32 of each record of an image database, as they were when written.
+    """The CRC-32 of each record of an image database when it was written.
 
     Raises:
-        UserError: the file is not there or damaged.
+        UserError: their file is missing or damaged.
     """
     try:
         crcs = array("I", (database / CRCS).read_bytes())

@@ -1,7 +1,7 @@
-"""Progress of a part's databases, in a file beside them, so that a killed run can resume.
+"""The progress of a part's databases, in a file beside them, to resume an interrupted run.
 
-The file is replaced after each commit of both databases. It may therefore
-be one commit behind them, never ahead; what they hold beyond it is cut off.
+The file is replaced after each commit of both databases. It can be one commit behind them but
+never ahead; records beyond it are deleted on resuming.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from xresnet.basics.files import replacing
 
 @dataclass
 class Report:
-    """What became of one list. `dropped` and `damaged` hold (path, reason).
+    """The result of writing one list. `dropped` and `damaged` hold (path, reason).
 
-    `histogram` counts records by ANP label; `mean_values` are blue, green,
-    red; `records` is a hash over all image records, the same wherever the
-    same records were made.
+    `histogram` counts records by the number in the list; `mean_values` are blue, green, red;
+    `records` is a hash of all image records.
     """
 
     listed: int
@@ -39,16 +38,16 @@ class Report:
     resumed_at: int = 0
 
     def facts(self) -> dict[str, Any]:
-        """What holds whoever asks: all but how this run came by it."""
+        """All but how this run came by it, for the manifest."""
         return {k: v for k, v in asdict(self).items() if k not in ("reused", "resumed_at")}
 
 
 class Progress:
-    """The state behind list line `next`: report, CRC-32 of each image record, mean."""
+    """The state before list line `next`: report, CRC-32 of each image record, mean."""
 
     def __init__(self, path: Path, job: dict[str, Any], listed: int, classes: int) -> None:
         self._path = path
-        # Nothing is synced on the way, so after a crash of the machine nothing can be trusted.
+        # Nothing is synced on the way: after a crash of the machine nothing can be trusted.
         self._job = {**job, "boot": _boot()}
         self.next = 0
         self.finished = False
@@ -57,7 +56,7 @@ class Progress:
         self.mean = Mean(job["size"])
 
     def load(self) -> bool:
-        """Take up what an earlier run of the same job left; whether there was anything."""
+        """Load what an earlier run of the same job left; False if there is nothing."""
         try:
             with self._path.open("rb") as file:
                 head = json.loads(file.readline())
@@ -74,7 +73,7 @@ class Progress:
         return True
 
     def save(self) -> None:
-        """Replace the file. No sync: a killed process loses no write, only a machine does."""
+        """Replace the file, without a sync: only a crash of the machine would lose it."""
         head = {
             "job": self._job,
             "next": self.next,
@@ -87,7 +86,7 @@ class Progress:
             file.write(self.mean.sums.tobytes())
 
     def summarise(self) -> None:
-        """Complete the report when all is written."""
+        """Complete the report after the last record."""
         self.report.mean_values = self.mean.values(self.report.written)
         self.report.records = hashlib.sha256(self.crcs.tobytes()).hexdigest()
 

@@ -1,7 +1,7 @@
-"""A list's images as finished records, in list order, decoded by threads.
+"""Make the records of a list's images, in list order, with decoding threads.
 
-OpenCV lets go of the interpreter while it decodes, so threads use all
-cores; a chunk of images is one task, and few are in memory at a time.
+OpenCV releases the interpreter's lock while it decodes, so threads use all cores. A task is a
+chunk of images, and few chunks are in memory at a time.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from xresnet.basics import memory
 from xresnet.caffeproto.datum import encoded_datum, image_datum, label_datum
 
 MAX_KEY = 511  # bytes, LMDB's limit
-_CHUNK = 16  # images a task, so that handing over tasks costs nothing
-KEPT_BLOCK = 1 << 25  # bytes; fetching an image's blocks anew costs a third of decoding it
-_CHUNK_BYTES = 1 << 22  # of records in a chunk, so that large ones stay few
+_CHUNK = 16  # images per task, so that the cost of handing over tasks does not count
+_CHUNK_BYTES = 1 << 22  # of records in a chunk, so that few large ones are in memory
+KEPT_BLOCK = 1 << 25  # bytes; allocating an image's blocks anew takes a third of its decoding
 
 
 @dataclass
 class Record:
-    """One line of a list: what goes into the two databases.
+    """The records of one line of a list in the two databases.
 
-    `image` is None where the file gives no image; `wrong` then says why, and
-    otherwise what is damaged ("" for nothing). `planes` are the pixels, as
-    `image` has them after decoding; `crc` is the CRC-32 of `image`.
+    `number`: the number in the list. `image`: None if the file gives no image; `wrong` then is
+    the reason, otherwise what is damaged ("" for nothing). `planes`: the decoded pixels of
+    `image`, 3 * S * S uint8. `crc`: the CRC-32 of `image`.
     """
 
     index: int
@@ -50,7 +50,7 @@ class Record:
 
 
 def key(index: int, path: str) -> bytes:
-    """A record's key, as convert_imageset forms it from the line number and the path."""
+    """A record's key as in convert_imageset, from the line number and the path."""
     return f"{index:08d}_{path}".encode()
 
 
@@ -67,9 +67,9 @@ def records(
     """The records of `entries[start:]`.
 
     Args:
-        root: the list's paths are relative to it.
+        root: the folder that paths are relative to.
         size: S; images are 3 x S x S.
-        encoded: JPEG at quality 95 instead of raw pixels.
+        encoded: store JPEGs of quality 95 instead of raw pixels.
     """
     labels = [label_datum(combination) for combination in classes.combinations]
     base = os.fspath(root)
@@ -100,7 +100,7 @@ def records(
         return [make(index) for index in range(first, min(first + chunk, len(entries)))]
 
     memory.keep_freed(KEPT_BLOCK)
-    # OpenCV's own threads would fight ours over the same cores.
+    # OpenCV's own threads would compete with ours for the same cores.
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

@@ -1,4 +1,4 @@
-"""A thread that writes a growing file to the disk while its writer continues."""
+"""Sync a growing file to the disk in a thread, while its writer continues."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from pathlib import Path
 
 
 class WriteBehind:
-    """Syncs a file whenever it is told to and gives its pages back to the system.
+    """Syncs a file on request and releases its pages from the page cache.
 
-    Left alone, a database of 58 GB fills the machine's memory with pages that
-    nobody reads again soon, every record is copied into a page fetched anew, and
-    the last sync waits for gigabytes. Handing back what has reached the disk
-    keeps the few pages in use warm.
+    Otherwise a database of 58 GB fills the memory with pages that are not read again soon, each
+    record is copied into a new page, and the last sync takes minutes.
 
-    Errors are none of its business: the system reports them once for each open
-    file, so the writer's own sync still sees them.
+    Errors are ignored: the system reports them once for each open file, so that the writer's own
+    sync still sees them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,11 +26,11 @@ class WriteBehind:
         self._thread.start()
 
     def tell(self) -> None:
-        """There is more to sync; returns at once."""
+        """Request a sync; returns at once."""
         self._told.set()
 
     def close(self) -> None:
-        """Wait for a sync that is under way, start none."""
+        """Wait for a running sync and end the thread."""
         self._closing = True
         self._told.set()
         self._thread.join()
@@ -49,9 +47,9 @@ class WriteBehind:
                 _drop(self._file)
 
 
-_sync = getattr(os, "fdatasync", os.fsync)  # macOS has neither this one
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 def _drop(file: int) -> None:
-    if hasattr(os, "posix_fadvise"):  # nor this
+    if hasattr(os, "posix_fadvise"):  # nor posix_fadvise
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
