@@ -1,12 +1,12 @@
-"""The class lists of a data folder's tasks: one class a line, line order is label order, from 0.
+"""The class lists of a data folder's tasks.
 
-    classes/TASK.txt     the classes of each task
+    classes/TASK.txt     the classes of a task, one a line; the label is the line's number, from 0
     classes/tasks.json   the tasks in the order of a label record's values, and the combinations
-                         of labels that images have; VSO's folders have none
+                         of labels that occur; absent from VSO's folders
 
-An image's list has one number for it. In a folder made of a table that is the place of its
-combination of labels in tasks.json; in VSO's it is the label of its ANP, from which adjective
-and noun follow.
+Lists of images have one number for each. In a folder made from a table it is the index of the
+combination of labels in tasks.json; in VSO's it is the label of the ANP, from which adjective and
+noun follow.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from xresnet.basics.cli import UserError
 from xresnet.basics.files import PathLike, read_text, write
 
 VSO = ("adj", "anp", "noun")  # VSO's tasks in the order of a label record's three values
-MISSING = -1  # the label of a task of which an image has none
+MISSING = -1  # the label of an image that has none for a task
 _TASKS = "tasks.json"
 _SHAPE = {"tasks": [str], "combinations": [[int]]}
 
 
 @dataclass(frozen=True)
 class Classes:
-    """The tasks, the class names of each in label order, and which labels go together.
+    """The tasks of a data folder, their class names, and the combinations of labels that occur.
 
     `tasks`: in the order of a label record's values.
-    `lists`: the class names of each task.
-    `combinations`: by the number in an image's list, the labels of all tasks, or `MISSING`.
-    `by_anp`: VSO's three tasks, whose combinations are the ANPs.
+    `lists`: the class names of each task, in label order.
+    `combinations`: the labels of all tasks (or `MISSING`), by the number in a list of images.
+    `by_anp`: whether these are VSO's three tasks, whose combinations are the ANPs.
 
     Raises:
-        UserError: a task of no such name, an empty list, a class named twice, or a
-            combination that has no class.
+        UserError: an invalid task name, an empty list, a class named twice, or a label without a
+            class.
     """
 
     tasks: tuple[str, ...]
@@ -55,7 +55,7 @@ class Classes:
             if not re.fullmatch(r"[A-Za-z0-9_]+", task) or task in self.tasks[:i]:
                 raise UserError(f"the task {task!r}: not letters, digits and _, or named twice")
         for task, names in zip(self.tasks, self.lists):
-            _hold_names(task, names)
+            _check_names(task, names)
         sides = [len(names) for names in self.lists]
         for labels in self.combinations:
             if len(labels) != len(sides) or not all(
@@ -65,14 +65,14 @@ class Classes:
 
     @classmethod
     def vso(cls, adj: Sequence[str], anp: Sequence[str], noun: Sequence[str]) -> Classes:
-        """VSO's three lists.
+        """The classes of VSO's three lists.
 
         Raises:
-            UserError: as the class itself; or an ANP whose adjective or noun is missing.
+            UserError: as for the class itself, or the adjective or noun of an ANP is missing.
         """
         lists = (tuple(adj), tuple(anp), tuple(noun))
         for task, names in zip(VSO, lists):
-            _hold_names(task, names)
+            _check_names(task, names)
         places = {task: {n: i for i, n in enumerate(names)} for task, names in zip(VSO, lists)}
         triples = []
         for label, name in enumerate(anp):
@@ -95,10 +95,10 @@ class Classes:
 
     @classmethod
     def read(cls, folder: PathLike) -> Classes:
-        """The classes in a folder: those that its tasks.json tells of, or VSO's.
+        """Read the classes in a folder: those of its tasks.json, or VSO's.
 
-        VSO's lists are `*adj.txt`, `*anp.txt` and `*noun.txt`: the authors' are named
-        `mtvso_adj.txt` and so on; ours have no prefix.
+        VSO's lists are `adj.txt`, `anp.txt` and `noun.txt`, or have a prefix, as the authors'
+        `mtvso_adj.txt`.
         """
         folder = Path(folder)
         try:
@@ -111,7 +111,7 @@ class Classes:
             raise error if str(folder) in str(error) else UserError(f"{folder}: {error}") from None
 
     def write(self, folder: PathLike) -> None:
-        """Write each task's list and, where they are not VSO's, tasks.json."""
+        """Write the list of each task and, unless they are VSO's, tasks.json."""
         folder = Path(folder)
         for task in self.tasks:
             write(folder / f"{task}.txt", self._text(task))
@@ -151,17 +151,17 @@ class Classes:
 
     @property
     def made_by(self) -> str:
-        """The command that chooses such classes."""
+        """The command that writes these classes."""
         return "filter" if self.by_anp else "table"
 
     @property
     def divided_by(self) -> str:
-        """The command that divides their images."""
+        """The command that splits their images."""
         return "split" if self.by_anp else "table"
 
     @property
     def anp(self) -> tuple[str, ...]:
-        """VSO's ANPs.
+        """The ANPs.
 
         Raises:
             UserError: these are not VSO's classes.
@@ -172,18 +172,18 @@ class Classes:
 
     @cached_property
     def anp_index(self) -> dict[str, int]:
-        """ANP -> label; none in a folder made of a table."""
+        """ANP -> label; empty for classes made from a table."""
         return {name: label for label, name in enumerate(self.anp)} if self.by_anp else {}
 
     def title(self, number: int) -> str:
-        """A combination for people: the ANP, or the classes of all tasks."""
+        """A combination's name: the ANP, or the classes of all tasks."""
         if self.by_anp:
             return self.anp[number]
         labels = zip(self.lists, self.combinations[number])
         return " / ".join("-" if label == MISSING else names[label] for names, label in labels)
 
 
-def _hold_names(task: str, names: Sequence[str]) -> None:
+def _check_names(task: str, names: Sequence[str]) -> None:
     if not names:
         raise UserError(f"no {task} class")
     if len(set(names)) != len(names):
@@ -207,16 +207,16 @@ def _find(folder: Path, task: str) -> Path:
 
 
 def read_names(path: PathLike, words: bool = False) -> tuple[str, ...]:
-    """The class names of a list, one a line; `words`: names without blanks, as VSO's are.
+    """Read class names, one a line. With `words`, names may not contain blanks, as VSO's.
 
     Raises:
-        UserError: it cannot be read, or a line is blank or no such name.
+        UserError: the file cannot be read, or a line is blank or an invalid name.
     """
     return parse_names(read_text(path), str(path), words)
 
 
 def parse_names(text: str, path: str, words: bool = False) -> tuple[str, ...]:
-    """`read_names` of a file's text; `path` names it in errors."""
+    """`read_names` for the text of a file; `path` names it in errors."""
     text = text.lstrip("\ufeff").rstrip()
     lines = text.split("\n") if text else []
     for number, line in enumerate(lines, 1):

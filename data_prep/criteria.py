@@ -1,10 +1,9 @@
-"""The three criteria that make the paper's 553 ANPs of VSO's 1,200 (section 5.1).
+"""The three criteria by which the paper selects 553 of VSO's 1,200 ANPs (section 5.1).
 
-(1) adjectives with at least 3 paired nouns, (2) nouns neither overwhelmingly
-biasing nor abstract, (3) ANPs with at least 500 images. In this order: 36 of
-the final 117 adjectives have fewer than 3 nouns left in the final list, so
-the degree was taken on the full list, before the other two. The images are
-those on disk; an ontology's own counts are search hits.
+(1) The adjective has at least 3 nouns, (2) the noun is neither overwhelmingly biasing nor abstract,
+(3) the ANP has at least 500 images. Criterion 1 counts on the full list, since 36 of the final 117
+adjectives have fewer than 3 nouns in the final list. Images are those on disk; the counts in an
+ontology are search hits.
 """
 
 from __future__ import annotations
@@ -26,10 +25,8 @@ CRITERIA = ("adjective", "noun", "images")  # in the order they are applied
 
 @dataclass(frozen=True)
 class Decision:
-    """One ANP's fate: `criterion` is None where it stays, else the first that it fails.
-
-    `images` is None where no images were counted.
-    """
+    """The decision on an ANP. `criterion`: the first that it fails, None if it is kept;
+    `images`: on disk, None if they were not counted."""
 
     anp: Anp
     images: int | None = None
@@ -38,16 +35,16 @@ class Decision:
 
 
 def read_excluded(path: PathLike = EXCLUDED_NOUNS) -> dict[str, str]:
-    """Noun -> reason, from a file of `noun: reason` lines (`#` starts a comment).
+    """Read noun -> reason from a file of `noun: reason` lines (`#` starts a comment).
 
     Raises:
-        UserError: a line without a reason, or a noun named twice.
+        UserError: a line has no reason, or a noun is listed twice.
     """
     return parse_excluded(read_text(path), str(path))
 
 
 def parse_excluded(text: str, path: str) -> dict[str, str]:
-    """`read_excluded` of a file's text; `path` names it in errors."""
+    """`read_excluded` for the text of a file; `path` names it in errors."""
     excluded: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = line.partition("#")[0].strip()
@@ -73,8 +70,9 @@ def decide(
     """Apply the criteria to each ANP of the full list, in its order.
 
     Args:
-        images: ANP -> images on disk; None leaves criterion 3 out.
-        min_nouns: criterion 1, counted on `anps` as given.
+        anps: the full list.
+        images: ANP -> images on disk; None omits criterion 3.
+        min_nouns: criterion 1, counted on the full list.
         excluded: criterion 2, noun -> reason.
         min_images: criterion 3.
     """
@@ -96,14 +94,14 @@ def decide(
 
 
 def undecided(anps: Iterable[Anp], images: Mapping[str, int] | None) -> list[Decision]:
-    """ANPs that no criterion was applied to, with their images on disk (None: not counted)."""
+    """Keep all ANPs without any criterion; `images`: ANP -> images on disk, None if not counted."""
     return [Decision(anp, None if images is None else images.get(anp.name, 0)) for anp in anps]
 
 
 def summary(decisions: Sequence[Decision]) -> list[dict[str, Any]]:
-    """What each criterion leaves: a row for the full list, then one a criterion.
+    """A row for the full list and one for each criterion.
 
-    Keys: criterion, dropped (ANPs that fall to it), anps, adjectives, nouns (left).
+    Keys: criterion; dropped, the ANPs that fail it; anps, adjectives and nouns, the numbers left.
     """
     rows = []
     left = list(decisions)
@@ -128,7 +126,7 @@ FATE = ("kept", "criterion", "reason")
 
 
 def table(decisions: Sequence[Decision], fates: bool = True) -> str:
-    """Every ANP as CSV, with its fate unless that is not yet decided."""
+    """Every ANP as CSV; with `fates`, also whether it is kept and why not."""
     columns = COLUMNS + FATE if fates else COLUMNS
     rows = (
         (

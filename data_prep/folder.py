@@ -27,17 +27,17 @@ import numpy as np
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import PathLike, read_text, sha256, write_json
 
-STAGES = ("filter", "split", "lmdb")  # each rests on those before it
+STAGES = ("filter", "split", "lmdb")  # each depends on those before it
 _RESULTS = {"filter": "classes", "split": "lists"}  # stage -> its entry with the files' hashes
 PARTS = ("train", "test")
 LOCK = ".lock"
 
 
 def check_name(folder: PathLike) -> Path:
-    """`folder`, whose whole name has to stand in nets, lists and manifests.
+    """Return `folder` if its absolute path can be written into nets, lists and manifests.
 
     Raises:
-        UserError: that is not UTF-8, or no name at all.
+        UserError: the path is not UTF-8 or not a possible name.
     """
     try:
         os.path.realpath(folder).encode()
@@ -49,7 +49,7 @@ def check_name(folder: PathLike) -> Path:
 
 
 class DataFolder:
-    """The paths under one data folder, and what is written down about them; itself a path.
+    """The paths in a data folder, and its manifest; a path-like object itself.
 
     Raises:
         UserError: its name is not UTF-8.
@@ -70,15 +70,15 @@ class DataFolder:
         return f"DataFolder({str(self.root)!r})"
 
     def list(self, part: str) -> Path:
-        """The list of `train` or `test`."""
+        """The list of images of `part`, "train" or "test"."""
         return self.root / f"{part}.txt"
 
     def lmdb(self, part: str, kind: str) -> Path:
-        """The database folder of `train` or `test`, kind `image` or `label`."""
+        """The database of `part`, "train" or "test", and `kind`, "image" or "label"."""
         return self.root / f"{part}_{kind}_lmdb"
 
     def read_manifest(self) -> dict[str, Any]:
-        """Stage -> what it recorded; empty where no stage has run.
+        """Stage -> what it recorded; empty if no stage has run.
 
         Raises:
             UserError: the file is not a manifest.
@@ -96,9 +96,9 @@ class DataFolder:
         return stages
 
     def begin(self, stage: str, values: dict[str, Any]) -> None:
-        """Take a stage and those that rest on it out of the manifest, before its files change.
+        """Remove a stage and those that depend on it from the manifest, before its files change.
 
-        They stay where `values` has the result that the manifest has: the same files.
+        They stay if `values` has the result that is recorded, as its files will not change.
         """
         stages = self.read_manifest()
         result = _RESULTS.get(stage)
@@ -108,7 +108,7 @@ class DataFolder:
         self._write({name: stages[name] for name in before if name in stages})
 
     def record(self, stage: str, values: dict[str, Any]) -> None:
-        """Write a stage into the manifest, and take out what rested on another result of it."""
+        """Write a stage into the manifest; stages that depend on another result are removed."""
         self.begin(stage, values)
         self._write({**self.read_manifest(), stage: {**values, "versions": versions()}})
 
@@ -118,7 +118,7 @@ class DataFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for one writer; a killed one lets go by itself.
+        """Lock the folder for one writer; the lock ends with the process.
 
         Raises:
             UserError: another process is writing there, or the folder cannot be written.
@@ -141,12 +141,12 @@ class DataFolder:
 
 
 def source(path: PathLike) -> dict[str, str | None]:
-    """What a manifest tells of a file that was read; of a folder no hash."""
+    """A manifest's entry on a file that was read: path and SHA-256 (None for a folder)."""
     return {"path": str(path), "sha256": sha256(path) if Path(path).is_file() else None}
 
 
 def versions() -> dict[str, str]:
-    """The software that decides about bytes."""
+    """The versions of the software that the bytes of the databases depend on."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,

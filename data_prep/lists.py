@@ -1,7 +1,7 @@
-"""convert_imageset's list format: `<path> <label>` a line, split at the last space.
+"""Lists in convert_imageset's format: `<path> <label>` a line, split at the last space.
 
-A label is a number, and only the classes say what it is. So the manifest holds the hashes
-of the lists and of the classes that they were made for, and `read_part` takes no others.
+A label is a number whose meaning only the classes tell. The manifest therefore holds the hashes of
+the lists and of the classes that they were made for, and `read_part` refuses any others.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from xresnet.basics.files import PathLike, read_text, sha256, write
 
 
 class Entry(NamedTuple):
-    """One image: its path relative to the image folder, and which labels it has: the
-    place of their combination in `Classes`, an ANP's label among VSO's."""
+    """An image: its path relative to the image folder, and the index of its combination of
+    labels in `Classes` (for VSO, the ANP's label)."""
 
     path: str
     label: int
@@ -31,8 +31,8 @@ class Entry(NamedTuple):
 class Division:
     """Images divided into training and test.
 
-    `parts`: the entries of the two lists; `copies`: groups of identical files, by path;
-    `across`: those of them that stand on both sides; `facts`: the manifest's entry.
+    `parts`: the entries of the two lists; `copies`: groups of identical files (paths);
+    `across`: those of these groups with files in both lists; `facts`: the manifest's entry.
     """
 
     folder: DataFolder
@@ -44,16 +44,16 @@ class Division:
 
 
 def on_both_sides(copies: Iterable[list[str]], test: Iterable[Entry]) -> list[list[str]]:
-    """The groups of identical files of which some are tested and some are not."""
+    """The groups of identical files of which some, but not all, are in the test list."""
     tested = {entry.path for entry in test}
     return [group for group in copies if 0 < len(tested.intersection(group)) < len(group)]
 
 
 def read_classes(folder: DataFolder) -> Classes:
-    """A data folder's classes.
+    """The classes of a data folder.
 
     Raises:
-        UserError: there are none yet, or they are wrong.
+        UserError: there are none yet, or they are invalid.
     """
     if not folder.classes.is_dir():
         raise UserError(
@@ -65,11 +65,11 @@ def read_classes(folder: DataFolder) -> Classes:
 def write_parts(
     folder: DataFolder, parts: Sequence[Sequence[Entry]], **facts: Any
 ) -> dict[str, Any]:
-    """Write the training and the test list into a data folder and record them for its classes.
+    """Write the training and the test list of a data folder, and record them in its manifest.
 
     Args:
         parts: the entries of the two lists.
-        facts: what else the manifest shall tell of them.
+        facts: further values for the manifest.
 
     Returns:
         the manifest's entry.
@@ -90,11 +90,10 @@ def write_parts(
 
 
 def read_part(folder: DataFolder, part: str, classes: Classes) -> list[Entry]:
-    """A data folder's list, if it was made for `classes`.
+    """Read a list of a data folder and check that it was made for `classes`.
 
     Raises:
-        UserError: as `read_list`; or the list or the classes are not those that `split` and
-            `filter` wrote.
+        UserError: as in `read_list`, or the list or the classes are not those in the manifest.
     """
     path = folder.list(part)
     entries = read_list(path, classes)
@@ -119,7 +118,7 @@ def read_part(folder: DataFolder, part: str, classes: Classes) -> list[Entry]:
 
 
 def write_list(path: PathLike, entries: Iterable[Entry]) -> None:
-    """Write a list, whole or not at all."""
+    """Write a list atomically."""
     write(path, _text(entries))
 
 
@@ -128,12 +127,11 @@ def _text(entries: Iterable[Entry]) -> str:
 
 
 def read_list(path: PathLike, classes: Classes) -> list[Entry]:
-    """Read a list and hold it against the classes.
+    """Read a list and check it against the classes.
 
     Raises:
-        UserError: not there, empty, a line without a label, a label without
-            a class, a path that leaves the image folder, or a path in a folder
-            named adjective_noun that is not its label's class.
+        UserError: the list is missing or empty, or a line has no label, a label without a class,
+            a path that leaves the image folder, or one in the folder of another class.
     """
     if not Path(path).is_file():
         raise UserError(
@@ -182,15 +180,15 @@ def parse_list(text: str, classes: Classes, path: str) -> list[Entry]:
 
 
 def in_no_class(entries: Iterable[Entry], classes: Classes) -> int:
-    """How many images lie in no folder of their class: only the list says what they show."""
+    """The number of images outside a folder of their class, whose labels only the list tells."""
     return sum(classes.anp[entry.label] not in entry.path.split("/")[:-1] for entry in entries)
 
 
 def _another_class(folders: Sequence[str], own: str, classes: Classes) -> str:
-    """The folder that says another class than `own`; "" where none does.
+    """The first of `folders` that names another class than `own`; "" if there is none.
 
-    A folder is known as a class by its name. One that only reads as adjective_noun is taken
-    for a class, too (of other lists), unless the image's own class stands beside it.
+    A folder named adjective_noun counts as a class (of other lists) even if `classes` lack it,
+    unless a folder of the image's own class is on the path too.
     """
     for folder in folders:
         if folder != own and (

@@ -1,9 +1,8 @@
-"""The same data with its training images in another order.
+"""Reorder the training images of a data folder.
 
-Caffe's Data layer reads a database from its first record to its last, each
-epoch anew, so the order of training images is the database's. A study whose seeds
-are to vary it as well needs a database a seed. The records are the same; only
-their keys, which name the list's line, and so their order are others.
+Caffe's Data layer reads a database from the first record to the last in each epoch, so a study
+whose seeds vary the order of images needs a database per seed. The records stay the same; only
+their keys, which contain the line number of the list, change.
 """
 
 from __future__ import annotations
@@ -29,22 +28,22 @@ from xresnet.caffeproto.databases import reading
 
 @dataclass(frozen=True)
 class Reordered:
-    """A data folder in another order: `facts`, the manifest's entry `order`, has its seed, the
-    folder that it was made of, and the hash of that one's training list."""
+    """A reordered data folder; `facts`: the manifest's entry `order` with the seed, the original
+    folder, and the hashes of its training list and records."""
 
     folder: DataFolder
     facts: dict[str, Any]
 
 
 def reorder(data: PathLike, out: PathLike, seed: int) -> Reordered:
-    """Make `out` the data of `data`, its training images in the order of `seed`.
+    """Write the data folder `data` to `out` with its training images in another order.
 
-    A path's place follows from the seed and the path alone, through a hash. The test
-    databases are links to `data`'s. What is there already and whole is left as it is.
+    A path's place depends only on a hash of the seed and the path. The test databases are links to
+    those of `data`. A complete `out` of the same data and seed is kept.
 
     Raises:
         UserError: `data` has no finished databases, or `out` holds other data.
-        OSError: `out` cannot be written, as on a full disk; the same call begins there anew.
+        OSError: `out` cannot be written, as on a full disk; the same call then starts again.
     """
     SEED.check(seed, "seed")
     source, target = DataFolder(data), DataFolder(out)
@@ -67,7 +66,7 @@ def reorder(data: PathLike, out: PathLike, seed: int) -> Reordered:
             raise UserError(f"{target.root} holds other data: choose another folder")
         if "lmdb" in there:
             return Reordered(target, order)
-        # The mark first: a folder that a kill left half made is known, and made again.
+        # The order first: it marks a folder that a kill left incomplete as one to write again.
         write_json(target.manifest, {"format": 1, "order": order})
         classes = Classes.read(source.classes)
         classes.write(target.classes)
@@ -123,6 +122,6 @@ def _reorder_train(
 
 
 def _places(database: Path) -> dict[bytes, int]:
-    """Each record's key and its place."""
+    """Key -> index of each record."""
     with reading(database) as records, records.cursor() as cursor:
         return {bytes(name): i for i, name in enumerate(cursor.iternext(values=False))}

@@ -1,7 +1,7 @@
-"""Train and test: 80/20, stratified, as the paper's by ANP (section 5.2).
+"""The stratified 80/20 split into training and test, by ANP in the paper (section 5.2).
 
-An ANP with n images gives floor(0.8 n) of them to training: only this
-rounding meets the paper's 307,185 of 384,258 over 553 ANPs.
+Of an ANP's n images, floor(0.8 n) go to training: only this rounding gives the paper's 307,185 of
+384,258 images over 553 ANPs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Group = TypeVar("Group", bound=Hashable)
 
 
 def train_count(n: int, fraction: Fraction) -> int:
-    """floor(fraction * n), exactly: a float 0.8 turns some products just below an integer."""
+    """floor(fraction * n), exactly: with a float 0.8, some products fall just below an integer."""
     return n * fraction.numerator // fraction.denominator
 
 
@@ -30,17 +30,18 @@ def split(
     fraction: Fraction = Fraction(4, 5),
     duplicates: Iterable[Sequence[str]] = (),
 ) -> tuple[list[Entry], list[Entry]]:
-    """Shuffled (train, test) lists: of each group a share for training.
+    """Shuffled (train, test) lists with the same share of each group in training.
 
-    A file's place follows from the seed and its own path alone, through a
-    hash: the order of `groups` and of their files, the machine and the Python
-    do not matter. Identical files take one side together; the others make
-    up for it, so that each group still gives floor(fraction n) to training
-    wherever it has enough of them.
+    A file's place depends only on a hash of the seed and its own path, not on the order of `groups`
+    or of their files, the machine or the Python version. Identical files go to the same side;
+    others are exchanged for them, so that each group with enough other files still has
+    floor(fraction n) in training.
 
     Args:
-        groups: what is divided alike, as an ANP or a class -> paths.
+        groups: ANP or class -> paths.
         numbers: path -> its number in the lists.
+        seed: another seed gives another split and order.
+        fraction: the share of training.
         duplicates: groups of identical files.
     """
     wanted = {group: sorted(paths) for group, paths in groups.items()}
@@ -69,7 +70,7 @@ def _place(
     seed: int,
     fraction: Fraction,
 ) -> dict[str, int]:
-    """Path -> side for every duplicate; takes its place from its group's quotas."""
+    """Path -> side for every duplicate; reduces the quotas of its group."""
     sides: dict[str, int] = {}
     owner = {path: group for group, paths in wanted.items() for path in paths} if duplicates else {}
     for same in duplicates:
@@ -80,7 +81,7 @@ def _place(
         draw = int.from_bytes(rank(seed, "side", same[0])[0][:4], "big")
         first = TRAIN if Fraction(draw, 1 << 32) < fraction else TEST
         fits = [s for s in (first, 1 - first) if all(quotas[g][s] >= n for g, n in needs.items())]
-        side = fits[0] if fits else TRAIN  # too many of them: training, whatever the quota
+        side = fits[0] if fits else TRAIN  # too many for either quota
         for group, n in needs.items():
             quotas[group][side] -= n
         sides.update(dict.fromkeys(same, side))
@@ -88,5 +89,5 @@ def _place(
 
 
 def rank(seed: int, purpose: str, path: str) -> tuple[bytes, str]:
-    """A sorting key that shuffles paths by `seed`, otherwise for each `purpose`."""
+    """A sorting key that shuffles paths by `seed`, independently for each `purpose`."""
     return hashlib.sha256(f"{seed}/{purpose}/{path}".encode()).digest(), path
