@@ -1,7 +1,4 @@
-"""A data folder from a table of images and labels: any tasks, labels as text.
-
-The general way; VSO's (`vso.py`) takes its labels from adjective-noun pairs instead.
-"""
+"""Make a data folder's classes and lists from a table of images and labels, for any tasks."""
 
 from __future__ import annotations
 
@@ -27,17 +24,17 @@ from xresnet.basics.files import PathLike
 from xresnet.basics.numbers import COUNT, SEED, as_fraction
 
 ALL = "all"  # to stratify by: the combinations of all tasks
-MOST_CLASSES = 32_767  # what evaluations keep of a label
-RESERVED = ("image", ALL)  # what predictions call the image's name; to stratify by
+MOST_CLASSES = 32_767  # evaluations store labels in 16 bits
+RESERVED = ("image", ALL)  # a column of predictions; the value of --stratify
 
 
 @dataclass(frozen=True)
 class Taken(Division):
-    """A data folder's classes and lists, from a table.
+    """The result of `take`.
 
-    `root`: where its paths start; `rows`: how many it has; `absent`: those whose image is not
-    there; `unlabelled`: how many were left out because no label was left; `counts`: as `count`
-    has them; `facts`: the manifest's entries on the classes and on the lists.
+    `root`: the folder that paths are relative to; `rows`: the number of rows; `absent`: those
+    whose image does not exist; `unlabelled`: the number of images left out because they have no
+    label; `counts`: see `count`; `facts`: the manifest's entries on classes and lists.
     """
 
     root: Path
@@ -62,26 +59,26 @@ def take(
     classes: PathLike | None = None,
     allow_missing: bool = False,
 ) -> Taken:
-    """Write classes and lists as a table has them.
+    """Write the classes and the lists of a data folder from a table.
 
     Args:
         out: the data folder.
-        table: CSV, TSV, JSON lines or Parquet; a row an image.
-        images: the folder that the table's paths start from.
-        tasks: `colour,kind=Art der Ware`, names of columns, or task -> column.
+        table: CSV, TSV, JSON lines or Parquet, with one row per image.
+        images: the folder that the table's paths are relative to.
+        tasks: columns of labels: names, `colour,kind=Art der Ware`, or task -> column.
         path: the column of paths.
-        split: the column that says train or test.
-        stratify: the task whose classes are divided alike (the first), or `ALL`: each
-            combination of labels.
-        train: share for training (4/5).
-        seed: another one, another split and order.
-        min_images: a class of fewer is no label.
-        classes: a folder of TASK.txt with classes in their order; otherwise they are sorted.
-        allow_missing: leave out rows whose image is not there.
+        split: the column that says train or test; otherwise the images are split.
+        stratify: the task whose classes are split with the same share (the first by default),
+            or `ALL` for each combination of labels.
+        train: share of training (4/5 by default).
+        seed: another seed gives another split and order.
+        min_images: labels of classes with fewer images count as missing.
+        classes: a folder of TASK.txt, the classes in their order; by default they are sorted.
+        allow_missing: leave out rows whose image does not exist.
 
     Raises:
-        UserError: something cannot be read or written, a row is wrong (its line), an image is
-            not there, or nothing is left of a task on one of the sides.
+        UserError: a file cannot be read or written, a row is invalid (the message names its
+            line), an image does not exist, or a task has no label in training or test.
     """
     tasks = tasks_of(tasks)
     if split and (stratify or train):
@@ -94,28 +91,22 @@ def take(
     COUNT.check(min_images, "min_images")
     folder, root = DataFolder(out), find_root(images, by_anp=False)
     listed = rows.read(table, tasks, path, split)
-    there, absent = [], []
-    for row in listed:
-        (there if os.path.isfile(os.path.join(root, row.path)) else absent).append(row)
-    if absent and not (allow_missing and there):
-        raise UserError(
-            f"{absent[0].where}: {not_there(absent, len(listed), root)}; to leave them out, add "
-            "--allow-missing"
-        )
+    there, absent = _present(listed, root, allow_missing)
     kept = keep_common(there, list(tasks), min_images)
     found, numbers = classes_of(kept, list(tasks), classes)
     copies = duplicates.find(root, [row.path for row in kept])
-    parts = divide(
-        kept, numbers, None if by == ALL else list(tasks).index(by), seed, fraction, copies
-    )
+    if split:
+        parts = _as_given(kept, numbers, seed)
+    else:
+        place = None if by == ALL else list(tasks).index(by)
+        parts = divide(kept, numbers, place, seed, fraction, copies)
     counts = count(parts, found)
-    for i, side in enumerate(PARTS):
-        if not parts[i]:
+    for side, entries in zip(PARTS, parts):
+        if not entries:
             raise UserError(f"{table}: no image is left for {side} of {len(kept)}")
         for task, n in counts.items():
             if not n[side]:
                 raise UserError(f"{table}: no {side} image has a label of the task {task}")
-    decided: dict[str, Any] = {"stratify": by, "fraction": str(fraction)}
     chosen = {
         "table": source(table),
         "columns": {"path": path, **tasks},
@@ -134,7 +125,7 @@ def take(
             folder,
             parts,
             images={"root": str(root)},
-            **({"column": split} if split else decided),
+            **({"column": split} if split else {"stratify": by, "fraction": str(fraction)}),
             seed=seed,
             duplicates=copies,
         )
@@ -147,10 +138,10 @@ def take(
 
 
 def tasks_of(given: str | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
-    """`colour,kind=Art der Ware`, or its parts, or the same as a mapping: task -> column.
+    """Task -> column, from `colour,kind=Art der Ware`, a sequence of such parts, or a mapping.
 
     Raises:
-        UserError: an invalid task name, or one that is named twice.
+        UserError: a task name is invalid, reserved or listed twice.
     """
     if isinstance(given, Mapping):
         pairs = list(given.items())
@@ -174,11 +165,24 @@ def tasks_of(given: str | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _present(listed: Sequence[Row], root: Path, allow_missing: bool) -> tuple[list[Row], list[Row]]:
+    """The rows whose image is in `root`, and the others, if these are allowed."""
+    there, absent = [], []
+    for row in listed:
+        (there if os.path.isfile(os.path.join(root, row.path)) else absent).append(row)
+    if absent and not (allow_missing and there):
+        raise UserError(
+            f"{absent[0].where}: {not_there(absent, len(listed), root)}; to leave them out, add "
+            "--allow-missing"
+        )
+    return there, absent
+
+
 def not_there(absent: Sequence[Row], listed: int, root: PathLike) -> str:
-    """The rows whose image is not in `root`, of `listed`, as a line."""
+    """A line about rows whose image is not in `root`; `listed` is the number of all rows."""
     first = absent[0].path
     forms = (unicodedata.normalize(form, first) for form in ("NFC", "NFD"))
-    # As file systems and archives change names; both look the same.
+    # Some file systems and archives change the form of names; both look the same.
     alike = any(os.path.exists(os.path.join(root, name)) for name in forms)
     return f"{len(absent):,} of {listed:,} images are not in {root}: {first}" + (
         " (only under another Unicode form of that name: rename the file)" if alike else ""
@@ -186,10 +190,10 @@ def not_there(absent: Sequence[Row], listed: int, root: PathLike) -> str:
 
 
 def keep_common(rows: Sequence[Row], tasks: Sequence[str], least: int) -> list[Row]:
-    """`rows`, where classes of fewer than `least` images are no labels, and rows without any out.
+    """Remove the labels of classes with fewer than `least` images, then rows without any label.
 
     Raises:
-        UserError: nothing is left of a task.
+        UserError: a task has no label left.
     """
     counts = [Counter(row.labels[i] for row in rows if row.labels[i]) for i in range(len(tasks))]
     kept = [
@@ -208,12 +212,12 @@ def keep_common(rows: Sequence[Row], tasks: Sequence[str], least: int) -> list[R
 def classes_of(
     rows: Sequence[Row], tasks: Sequence[str], given: PathLike | None = None
 ) -> tuple[Classes, dict[str, int]]:
-    """The classes of the rows, and path -> the number of its combination of labels.
+    """The classes of the rows, and path -> the index of its combination of labels.
 
-    Each list is sorted, or as it stands in TASK.txt in the folder `given`, where that is.
+    Classes are sorted, or in the order of TASK.txt in the folder `given`, if it has that file.
 
     Raises:
-        UserError: a label that is not in a given list, or too many classes for labels.
+        UserError: a label is not in the given list, or a task has too many classes.
     """
     lists = [_names(rows, i, task, given) for i, task in enumerate(tasks)]
     if given and not any((Path(given) / f"{task}.txt").is_file() for task in tasks):
@@ -239,21 +243,14 @@ def divide(
     fraction: Fraction,
     duplicates: Iterable[Sequence[str]],
 ) -> tuple[list[Entry], list[Entry]]:
-    """(train, test): as the rows' column says, or stratified as VSO's images are by ANP.
+    """Stratified (train, test) lists, as `split` makes them.
 
     Args:
-        numbers: path -> the number of its combination.
-        by: the place of the task to stratify by; None for all combinations. Groups too small
-            to give training an image are one group.
-        fraction: the share of training.
-        duplicates: groups of identical files; each is on one side.
+        numbers: path -> the index of its combination.
+        by: the index of the task to stratify by; None for all combinations. Groups too small
+            to give training an image are merged.
+        seed, fraction, duplicates: see `split`.
     """
-    if rows[0].side is not None:
-        ordered = sorted(rows, key=lambda row: rank(seed, "order", row.path))
-        return (
-            [Entry(row.path, numbers[row.path]) for row in ordered if row.side == TRAIN],
-            [Entry(row.path, numbers[row.path]) for row in ordered if row.side == TEST],
-        )
     groups: dict[Any, list[str]] = {}
     for row in rows:
         groups.setdefault(row.labels if by is None else row.labels[by], []).append(row.path)
@@ -263,8 +260,21 @@ def divide(
     return split(groups, numbers, seed, fraction, duplicates)
 
 
+def _as_given(
+    rows: Sequence[Row], numbers: Mapping[str, int], seed: int
+) -> tuple[list[Entry], list[Entry]]:
+    """(train, test) as the table's column says."""
+    ordered = sorted(rows, key=lambda row: rank(seed, "order", row.path))
+    train, test = (
+        [Entry(row.path, numbers[row.path]) for row in ordered if row.side == side]
+        for side in (TRAIN, TEST)
+    )
+    return train, test
+
+
 def count(parts: Sequence[Sequence[Entry]], classes: Classes) -> dict[str, dict[str, Any]]:
-    """Task -> images with a label in train and test, and the classes that have none there."""
+    """Task -> the numbers of classes and of labelled training and test images, and the classes
+    without any (`without_train`, `without_test`)."""
     found: dict[str, dict[str, Any]] = {}
     for i, (task, names) in enumerate(zip(classes.tasks, classes.lists)):
         values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Read the databases back and check them against lists, classes, manifest and each other."""
+"""Check the databases against the lists, the classes, the manifest and each other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WINDOW = 100 << 20  # bytes of records
 
 @dataclass(frozen=True)
 class Verified:
-    """How many records of each part agree, and how many the sheet shows (0: none was asked for)."""
+    """The result of `verify`. `facts`: part -> number of records; `shown`: records on the sheet."""
 
     facts: dict[str, int]
     sheet: PathLike | None
@@ -35,13 +35,14 @@ class Verified:
 
 
 def verify(out: PathLike, *, sheet: PathLike | None = None) -> Verified:
-    """Read a data folder's databases back and hold them against all that is known of them.
+    """Read all records of a data folder and check them.
 
     Args:
-        sheet: a JPEG to write, of 40 training records with their labels.
+        out: the data folder.
+        sheet: a JPEG to write, with 40 training records and their labels.
 
     Raises:
-        UserError: what is wrong, the first three of it; or the sheet cannot be written.
+        UserError: the first three errors found, or the sheet cannot be written.
     """
     folder = DataFolder(out)
     classes = read_classes(folder)
@@ -61,20 +62,19 @@ def verify(out: PathLike, *, sheet: PathLike | None = None) -> Verified:
 def verify_pair(
     folder: DataFolder, part: str, classes: Classes, limit: int = 20
 ) -> tuple[int, list[str]]:
-    """Read every record of a part's two databases.
+    """Read every record of a part's two databases and check them.
 
-    Held against each other and the rest: same keys in the same order, the
-    list's keys with the list's labels, the classes' labels, pixels of
-    one size that can be decoded, each record's bytes (CRC-32) and the count
-    of each class as they were when written, the manifest.
+    Both must have the keys of the list, in its order, with the labels of the list and the classes.
+    Images must have one size and be decodable. The records' bytes (CRC-32) and the number of each
+    class must be as when they were written, and the manifest must describe them.
 
     Returns:
-        the number of records, and what is wrong with them, one line each
-        (no more than `limit`; nothing behind the point where keys differ).
+        the number of records, and the errors, one line each: at most `limit`, and none after a
+        place where the keys of the two databases differ.
 
     Raises:
-        UserError: the list was made for other classes or holds an image in another class's
-            folder, or a database is not there or cannot be opened.
+        UserError: the list was made for other classes or has an image in the folder of another
+            class, or a database is missing or cannot be opened.
     """
     entries = read_part(folder, part, classes)
     images, labels = (_records(folder.lmdb(part, kind)) for kind in KINDS)
@@ -176,7 +176,7 @@ def _records(database: Path) -> Iterator[tuple[bytes, bytes]]:
     name = None
     more = True
     while more:
-        # What was read stays mapped until the database is closed: do so now and then.
+        # What was read stays in memory until the database is closed: close it now and then.
         read = 0
         with reading(database) as records, records.cursor() as cursor:
             more = cursor.first() if name is None else cursor.set_key(name) and cursor.next()

@@ -1,7 +1,7 @@
-"""VSO's images: classes that follow from adjective-noun pairs, labels that follow from folders.
+"""Choose VSO's classes, adjective-noun pairs, and split its images, labelled by their folders.
 
-The paper's own way (sections 5.1 and 5.2), in two steps because published lists may replace
-either; `table.py` is the way of any other images.
+This is the paper's procedure (sections 5.1 and 5.2), in two steps because published lists may
+replace either. Other images are prepared by `table.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from xresnet.basics.cli import UserError, shortened
 from xresnet.basics.files import PathLike, write
 from xresnet.basics.numbers import NATURAL, SEED, as_fraction
 
-_ADVICE = {  # criterion -> what to do where it leaves nothing
+_ADVICE = {  # criterion -> what to do if it leaves no ANP
     "adjective": "lower --min-nouns",
     "noun": "exclude fewer nouns (--exclude)",
     "images": "lower --min-images, or name the folder that holds the ANP folders (--images)",
@@ -40,10 +40,10 @@ _ADVICE = {  # criterion -> what to do where it leaves nothing
 
 @dataclass(frozen=True)
 class Chosen:
-    """The classes of a data folder.
+    """The result of `choose_classes`.
 
-    `decisions`: each ANP's fate; `images`: what lay in the image folder, None without one;
-    `missing`: the classes without any image there; `facts`: the manifest's entry.
+    `decisions`: one for each ANP; `images`: the scan of the image folder, None without one;
+    `missing`: the classes without an image; `facts`: the manifest's entry.
     """
 
     folder: DataFolder
@@ -65,20 +65,20 @@ def choose_classes(
     min_images: int = 500,
     allow_missing: bool = False,
 ) -> Chosen:
-    """Write the classes by the paper's three criteria, or as finished lists have them.
+    """Write the classes chosen by the paper's three criteria, or those of finished lists.
 
     Args:
         out: the data folder.
-        ontology: any published format (see `ontology.read`); or
-        labels: a folder of finished class lists, taken in their order.
-        images: the ANP folders; without them criterion 3 is left out.
-        min_nouns: criterion 1: nouns an adjective needs in the full list.
+        ontology: a file in any published format (see `ontology.read`), to choose from.
+        labels: a folder of finished class lists, taken in their order, in place of `ontology`.
+        images: the ANP folders; without them criterion 3 is omitted.
+        min_nouns: criterion 1: nouns that an adjective must have in the full list.
         exclude: criterion 2: a file of `noun: reason` lines.
-        min_images: criterion 3: images an ANP needs on disk.
-        allow_missing: go on when classes have no image at all.
+        min_images: criterion 3: images that an ANP must have on disk.
+        allow_missing: continue if classes have no image at all.
 
     Raises:
-        UserError: something cannot be read or written, no class is left, or one has no image.
+        UserError: a file cannot be read or written, no class is left, or a class has no image.
     """
     if (ontology is None) == (labels is None):
         raise UserError("give either an ontology or a folder of class lists")
@@ -112,7 +112,7 @@ def choose_classes(
 def _apply(
     path: PathLike, found: Images | None, min_nouns: int, exclude: PathLike, min_images: int
 ) -> tuple[list[Decision], dict[str, Any]]:
-    """Each ANP's fate by the criteria, and what the manifest tells of them."""
+    """Apply the criteria; returns the decisions and values for the manifest."""
     decisions = criteria.decide(
         ontology.read(path),
         found.counts if found else None,
@@ -138,11 +138,11 @@ def _apply(
 
 @dataclass(frozen=True)
 class Divided(Division):
-    """The training and test list of VSO's images.
+    """The result of `divide_images`.
 
-    `images`: what lay in the image folder, None where lists were given; `missing`: classes
-    without an image, `untrained`: without one in training; `unplaced`: how many images of given
-    lists lie in no folder of their class.
+    `images`: the scan of the image folder, None if lists were given; `missing`: classes without
+    an image; `untrained`: classes without a training image; `unplaced`: the number of images in
+    given lists that are outside a folder of their class.
     """
 
     images: Images | None = field(repr=False)
@@ -160,19 +160,19 @@ def divide_images(
     lists: Sequence[PathLike] | None = None,
     allow_missing: bool = False,
 ) -> Divided:
-    """Write the training and the test list: of each ANP's images a share, or lists as given.
+    """Write the training and the test list: a share of each ANP's images, or given lists.
 
     Args:
         out: the data folder, with its classes.
         images: the ANP folders.
-        train: share for training; an ANP with n images gives floor(train n).
-        seed: another one, another split.
-        lists: the paths of a training and a test list to take instead, `path label` a line.
-        allow_missing: go on when classes have no image at all.
+        train: share of training; of an ANP's n images, floor(train n) are used for it.
+        seed: another seed gives another split.
+        lists: a training and a test list to take instead, with `path label` a line.
+        allow_missing: continue if classes have no image at all.
 
     Raises:
-        UserError: something cannot be read or written, the classes are no ANPs, one of them has
-            no image, or a given list is wrong.
+        UserError: a file cannot be read or written, the classes are not ANPs, one of them has no
+            image, or a given list is invalid.
     """
     fraction = as_fraction(train, "train")
     SEED.check(seed, "seed")
@@ -187,7 +187,7 @@ def divide_images(
     if lists:
         given_train, given_test = lists
         parts = read_list(given_train, classes), read_list(given_test, classes)
-        _hold_apart(*parts)
+        _check_apart(*parts)
         same = duplicates.find(root, [entry.path for entries in parts for entry in entries])
         across = on_both_sides(same, parts[1])
         unplaced = sum(in_no_class(entries, classes) for entries in parts)
@@ -222,7 +222,7 @@ def divide_images(
 
 
 def _missing(classes: Classes, there: Collection[str], allowed: bool, more: str = "") -> list[str]:
-    """The classes that are not `there`, if that is `allowed`."""
+    """The classes that are not in `there`, if that is `allowed`."""
     missing = [anp for anp in classes.anp if anp not in there]
     if missing and not allowed:
         raise UserError(
@@ -233,11 +233,11 @@ def _missing(classes: Classes, there: Collection[str], allowed: bool, more: str 
 
 
 def without_images(missing: Sequence[str], classes: Classes) -> str:
-    """`missing`, classes without an image, as a line."""
+    """A line about classes without an image."""
     return f"{len(missing):,} of {len(classes.anp):,} ANPs have no image: {shortened(missing)}"
 
 
-def _hold_apart(train: Sequence[Entry], test: Sequence[Entry]) -> None:
+def _check_apart(train: Sequence[Entry], test: Sequence[Entry]) -> None:
     both = sorted({entry.path for entry in train} & {entry.path for entry in test})
     if both:
         raise UserError(f"{shortened(both)}: in the training list and in the test list")
