@@ -1,8 +1,8 @@
-"""Unpack image archives completely, touching nothing outside the folder.
+"""Unpack image archives completely, without writing outside the folder.
 
-Python's tarfile takes a damaged header for the end of the archive, stops before gzip's
-checksum, and reads a header's name into memory however long it says it is. So what is
-compressed is opened here and read to its last byte, and tar's headers are read by `_Header`.
+Python's tarfile takes a damaged header for the end of the archive, stops before gzip's checksum,
+and reads names of any length into memory. Compressed archives are therefore opened here and read
+to the last byte, and tar's headers are checked by `_Header`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from xresnet.basics import bars
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import PathLike, inside, replacing
 
-# Images hardly compress. What grows more than so many times is made to fill disks.
-MOST_GROWTH = 100
+MOST_GROWTH = 100  # times; images hardly compress, so more is made to fill disks
 FREE_GROWTH = 1 << 30  # bytes that any archive may grow to
 _MOST_NAME = 1 << 20  # bytes of a member's name or attributes
 _PIECE = 1 << 20  # bytes read at a time
@@ -50,7 +49,7 @@ _DAMAGE = (
 
 
 class _Member(NamedTuple):
-    """A file in an archive; `wrong` says why it is left out, "" for nothing."""
+    """A file in an archive; `wrong`: why it is left out, "" if it is not."""
 
     name: str
     size: int
@@ -60,7 +59,7 @@ class _Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What came of archives; `facts`: the files that are there now, and `ignored`."""
+    """The result of `unpack_all`. `facts`: the number of files, and `ignored` (name, reason)."""
 
     folder: Path
     facts: dict[str, Any]
@@ -76,18 +75,17 @@ def unpack_all(archives: Sequence[PathLike], out: PathLike) -> Unpacked:
 
 
 def unpack(archive: PathLike, out: PathLike) -> tuple[int, list[tuple[str, str]]]:
-    """Unpack a tar (compressed or not) or zip; files already there with the same bytes stay.
+    """Unpack a tar (compressed or not) or zip; existing files with the same bytes are kept.
 
-    A plain tar has no checksum of its contents, only of its headers: there a changed bit
-    within a file cannot be seen.
+    An uncompressed tar has checksums of its headers only: a changed bit in a file is not found.
 
     Returns:
-        the number of files there now, and (name, reason) of what was left
-        out: links, devices, names that lead out of `out`, files too large for images.
+        the number of unpacked files, and (name, reason) of those left out: links, devices, names
+        that lead out of `out`, files too large for images.
 
     Raises:
-        UserError: no archive, a damaged or encrypted one, one made to fill disks, another
-            `unpack` is at work there, or the place cannot be written.
+        UserError: the file is not an archive, damaged, encrypted or grows too large, another
+            `unpack` is running there, or `out` cannot be written.
     """
     archive, out, done, ignored = Path(archive), Path(out), 0, []
     if not archive.is_file():
@@ -115,11 +113,11 @@ def unpack(archive: PathLike, out: PathLike) -> tuple[int, list[tuple[str, str]]
 
 
 class _Damaged(tarfile.ReadError):
-    """What is compressed does not agree with its checksum, or ends early."""
+    """Compressed data does not match its checksum, or ends early."""
 
 
 class _Source:
-    """An archive's bytes, decompressed. `read` tells damage from a disk that cannot be read."""
+    """An archive's decompressed bytes; `read` tells damage from an error of the disk."""
 
     def __init__(self, path: Path) -> None:
         self.size = path.stat().st_size
@@ -172,7 +170,7 @@ _NAMING = (  # types whose contents tarfile reads into memory
 
 
 class _Header(tarfile.TarInfo):
-    """A header that must be whole: where tarfile would take damage for the end, it is refused."""
+    """A header that refuses the damage which tarfile takes for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> _Header:
@@ -224,7 +222,7 @@ def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _read_to_the_end(tar: tarfile.TarFile) -> None:
-    """Behind a tar's end stand zeros only; gzip's, bzip2's and xz's checksums stand behind them."""
+    """Only zeros follow a tar's end; reading them checks the checksums of gzip, bzip2 and xz."""
     while piece := tar.fileobj.read(_PIECE):
         if piece.count(0) != len(piece):
             raise tarfile.ReadError("data other than zeros follows its end")
@@ -276,9 +274,9 @@ def _too_large(size: int) -> str:
 
 
 def _write(path: Path, member: _Member, root: str) -> None:
-    """Write a member's bytes to `path`, unless these bytes are there.
+    """Write a member's bytes to `path`, unless it has them.
 
-    A size alone would tell too little: a damaged archive may have left wrong bytes there.
+    The size alone does not tell: a damaged archive may have left wrong bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     real = os.path.realpath(path.parent)

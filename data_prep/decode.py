@@ -1,4 +1,4 @@
-"""Decode an image file exactly as convert_imageset does, or give the reason why not."""
+"""Decode an image file exactly as convert_imageset does, or tell why it cannot be decoded."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from xresnet.basics import MOST_PIXELS
 
-MOST_BYTES = 4 * MOST_PIXELS  # of a file: what the most pixels take without any compression
+MOST_BYTES = 4 * MOST_PIXELS  # of a file: the most pixels without any compression
 _EOI = b"\xff\xd9"
 
-# What real Caffe's OpenCV can read. The others that a newer OpenCV knows (GIF, AVIF, ...)
-# would put records in our databases that convert_imageset leaves out.
+# The formats that real Caffe's OpenCV reads. Others that a newer OpenCV reads (GIF, AVIF, ...)
+# would give records that convert_imageset leaves out.
 _SIGNATURES = (
     b"\xff\xd8\xff",  # JPEG
     b"\x89PNG\r\n\x1a\n",
@@ -27,15 +27,19 @@ _TOO_MANY = "too many pixels (over 64 million)"
 
 
 class Unreadable(Exception):
-    """This file gives no image; the text says why, for a person."""
+    """The file gives no image; the message is the reason."""
 
 
 def decode(path: str, flag: int = cv2.IMREAD_COLOR) -> tuple[np.ndarray, str]:
-    """Read one image; `flag` is OpenCV's way to decode it, to colours or to greys.
+    """Decode an image file.
+
+    Args:
+        path: the file.
+        flag: OpenCV's `cv2.IMREAD_COLOR` or `cv2.IMREAD_GRAYSCALE`.
 
     Returns:
-        pixels (H, W, 3) uint8 blue-green-red, or (H, W), a JPEG's EXIF rotation applied; and
-        what is wrong with the file although it can be read ("" for nothing).
+        the pixels, uint8, (H, W, 3) blue-green-red or (H, W), rotated by a JPEG's EXIF data; and
+        what is damaged in the file ("" for nothing).
 
     Raises:
         Unreadable: with the reason.
@@ -50,13 +54,13 @@ def decode(path: str, flag: int = cv2.IMREAD_COLOR) -> tuple[np.ndarray, str]:
 
 
 def _opened(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe of that name would make us wait for ever
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a pipe would wait forever
 
 
 def _check(found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise Unreadable("not a file")
-    if found.st_size > MOST_BYTES:  # a sparse one costs its maker nothing, and us all memory
+    if found.st_size > MOST_BYTES:  # a sparse file takes no disk space, but would fill memory
         raise Unreadable(f"{found.st_size:,} bytes, too large for an image ({MOST_BYTES:,})")
 
 
@@ -70,9 +74,8 @@ def _decoded(data: bytes, descriptor: int, flag: int) -> tuple[np.ndarray, str]:
     jpeg = data.startswith(_SIGNATURES[0])
     try:
         if jpeg and not data.endswith(_EOI):
-            # Where a JPEG ends early, imread fills up with grey and imdecode does not:
-            # do as convert_imageset does. By the open file's name, for a name that is not
-            # UTF-8 kills OpenCV.
+            # Of a truncated JPEG, imread fills the rest with grey, as convert_imageset does, and
+            # imdecode does not. By the open file's name: one that is not UTF-8 crashes OpenCV.
             os.lseek(descriptor, 0, os.SEEK_SET)
             pixels = cv2.imread(f"/dev/fd/{descriptor}", flag)
         else:
@@ -86,16 +89,16 @@ def _decoded(data: bytes, descriptor: int, flag: int) -> tuple[np.ndarray, str]:
         raise Unreadable(f"OpenCV: {error.err or text}".strip()) from None
     if pixels is None:
         raise Unreadable("damaged: it begins like an image, but OpenCV cannot decode it")
-    if pixels.shape[0] * pixels.shape[1] > MOST_PIXELS:  # cv2 was loaded before us, without limit
+    if pixels.shape[0] * pixels.shape[1] > MOST_PIXELS:  # if cv2 was loaded before our limit
         raise Unreadable(_TOO_MANY)
-    # Scans hold no bare marker, so a JPEG whose last "end of image" lies before its
-    # last "start of scan" was cut inside that scan.
+    # Scans contain no markers, so a JPEG whose last "end of image" precedes its last "start of
+    # scan" was cut inside that scan.
     cut = jpeg and not data.endswith(_EOI) and data.rfind(_EOI) < data.rfind(b"\xff\xda")
     return pixels, "the JPEG ends early: its lower part is grey" if cut else ""
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """To size x size, aspect ratio given up, bilinear: convert_imageset's resize."""
+    """Resize to size x size without keeping the aspect ratio, bilinearly, as convert_imageset."""
     return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
@@ -103,6 +106,6 @@ def _what_instead(data: bytes) -> str:
     start = data[:256].lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return "a web page, not an image"
-    if start.startswith((b"gif8",)):
+    if start.startswith(b"gif8"):
         return "a GIF, which Caffe does not read"
     return f"not an image: it begins with {data[:8]!r}"

@@ -15,7 +15,7 @@ _DRAWN = 2 * SIZE  # drawn twice as large and averaged down, for smooth edges
 
 
 def jpeg(pixels: np.ndarray) -> bytes:
-    """A (H, W, 3) blue-green-red image as JPEG bytes."""
+    """The JPEG bytes of an image, (H, W, 3) uint8 blue-green-red."""
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
 
 
@@ -35,8 +35,8 @@ def render(anp: str, index: int, seed: int = 0) -> np.ndarray:
 
 
 def rng(seed: int, *what: object) -> np.random.RandomState:
-    """Random numbers that follow from the seed and what they are for, nothing else."""
-    # RandomState's stream is frozen for good; default_rng's may change between releases.
+    """Random numbers that depend only on the seed and their purpose."""
+    # RandomState's stream never changes; default_rng's may change between releases.
     digest = hashlib.sha256(repr((seed, *what)).encode()).digest()
     return np.random.RandomState(np.frombuffer(digest, "<u4"))
 
@@ -48,7 +48,7 @@ _Colour = tuple[int, int, int]  # blue, green, red
 
 @dataclass
 class _Look:
-    """Two background colours, and for each role of a shape's parts the picture it is filled with.
+    """Two background colours, and the picture that fills each role of a shape's parts.
 
     Roles: 0 the body, 1 its second colour, 2 small details.
     """

@@ -1,4 +1,4 @@
-"""The ontology as a bipartite graph, adjectives on one side and nouns on the other."""
+"""Describe an ontology, a bipartite graph of adjectives and nouns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xresnet.basics.files import PathLike, write
 
 @dataclass(frozen=True)
 class Described:
-    """An ontology as a table and a picture; `facts` are where it came from and `statistics`."""
+    """The result of `describe`. `facts`: the source of the ontology and its `statistics`."""
 
     table: Path
     picture: Path
@@ -27,14 +27,15 @@ class Described:
 
 
 def describe(ontology: PathLike, out: PathLike, *, images: PathLike | None = None) -> Described:
-    """Write any published format as one table, anps.csv, and a picture, anps.svg, into `out`.
+    """Write an ontology as a table, anps.csv, and a picture, anps.svg.
 
     Args:
-        ontology: see `ontology.read`.
+        ontology: a file in any published format; see `ontology.read`.
+        out: the folder for both files.
         images: the ANP folders, to count images on disk.
 
     Raises:
-        UserError: something cannot be read or written.
+        UserError: a file cannot be read or written.
     """
     anps = read(ontology)
     found = scan(images) if images else None
@@ -48,10 +49,10 @@ def describe(ontology: PathLike, out: PathLike, *, images: PathLike | None = Non
 
 
 def statistics(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Counts, degrees, connected components, and the tail of hits and images.
+    """Counts, degrees, connected components, and the distributions of hits and images.
 
     Args:
-        images: ANP -> images on disk, where they were counted.
+        images: ANP -> images on disk, if they were counted.
     """
     adjectives = Counter(anp.adjective for anp in anps)
     nouns = Counter(anp.noun for anp in anps)
@@ -77,10 +78,7 @@ def statistics(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> 
 
 
 def picture(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> bytes:
-    """An SVG: both degree distributions, and the ANPs by falling count (the long tail).
-
-    A curve a panel, both axes logarithmic, as long tails are read.
-    """
+    """An SVG of the degree distributions and of the ANPs by images (or hits), on log-log axes."""
     import matplotlib  # takes half a second
     from matplotlib.figure import Figure
 
@@ -95,7 +93,7 @@ def picture(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> byt
     ]
     if any(tail):
         panels.append((f"ANPs by {what}", "ANPs, rank", what, tail))
-    # Text as text, and the same picture is the same file.
+    # Text stays text, and the same picture gives the same bytes.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "xresnet"}):
         figure = Figure((4 * len(panels), 3), layout="constrained")
         for axis, (title, across, up, values) in zip(figure.subplots(1, len(panels)), panels):

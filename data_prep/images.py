@@ -1,4 +1,4 @@
-"""Which image files lie under a folder, by ANP: `<root>/<adj_noun>/<anything>.jpg`."""
+"""Find the image files of a folder by ANP: `<root>/<adj_noun>/<anything>.jpg`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LEAVES = "a link that leads out of the image folder"
 
 @dataclass
 class Images:
-    """What a scan of `root` found.
+    """The result of a scan of `root`.
 
-    `by_anp` maps an ANP to its files, as paths relative to `root`, sorted;
-    `ignored` lists (path, reason) for everything else that lay there.
+    `by_anp`: ANP -> its files, sorted paths relative to `root`; `ignored`: (path, reason) of
+    everything else.
     """
 
     root: Path
@@ -33,12 +33,12 @@ class Images:
 
     @property
     def leaving(self) -> list[str]:
-        """What was ignored because it is a link that leads out of the image folder."""
+        """The ignored links that lead out of the image folder."""
         return [path for path, reason in self.ignored if reason == LEAVES]
 
     @property
     def advice(self) -> str:
-        """`; ...` of links that lead out of the folder, and what to do; "" without such links."""
+        """An addition to an error message about links that lead out of the folder, or ""."""
         leaving = self.leaving
         if not leaving:
             return ""
@@ -54,7 +54,7 @@ class Images:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a manifest tells of them."""
+        """A manifest's entry."""
         return {
             "root": str(self.root),
             "anps": len(self.by_anp),
@@ -65,14 +65,15 @@ class Images:
 
 
 def find_root(folder: PathLike, by_anp: bool = True) -> Path:
-    """The folder that lists' paths start from: that of the ANP folders, or any other.
+    """The folder that the paths in lists are relative to: `folder`, or its one `bi_concepts*`.
 
-    That of the ANP folders is `folder` itself, or its one `bi_concepts*`: VSO's archives
-    unpack to `bi_concepts1553/<adj_noun>/`, and people name the folder above it.
+    VSO's archives unpack to `bi_concepts1553/<adj_noun>/`, and people name the folder above it.
+
+    Args:
+        by_anp: whether to look for `bi_concepts*`, as for VSO's images.
 
     Raises:
-        UserError: `folder` is not a folder, has several `bi_concepts*` in it, or its name is
-            not UTF-8.
+        UserError: `folder` is not a folder, has several `bi_concepts*`, or its name is not UTF-8.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -86,10 +87,10 @@ def find_root(folder: PathLike, by_anp: bool = True) -> Path:
 
 
 def scan(folder: PathLike) -> Images:
-    """Find the images under `folder` (see `find_root`) by their names, opening none.
+    """Find the images under `folder` (see `find_root`) by their names, without opening any.
 
     Raises:
-        UserError: no ANP folder there, or a folder cannot be read.
+        UserError: there is no ANP folder, or a folder cannot be read.
     """
     images = Images(find_root(folder))
     root = os.path.realpath(images.root)

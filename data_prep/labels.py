@@ -1,8 +1,7 @@
-"""The class lists that the paper's first author published, fetched and checked.
+"""Fetch the class lists that the paper's first author published.
 
-They stand in the repository of a later paper of the same group (Fernandez
-et al., MUSA2 2017), which took them from the author's gist
-547112cc41b831ec1905e75deae11104; the commit is fixed, and so are the hashes.
+They are in the repository of a later paper of the same group (Fernandez et al., MUSA2 2017),
+copied from the author's gist 547112cc41b831ec1905e75deae11104. The commit and the hashes are fixed.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _MOST = 1 << 20  # bytes; the lists have 9 KB
 
 @dataclass(frozen=True)
 class Published:
-    """The authors' class lists, where they are now, and what is known of them."""
+    """The result of `fetch`. `facts`: source, files with hashes, and numbers of classes."""
 
     folder: Path
     classes: Classes
@@ -51,14 +50,15 @@ class Published:
 
 
 def fetch(out: PathLike, *, source: str = SOURCE, timeout: float = 30) -> Published:
-    """Fetch the three lists to `out/mtvso_{adj,anp,noun}.txt`; those already there stay.
+    """Fetch the three lists to `out/mtvso_{adj,anp,noun}.txt`; existing ones are kept.
 
     Args:
-        source: the address above the three files; a mirror's must hold the same bytes.
-        timeout: seconds that a server may keep silent.
+        out: the folder for the lists.
+        source: the address of the folder with the three files; a mirror must have the same bytes.
+        timeout: seconds without a byte until the connection fails.
 
     Raises:
-        UserError: no connection, or a file is not the one that was published.
+        UserError: the server cannot be reached, or a file is not the published one.
     """
     files = []
     for task, (name, expected) in FILES.items():

@@ -1,11 +1,11 @@
-"""Adjective-noun pairs as Columbia's Visual Sentiment Ontology (VSO) publishes them.
+"""Read adjective-noun pairs (ANPs) as Columbia's Visual Sentiment Ontology (VSO) publishes them.
 
-`read` takes any of:
+`read` accepts:
 
 - the 3,244 list (`3244ANPs.txt`): prose, then for each adjective
   `1. beautiful [sentiment: 1.00] [#images: 18,487,527]` and under it its pairs,
   `<TAB>beautiful_flower [sentiment: 1.77] [#imgs: 2,380,000]`;
-- one ANP a line (`1200ANPsv1.1.txt`, or anybody's own list);
+- one ANP a line, as in `1200ANPsv1.1.txt`;
 - CSV with a header that names the column `anp`: Multilingual VSO's `anp,url`
   (an ANP's lines are counted), or a table with `sentiment` and `hits` as this
   package writes them;
@@ -37,11 +37,10 @@ _PAIR = re.compile(
 
 @dataclass(frozen=True)
 class Anp:
-    """One adjective-noun pair.
+    """An adjective-noun pair.
 
-    `sentiment` lies in [-2, 2]; `hits` is what Flickr's search returned for
-    the pair, which says little about how many images anybody has on disk.
-    Both are None where the source does not tell.
+    `sentiment` is in [-2, 2]; `hits` is the number of results of Flickr's search, which says
+    little about the number of images on disk. Both are None if the source lacks them.
     """
 
     name: str
@@ -55,20 +54,20 @@ class Anp:
 
     @property
     def noun(self) -> str:
-        """The part behind the first underscore."""
+        """The part after the first underscore."""
         return self.name.partition("_")[2]
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` reads as `adjective_noun`."""
+    """Whether `text` has the form `adjective_noun`."""
     return _NAME.fullmatch(text) is not None
 
 
 def read(path: PathLike) -> list[Anp]:
-    """The ANPs of an ontology file or folder tree, in its order.
+    """The ANPs of an ontology file or folder, in its order.
 
     Raises:
-        UserError: not there, no ANP in it, or a line that is not in the format.
+        UserError: it cannot be read, has no ANP, or a line is not in the format.
     """
     path = Path(path)
     if path.is_dir():
@@ -88,7 +87,7 @@ def read(path: PathLike) -> list[Anp]:
 
 
 def parse(text: str, source: str) -> list[Anp]:
-    """The ANPs in `text`, whichever format it has; `source` names it in errors."""
+    """`read` for the text of a file in any of the formats; `source` names it in errors."""
     lines = [
         (number, line.rstrip()) for number, line in enumerate(text.lstrip("\ufeff").split("\n"), 1)
     ]
@@ -112,7 +111,7 @@ def _parse_plain(lines: list[tuple[int, str]], source: str) -> Iterable[tuple[in
 
 
 def csv_cells(line: str) -> list[str]:
-    """The cells of one line of CSV, lower case where it is a header."""
+    """The cells of a CSV header in lower case; none if the line is not CSV."""
     try:
         return [cell.strip().lower() for cell in next(csv.reader([line]), [])]
     except csv.Error:
@@ -120,7 +119,7 @@ def csv_cells(line: str) -> list[str]:
 
 
 def _parse_csv(lines: list[tuple[int, str]], source: str) -> list[Anp]:
-    """A table with one line an ANP, or one line a URL of an ANP."""
+    """Parse a table with a line per ANP, or with a line per URL of an ANP's image."""
     columns = csv_cells(lines[0][1])
     found: dict[str, Anp] = {}
     counts: Counter[str] = Counter()

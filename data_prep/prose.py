@@ -27,7 +27,7 @@ SHOWN = 20  # of a long list of complaints; the manifest has all of them
 
 
 def of(result: Any) -> str:
-    """A result of one of this package's functions, as text."""
+    """The text about a result of one of this package's functions."""
     return "\n".join(_lines(result))
 
 
@@ -126,7 +126,7 @@ def _(result: Divided) -> list[str]:
     if result.untrained:
         some = shortened(result.untrained)
         lines.append(f"{len(result.untrained)} ANPs have no training image: {some}")
-    lines += [_lists(result), *_across(result)]
+    lines += [_lists(result), *_on_both_sides(result)]
     if result.unplaced:
         lines.append(
             f"{result.unplaced:,} images lie in no folder of their class: that their labels are "
@@ -150,7 +150,7 @@ def _(result: Taken) -> list[str]:
         lines.append(f"left out: {not_there(result.absent, result.rows, result.root)}, ...")
     if result.unlabelled:
         lines.append(f"left out: {result.unlabelled:,} images without any label")
-    lines += _across(result)
+    lines += _on_both_sides(result)
     for task, n in result.counts.items():
         for side in PARTS:
             if none := n[f"without_{side}"]:
@@ -207,8 +207,7 @@ def _copies(result: Division) -> str:
     return f"{sum(map(len, result.copies))} files are copies in {len(result.copies)} groups"
 
 
-def _across(result: Division) -> list[str]:
-    """Given sides are taken as they are; identical files on both are told."""
+def _on_both_sides(result: Division) -> list[str]:
     return [f"the same image on both sides: {', '.join(one)}" for one in result.across[:SHOWN]]
 
 

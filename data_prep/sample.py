@@ -1,10 +1,8 @@
 """A small drawn image set in VSO's layout, to try all steps without a download.
 
-Nouns are shapes, adjectives are visible properties, so that a small network
-learns all three tasks in a minute on a CPU. Around them stand a few that each
-criterion of the filter has to catch: an adjective with two nouns, an
-excluded noun of either kind, an ANP with too few images although the
-ontology gives it many search hits.
+Nouns are shapes and adjectives visible properties, so that a small network learns all three tasks
+in a minute on a CPU. A few more ANPs fail each criterion of `filter`: an adjective with two nouns,
+an excluded noun of either kind, and an ANP with too few images despite many search hits.
 """
 
 from __future__ import annotations
@@ -35,8 +33,8 @@ ADJECTIVES = {
 }  # with a sentiment each, as the ontology has
 NOUNS = ("star", "heart", "house", "tree", "boat", "moon")
 _FISH = ("bright_fish", "dark_fish", "striped_fish")  # a noun that not every adjective has
-_FEW = ("dotted_fish",)  # falls to criterion 3
-_FALLING = {  # fall to criterion 1 and 2
+_FEW = ("dotted_fish",)  # fails criterion 3
+_FAILING = {  # fail criteria 1 and 2
     "lonely_boat": -1.1,
     "lonely_tree": -1.0,
     "bright_face": 1.6,
@@ -47,17 +45,17 @@ _FALLING = {  # fall to criterion 1 and 2
 
 
 def counts(per_anp: int) -> dict[str, int]:
-    """ANP -> number of images; all `per_anp`, but an eighth of it for one that is too rare."""
+    """ANP -> number of images: `per_anp`, and an eighth of it for the rare one."""
     full = [f"{adjective}_{noun}" for adjective in ADJECTIVES for noun in NOUNS]
     few = max(1, per_anp // 8)
     return {
-        anp: few if anp in _FEW else per_anp for anp in sorted([*full, *_FISH, *_FEW, *_FALLING])
+        anp: few if anp in _FEW else per_anp for anp in sorted([*full, *_FISH, *_FEW, *_FAILING])
     }
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A drawn set; `facts` are what its sample.json tells of it."""
+    """A drawn image set; `facts`: the contents of its sample.json."""
 
     root: Path
     facts: dict[str, Any]
@@ -66,16 +64,18 @@ class Sample:
 def make(out: PathLike, *, per_anp: int = 60, seed: int = 0, threads: int | None = None) -> Sample:
     """Draw the set into `out/bi_concepts` and describe it in `out/ontology.txt`.
 
-    The same arguments and the same OpenCV give the same bytes. What an
-    earlier `make` drew there is replaced once the new set is whole.
+    The same arguments and the same version of OpenCV give the same bytes. A set that an earlier
+    `make` drew there is replaced when the new one is complete.
 
     Args:
-        per_anp: images an ANP (an eighth of it for one that is too rare), each 96 x 96.
-        seed: another one, other images.
+        out: the folder for `bi_concepts` and `ontology.txt`.
+        per_anp: images per ANP (an eighth of it for the rare one), 96 x 96 pixels each.
+        seed: another seed gives other images.
+        threads: drawing threads; the number of usable cores plus one by default.
 
     Raises:
-        UserError: `out/bi_concepts` is somebody else's, another `make` is at work there, or the
-            disk refuses.
+        UserError: `out/bi_concepts` was not made by `make`, another `make` is running there, or
+            `out` cannot be written.
     """
     PER_ANP.check(per_anp, "per_anp")
     SEED.check(seed, "seed")
@@ -90,7 +90,7 @@ def _make(out: Path, per_anp: int, seed: int, threads: int) -> dict[str, Any]:
     wanted = counts(per_anp)
     try:
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()  # fails where somebody's link has its name
+        aside.mkdir()  # fails if a link has its name
         for anp in wanted:
             (aside / anp).mkdir()
         tasks = [(anp, i) for anp, n in wanted.items() for i in range(n)]
@@ -111,7 +111,7 @@ def _make(out: Path, per_anp: int, seed: int, threads: int) -> dict[str, Any]:
             "versions": versions(),
         }
         write(out / "ontology.txt", ontology(wanted, seed))
-        write_json(note, summary)  # before the folder has its name: it says whose that is
+        write_json(note, summary)  # before the folder gets its name, which it marks as ours
         if final.exists():
             shutil.rmtree(final)
         aside.rename(final)
@@ -123,7 +123,7 @@ def _make(out: Path, per_anp: int, seed: int, threads: int) -> dict[str, Any]:
 
 
 def ontology(wanted: dict[str, int], seed: int = 0) -> str:
-    """The set's ontology in the format of VSO's 3,244 list, search hits made up."""
+    """The set's ontology in the format of VSO's 3,244 list, with invented search hits."""
     hits = {anp: int(rng(seed, anp, "hits").randint(600, 90_000)) for anp in wanted}
     lines = [
         "A drawn sample set in the format of the Visual Sentiment Ontology's list. As there, the "
@@ -135,16 +135,14 @@ def ontology(wanted: dict[str, int], seed: int = 0) -> str:
     for anp in wanted:
         adjectives.setdefault(anp.partition("_")[0], []).append(anp)
 
-    def total(adjective: str) -> int:
-        return sum(hits[anp] for anp in adjectives[adjective])
-
-    for number, adjective in enumerate(sorted(adjectives, key=total, reverse=True), 1):
+    totals = {adjective: sum(map(hits.__getitem__, anps)) for adjective, anps in adjectives.items()}
+    for number, adjective in enumerate(sorted(totals, key=totals.__getitem__, reverse=True), 1):
         sentiment = ADJECTIVES.get(adjective, -1.0)
         lines.append(
-            f"{number}. {adjective} [sentiment: {sentiment:.2f}] [#images: {total(adjective):,}]"
+            f"{number}. {adjective} [sentiment: {sentiment:.2f}] [#images: {totals[adjective]:,}]"
         )
         for anp in sorted(adjectives[adjective], key=hits.__getitem__, reverse=True):
             lines.append(
-                f"\t{anp} [sentiment: {_FALLING.get(anp, sentiment):.2f}] [#imgs: {hits[anp]:,}]"
+                f"\t{anp} [sentiment: {_FAILING.get(anp, sentiment):.2f}] [#imgs: {hits[anp]:,}]"
             )
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""A contact sheet: records as they lie in the databases, each with its labels."""
+"""A contact sheet: images of the databases, each with its labels."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LETTERS, _SMALLEST = 10, 8  # pixels
 
 
 def write_sheet(folder: DataFolder, part: str, classes: Classes, path: PathLike) -> int:
-    """Write a JPEG of 40 records, evenly spread over a part; returns how many they are.
+    """Write a JPEG of up to 40 records, evenly spaced in a part; returns their number.
 
-    Image and labels are read from the databases by key, so a person sees
-    whether what Caffe will read belongs together. Characters that no font of this machine
-    has are shown as code points, and a line on stderr says so.
+    Image and labels are read from the databases by key, so that a person sees whether they belong
+    together. Characters that no font of this machine has are shown as code points, which a line
+    on stderr says.
 
     Raises:
-        UserError: the databases cannot be read or hold maps, or `path` cannot be written.
+        UserError: the databases cannot be read or hold float maps, or `path` cannot be written.
     """
     records = _spread(folder, part, COLUMNS * ROWS)
     height = TILE + len(classes.tasks) * LINE + 4
@@ -66,7 +66,7 @@ def _picture(image: bytes) -> np.ndarray:
 
 
 def _lines(label: bytes, classes: Classes) -> list[str]:
-    """A line a task: its number and its class."""
+    """A line per task: the label and its class."""
     values = map(int, parse_datum(label).float_data)
     return [
         f"{task} {'-' if value == MISSING else f'{value} {classes[task][value]}'}"
@@ -75,10 +75,9 @@ def _lines(label: bytes, classes: Classes) -> list[str]:
 
 
 def _with_texts(pixels: np.ndarray, texts: list[tuple[int, int, str]]) -> np.ndarray:
-    """`pixels` (H, W, 3) with each text at its x, y (where its line stands), no wider than a tile.
+    """Draw each (x, y of the baseline, text) on `pixels` (H, W, 3), no wider than a tile.
 
-    A long text has smaller letters; where they would be too small, its end is left off, with
-    three dots.
+    A long text gets smaller letters; if these would be too small, it is cut and ends in dots.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second
     from matplotlib.figure import Figure

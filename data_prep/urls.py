@@ -1,8 +1,8 @@
-"""Lists of image addresses, in the forms that VSO and its successors publish.
+"""Read lists of image addresses in the formats that VSO and its successors publish.
 
 - `adj_noun url` a line, or `adj_noun,url`, columns in either order;
 - CSV with a header that names `anp` and `url` (Multilingual VSO's
-  `image_url_mappings/*.csv`), and `sha256` where somebody has the hashes;
+  `image_url_mappings/*.csv`), and optionally `sha256`;
 - one URL a line in a file or under a folder named `adj_noun`.
 """
 
@@ -23,7 +23,7 @@ _URL = re.compile(r"https?://[^\s/,\"]+/?[^\s\"]*", re.IGNORECASE)
 
 
 class Url(NamedTuple):
-    """One image's address; `sha256` in hex, or "" where the list does not say."""
+    """The address of an ANP's image; `sha256` in hex, "" if the list does not have it."""
 
     anp: str
     url: str
@@ -31,10 +31,11 @@ class Url(NamedTuple):
 
 
 def read_urls(path: PathLike) -> Iterator[Url]:
-    """The addresses in a list, or in all files under a folder, in order, one line at a time.
+    """The addresses in a list, or in all files under a folder, in order; read line by line.
 
     Raises:
-        UserError: not there, not text, nothing in it, or a line in no known form.
+        UserError: a file cannot be read or is not text, a line has no known form, or there is
+            no address.
     """
     path = Path(path)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -55,7 +56,7 @@ def read_urls(path: PathLike) -> Iterator[Url]:
 
 
 def parse_urls(lines: Iterable[str], source: str, anp: str | None = None) -> Iterator[Url]:
-    """The addresses in `lines`; `anp` is whose they are where a line holds nothing else."""
+    """`read_urls` for the lines of a file; `anp` is the ANP of lines that hold only a URL."""
     columns: list[str] | None = None
     for number, line in enumerate(lines, 1):
         line = line.strip()
