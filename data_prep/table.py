@@ -167,7 +167,8 @@ def tasks_of(given: str | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
 
 def _present(listed: Sequence[Row], root: Path, allow_missing: bool) -> tuple[list[Row], list[Row]]:
     """The rows whose image is in `root`, and the others, if these are allowed."""
-    there, absent = [], []
+    there: list[Row] = []
+    absent: list[Row] = []
     for row in listed:
         (there if os.path.isfile(os.path.join(root, row.path)) else absent).append(row)
     if absent and not (allow_missing and there):
