@@ -1,9 +1,9 @@
 #!/bin/sh
-# Debian packages from a list:  docker/apt.sh install LIST | fetch LIST DIR
+# Installs or downloads the Debian packages of a list:  docker/apt.sh install LIST | fetch LIST DIR
 #
-#   install   as usual
-#   fetch     only the .deb files, with all that they need beyond what is installed, to DIR:
-#             `apt-get install DIR/*.deb` then needs no network
+#   install   installs them
+#   fetch     downloads their .deb files and those of missing dependencies to DIR, so that
+#             `apt-get install DIR/*.deb` needs no network
 set -eu
 
 names() { sed 's/#.*//' "$1"; }
@@ -11,7 +11,7 @@ names() { sed 's/#.*//' "$1"; }
 case ${1:-} in
 install)
     apt-get update -qq
-    # shellcheck disable=SC2046 # the list's words, one argument each
+    # shellcheck disable=SC2046 # one argument per word of the list
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(names "$2")
     ;;
 fetch)

@@ -1,14 +1,14 @@
 #!/bin/sh
 # Builds real BVLC Caffe from Debian's source:  docker/build.sh cpu|cuda SOURCE.tar.gz PREFIX
 #
-# What the Dockerfile runs, and `make caffe-cpu`, `make caffe-cuda`. Needs what
-# docker/apt-build.txt lists; for cuda also a toolkit (docker/toolkit.sh makes one).
-#   CUDA_HOME   the toolkit with cuDNN and NCCL in it  (/opt/cuda)
-#   ARCHS PTX   GPU generations in machine code; the one whose PTX serves all later ones
-#   JOBS        compilers at a time                    (one a core)
-#   OPENCV      OFF: without images and convert_imageset's reading of them
-#   TESTS       1: Caffe's own tests too, in PREFIX/test; for cpu they are run
-#   BUILD       where to compile, kept                 (a temporary folder, deleted)
+# Run by the Dockerfile, `make caffe-cpu` and `make caffe-cuda`. Needs the packages in
+# docker/apt-build.txt, and for cuda a toolkit (docker/toolkit.sh makes one).
+#   CUDA_HOME   the toolkit, with cuDNN and NCCL               (default: /opt/cuda)
+#   ARCHS PTX   compute capabilities to compile for; the one whose PTX serves all later GPUs
+#   JOBS        parallel compilers                             (default: one per core)
+#   OPENCV      OFF: without OpenCV, so that convert_imageset cannot read images
+#   TESTS       1: build Caffe's own tests into PREFIX/test too, and run them for cpu
+#   BUILD       the folder to compile in, which is kept        (default: a temporary folder)
 set -eu
 
 usage="usage: docker/build.sh cpu|cuda SOURCE.tar.gz PREFIX"
@@ -17,27 +17,32 @@ here=$(cd "$(dirname "$0")" && pwd)
 jobs=${JOBS:-$(nproc)}
 
 case $prefix in /*) ;; *) prefix=$PWD/$prefix ;; esac
-[ -r "$source" ] || { echo "build.sh: no $source: run python3 docker/fetch.py DIR" >&2; exit 1; }
+[ -r "$source" ] || {
+    echo "build.sh: cannot read $source: run python3 docker/fetch.py DIR to fetch it" >&2
+    exit 1
+}
 for tool in cmake ninja protoc patch c++; do
     command -v "$tool" >/dev/null || {
-        echo "build.sh: no $tool here: as root, docker/apt.sh install docker/apt-build.txt" >&2
+        echo "build.sh: no $tool on PATH: run docker/apt.sh install docker/apt-build.txt as root" >&2
         exit 1
     }
 done
 if [ -n "${BUILD:-}" ]; then
-    build=$BUILD
-    mkdir -p "$build"
+    mkdir -p "$BUILD"
+    build=$(cd "$BUILD" && pwd)
 else
     build=$(mktemp -d)
     trap 'rm -rf "$build"' EXIT
 fi
 
-rm -rf "$build/src"
-mkdir "$build/src"
-tar -xzf "$source" -C "$build/src"
+# Names that nobody else has: $BUILD may be a folder with other things in it.
+src=$build/caffe-source out=$build/caffe-out stage=$build/caffe-stage
+rm -rf "$src" "$stage"
+mkdir "$src"
+tar -xzf "$source" -C "$src"
 for patch in "$here"/patches/*.patch; do
-    # No fuzz: a patch that does not fit exactly is not what was tried.
-    patch -p1 --fuzz=0 --no-backup-if-mismatch --silent -d "$build/src" -i "$patch"
+    # Without fuzz: only a patch that fits exactly was tested.
+    patch -p1 --fuzz=0 --no-backup-if-mismatch --silent -d "$src" -i "$patch"
 done
 
 # Everything Caffe can do without a GPU; --as-needed drops libraries that only CMake's
@@ -55,7 +60,7 @@ cuda)
         echo "build.sh: no $cuda/bin/nvcc: run docker/toolkit.sh DIR, then set CUDA_HOME" >&2
         exit 1
     }
-    # The last two let Caffe's tests share kernels between files, as before CUDA 13.
+    # Both flags let Caffe's tests share kernels between files, as before CUDA 13.
     flags=
     if "$cuda/bin/nvcc" --help | grep -q static-global-template-stub; then
         flags="-static-global-template-stub=false;-device-entity-has-hidden-visibility=false"
@@ -69,23 +74,25 @@ cuda)
 *) echo "$usage" >&2; exit 2 ;;
 esac
 
-cmake -G Ninja -S "$build/src" -B "$build/out" -DCMAKE_INSTALL_PREFIX="$prefix" "$@" \
+cmake -G Ninja -S "$src" -B "$out" -DCMAKE_INSTALL_PREFIX="$prefix" "$@" \
     >"$build/cmake.log" 2>&1 || { tail -n 20 "$build/cmake.log" >&2; exit 1; }
 [ "$kind" = cpu ] || grep -q "Found cuDNN" "$build/cmake.log" || {
-    echo "build.sh: $CUDA_HOME has no cuDNN" >&2
+    echo "build.sh: no cuDNN in $cuda" >&2
     exit 1
 }
-ninja -C "$build/out" -j "$jobs"
-cmake --install "$build/out" --strip >/dev/null
-# For people who write C++ against Caffe, which is nobody here: 15 MB.
-rm -rf "$prefix/include" "$prefix/share" "$prefix"/lib/*.a
-cp "$build/src/LICENSE" "$prefix/LICENSE"
+ninja -C "$out" -j "$jobs"
+DESTDIR="$stage" cmake --install "$out" --strip >/dev/null
+# Without the 15 MB that only C++ programs of one's own need. PREFIX may hold other programs.
+rm -rf "$stage$prefix/include" "$stage$prefix/share" "$stage$prefix"/lib/*.a
+mkdir -p "$prefix"
+cp -a "$stage$prefix/." "$prefix/"
+cp "$src/LICENSE" "$prefix/LICENSE"
 
-# Python with this Caffe, under the name that realcaffe's tools go by.
+# Python with this Caffe, under the name that realcaffe gives it too.
 cat >"$prefix/bin/pycaffe" <<EOF
 #!/bin/sh
-# The Python that this Caffe was built for, with Caffe in it. PYCAFFE_PATH is your own
-# modules' path; PYTHONPATH may be meant for another Python.
+# The Python that this Caffe was built for, with Caffe. PYCAFFE_PATH is the path of your own
+# modules; PYTHONPATH is ignored, as it may be meant for another Python.
 unset PYTHONHOME
 export PYTHONPATH="\${PYCAFFE_PATH:+\$PYCAFFE_PATH:}$prefix/python"
 exec /usr/bin/python3 "\$@"
@@ -93,13 +100,13 @@ EOF
 chmod 755 "$prefix/bin/pycaffe"
 
 if [ "${TESTS:-}" = 1 ]; then
-    ninja -C "$build/out" -j "$jobs" test.testbin
+    ninja -C "$out" -j "$jobs" test.testbin
     mkdir -p "$prefix/test"
-    cp "$build/out/test/test.testbin" "$prefix/test/"
-    # They read sample files by paths relative to the source's root.
+    cp "$out/test/test.testbin" "$prefix/test/"
+    # The tests read sample files by paths relative to the source's root.
     mkdir -p "$prefix/test/src/caffe/test" "$prefix/test/examples"
-    cp -r "$build/src/src/caffe/test/test_data" "$prefix/test/src/caffe/test/"
-    cp -r "$build/src/examples/images" "$prefix/test/examples/"
+    cp -r "$src/src/caffe/test/test_data" "$prefix/test/src/caffe/test/"
+    cp -r "$src/examples/images" "$prefix/test/examples/"
     if [ "$kind" = cpu ]; then
         (cd "$prefix/test" && GLOG_minloglevel=2 ./test.testbin --gtest_filter='-*GPU*')
     fi

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The build argument that pins the images' base by its digest:  docker/digest.sh IMAGE:TAG
+# Prints the build argument that pins the base image by its digest:  docker/digest.sh IMAGE:TAG
 set -eu
 
 image=${1:?usage: docker/digest.sh IMAGE:TAG}

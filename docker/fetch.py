@@ -1,8 +1,8 @@
-"""Fetch Caffe's source, as Debian has it: `python3 docker/fetch.py DIR`, from the root.
+"""Fetch Caffe's source from Debian: `python3 docker/fetch.py DIR` in the repository's root.
 
-One file, checked against the SHA-256 in source.json, from the mirrors that realcaffe
-knows: $XRESNET_DEBIAN_MIRROR, else the machine's own, else Debian's dated archive. Needs
-Python's standard library only.
+One file, checked against the SHA-256 in source.json, from realcaffe's mirrors: that of
+$XRESNET_DEBIAN_MIRROR, the machine's own, or Debian's dated archive. Needs only Python's standard
+library.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from xresnet.realcaffe.fetch import Fetcher  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.Parser("fetch", description="Fetch Caffe's source, as Debian has it.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="where to")
+    parser = cli.Parser("fetch", description="Fetch Caffe's source from Debian.")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the folder to write to")
     folder = parser.parse_args(argv).folder
     locked = lock.read(HERE / "source.json")
     (path,) = Fetcher(mirrors.candidates(None, locked.snapshot), folder).fetch_all(locked.packages)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Healthy: no Caffe or torchcaffe is at work, or it has used the processor since the last
-# check. A GPU that fell off the bus, and NCCL when a partner is gone, leave it waiting for ever.
+# Healthy: no Caffe or torchcaffe is running, or it has used the processor since the last check.
+# A GPU that is lost, or a lost partner of NCCL, leaves it waiting forever.
 set -eu
 
 mark=${TMPDIR:-/tmp}/.xresnet-health
@@ -12,7 +12,7 @@ for stat in "$proc"/[0-9]*/stat; do
     name=${line#*\(} && name=${name%\)*}
     case $name in
     caffe | ld-2.31.so) ;;
-    python*) # torchcaffe's words come between NULs
+    python*) # its arguments are separated by NULs
         case $(tr '\0' ' ' <"${stat%/stat}/cmdline" 2>/dev/null) in
         *" -m torchcaffe "*) ;;
         *) continue ;;

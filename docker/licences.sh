@@ -1,11 +1,13 @@
 #!/bin/sh
-# Lists everything in this image with its licence:  licences.sh FILE
+# Writes the licences of everything in this image:  licences.sh FILE
 #
-# Of a Debian package what its copyright file names; of a wheel what its metadata says;
-# of NVIDIA's libraries and of Caffe the whole text.
+# For a Debian package, those that its copyright file names; for a wheel, those in its
+# metadata; for NVIDIA's libraries and for Caffe, the whole text.
 set -eu
 
-# The licences that a machine-readable Debian copyright file names, else a pointer to it.
+: "${1:?usage: licences.sh FILE}"
+
+# The licences that a machine-readable Debian copyright file names, otherwise its path.
 debian() {
     found=$(sed -n 's/^License:[[:space:]]*//p' "$1" 2>/dev/null | sort -u | paste -sd ',' | sed 's/,/, /g')
     echo "${found:-see $1}"
@@ -33,7 +35,7 @@ mkdir -p "$(dirname "$1")"
         echo "== Python packages (full texts: /opt/venv, *.dist-info)"
         for file in /opt/venv/lib/python3*/site-packages/*.dist-info/METADATA; do
             name=$(sed -n 's/^Name: //p;/^Name: /q' "$file")
-            # The older field may hold a whole text: the classifier says it in three words.
+            # The older field License may hold a whole text: the classifier is short.
             terms=$(sed -n 's/^License-Expression: //p' "$file" | head -n 1)
             [ -n "$terms" ] ||
                 terms=$(sed -n 's/^Classifier: License :: \(OSI Approved :: \)\{0,1\}//p' "$file" | paste -sd '|' | sed 's/|/, /g')

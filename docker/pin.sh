@@ -1,5 +1,5 @@
 #!/bin/bash
-# For maintainers: docker/python.txt anew, from pyproject.toml, in an environment with pip.
+# For maintainers: writes docker/python.txt from pyproject.toml. Needs a python3 with pip.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

@@ -1,21 +1,26 @@
 #!/bin/sh
-# A CUDA toolkit out of NVIDIA's wheels:  docker/toolkit.sh DIR [WHEELS]
+# Makes a CUDA toolkit from NVIDIA's wheels:  docker/toolkit.sh DIR [WHEELS]
 #
-# No NVIDIA base image, apt source or installer: docker/nvidia.txt names nvcc, cuBLAS,
-# cuRAND, cuDNN and NCCL by version and hash. WHEELS is a folder that has them (without a
-# network); without it pip fetches them. The layout is that which CMake's FindCUDA looks for.
+# No NVIDIA base image, apt source or installer: docker/nvidia.txt lists nvcc, cuBLAS, cuRAND,
+# cuDNN and NCCL by version and hash. WHEELS is a folder with these wheels, for use without a
+# network; otherwise pip fetches them. The layout is the one that CMake's FindCUDA expects.
 set -eu
 
 cuda=${1:?usage: docker/toolkit.sh DIR [WHEELS]}
 here=$(cd "$(dirname "$0")" && pwd)
 parts=$cuda.parts
 
+if [ -n "$(ls -A "$cuda" 2>/dev/null)" ] && [ ! -e "$cuda/.xresnet" ]; then
+    echo "toolkit.sh: $cuda was not made by this script: remove it, or name another folder" >&2
+    exit 1
+fi
 rm -rf "$cuda" "$parts"
 set -- ${2:+--no-index --find-links "$2"}
 python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
     --no-compile --target "$parts" "$@" -r "$here/nvidia.txt"
 
 mv "$parts/nvidia/cu13" "$cuda"  # nvcc, its compiler, runtime, headers, cuBLAS, cuRAND
+touch "$cuda/.xresnet"
 for part in cudnn nccl; do
     cp -a "$parts/nvidia/$part/include/." "$cuda/include/"
     cp -a "$parts/nvidia/$part/lib/." "$cuda/lib/"

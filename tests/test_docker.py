@@ -132,6 +132,75 @@ def test_the_image_has_every_package_of_ours(root) -> None:
     assert {"netgen", "xresnet", *packages} <= set(seen)
 
 
+# ---- scripts that write where they are told to -----------------------------------------
+
+CMAKE = """\
+#!/bin/sh
+# As CMake installs Caffe: to $DESTDIR and the prefix that it was configured with.
+case $1 in
+--install)
+    to=$DESTDIR$(cat "$2.prefix")
+    mkdir -p "$to/bin" "$to/lib" "$to/include" "$to/share"
+    touch "$to/include/caffe.hpp" "$to/share/CaffeConfig.cmake" "$to/lib/libproto.a"
+    echo '#!/bin/sh' >"$to/bin/caffe" && chmod +x "$to/bin/caffe"
+    ;;
+*)
+    for word; do
+        case $word in -DCMAKE_INSTALL_PREFIX=*) prefix=${word#*=} ;; *caffe-out) out=$word ;; esac
+    done
+    echo "$prefix" >"$out.prefix"
+    ;;
+esac
+"""
+
+
+def test_a_build_removes_nothing_of_others(tmp_path) -> None:
+    """PREFIX may be /usr/local, and BUILD a folder with a `src` of one's own."""
+    tools, build, prefix = tmp_path / "tools", tmp_path / "build", tmp_path / "local"
+    tools.mkdir()
+    for name in ("cmake", "ninja", "protoc", "patch", "c++"):
+        (tools / name).write_text(CMAKE if name == "cmake" else "#!/bin/sh\n")
+        (tools / name).chmod(0o755)
+    others = [build / "src" / "a.cpp"]
+    others += [prefix / name for name in ("include/a.h", "share/a", "lib/liba.a")]
+    for path in others:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (tmp_path / "LICENSE").touch()
+    subprocess.run(["tar", "-czf", "source.tar.gz", "LICENSE"], cwd=tmp_path, check=True)
+    command = [DOCKER / "build.sh", "cpu", "source.tar.gz", prefix]
+    env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "BUILD": "build"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(path.exists() for path in others)
+    assert os.access(prefix / "bin" / "pycaffe", os.X_OK) and (prefix / "bin" / "caffe").exists()
+    assert not (prefix / "include" / "caffe.hpp").exists()
+    assert not (prefix / "lib" / "libproto.a").exists()
+
+
+def test_a_toolkit_is_made_in_a_folder_of_its_own(tmp_path) -> None:
+    (tmp_path / "bin").mkdir()
+    command = [DOCKER / "toolkit.sh", tmp_path, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and (tmp_path / "bin").exists()
+    assert done.stderr.startswith(f"toolkit.sh: {tmp_path} was not made by this script")
+
+
+def test_a_toolkit_that_lacks_a_library_is_named(tmp_path) -> None:
+    libraries = ["cudart", "cublas", "cublasLt", "curand", "nccl", "nvrtc", "nvrtc-builtins"]
+    (tmp_path / "cuda" / "lib64").mkdir(parents=True)
+    (tmp_path / "cuda" / "licenses").mkdir()
+    for name in libraries:
+        (tmp_path / "cuda" / "lib64" / f"lib{name}.so.13").touch()
+    command = [DOCKER / "runtime.sh", tmp_path / "cuda", tmp_path / "a"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"runtime.sh: no libcudnn.so.* in {tmp_path}/cuda/lib64\n"
+    (tmp_path / "cuda" / "lib64" / "libcudnn.so.9").touch()
+    subprocess.run([*command[:-1], tmp_path / "b"], check=True)
+    assert len(list((tmp_path / "b" / "lib64").iterdir())) == 8
+
+
 # ---- the entry point, with real Caffe -------------------------------------------------
 
 NET = """\
