@@ -94,7 +94,8 @@ caffe-cuda: work/cuda/bin/nvcc
 # Without the generator's word on its own future, which no reader of a log needs.
 site: setup
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
-	@echo 'open this in a browser: work/site/index.html'
+	@echo 'open work/site/index.html in a browser; its search works once the site is served:'
+	@echo '$(RUN) -m http.server --bind localhost --directory work/site'
 
 dist: setup
 	$(RUN) -m build
