@@ -10,6 +10,7 @@
 #   make nets         writes prototxt/, solvers/ and docs/NETWORKS.md anew
 #   make results      writes docs/RESULTS.md's tables and pictures anew, from docs/results/
 #   make schema       compiles xresnet/caffeproto/caffe.proto
+#   make claims       where each figure in README and docs/ comes from; makes the cheap ones anew
 #   make site         docs/ as a site with search, in work/site
 #   make dist         the wheel and the source archive, in dist/
 #   make caffe-cpu caffe-cuda
@@ -33,7 +34,7 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 TYPES := $(RUN) -c 'import sys; sys.exit(sys.version_info >= (3, 11))' || $(RUN) -m mypy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci test-engine nets results schema setup site dist caffe-cpu caffe-cuda docker-pin clean distclean
+.PHONY: help demo test ci test-engine nets results claims schema setup site dist caffe-cpu caffe-cuda docker-pin clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -75,6 +76,9 @@ nets: setup
 
 results: setup
 	$(RUN) -m xresnet.reproduce.committed
+
+claims: setup
+	$(RUN) -m bench.claims
 
 schema: setup
 	$(RUN) -m grpc_tools.protoc -I xresnet/caffeproto --descriptor_set_out xresnet/caffeproto/caffe.desc caffe.proto

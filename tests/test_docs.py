@@ -17,7 +17,9 @@ import cv2
 import numpy as np
 import pytest
 
+from bench import claims
 from netgen.catalog import CATALOG
+from xresnet.basics.cli import UserError
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -182,3 +184,32 @@ def test_the_door_of_prototxts_as_printed(caffe_tools, tmp_path):
     if importlib.util.find_spec("pygraphviz") is None:
         lines = [line for line in lines if "--draw" not in line]
     typed_in(tmp_path, lines, caffe_tools)
+
+
+@pytest.mark.parametrize("page", claims.PAGES, ids=lambda page: page.name)
+def test_figures_say_where_they_come_from(page):
+    assert claims.unmarked(page) == []
+    assert all(mark.text for mark in claims.marks(page))
+
+
+CHECKS = [mark for page in claims.PAGES for mark in claims.marks(page) if mark.kind == "check"]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda mark: f"{mark.page}-{mark.figures[0]}")
+def test_what_a_command_prints_is_what_the_page_says(check):
+    assert check.changed() == []
+
+
+def test_a_mark_is_held_to_its_section(tmp_path):
+    page = tmp_path / "PAGE.md"
+    page.write_text("# A\n\nIt takes 12.5 ms.\n\n# B\n\n    took 3 ms\n\nRun `x 5%`, 224 x 224.\n")
+    assert claims.unmarked(page) == ["A"]
+    page.write_text("# A\n\nIt takes 12.5 ms.\n\n<!-- check: echo 12.5 => 12.5 -->\n")
+    (mark,) = claims.marks(page)
+    assert claims.unmarked(page) == [] and mark.changed() == []
+    page.write_text(page.read_text().replace("echo 12.5", "echo 12.50 112.5"))
+    (mark,) = claims.marks(page)
+    assert mark.changed() == ["12.5"]
+    page.write_text(page.read_text().replace("takes 12.5", "takes 13"))
+    with pytest.raises(UserError, match=r"12.5 does not stand there"):
+        claims.marks(page)
