@@ -1,4 +1,4 @@
-"""The residual blocks of a ResNet: names, widths, strides and output shapes."""
+"""The residual blocks of a ResNet: their names, widths, strides and output sizes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from xresnet.basics.cli import UserError, near_miss
 # Residual blocks in res2, res3, res4 and res5.
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 LETTERS = 26  # res2a to res2z
-STRIDES = 32  # conv1, pool1, res3a, res4a and res5a halve the map, one after another
+STRIDES = 32  # the product of the strides of conv1, pool1, res3a, res4a and res5a
 
 
 @dataclass(frozen=True)
 class Block:
-    """A bottleneck block, `name` as in res5a: 1x1, 3x3 and 1x1 to four times `width`."""
+    """A bottleneck block: convolutions 1x1 and 3x3 to `width` channels, and 1x1 to 4 * `width`.
+
+    `name` is 5a for res5a. `projects` tells whether its shortcut is a projection, which it is
+    where the shape changes (option B).
+    """
 
     name: str
     width: int
     stride: int
-    projects: bool  # option B: a projection only where the shape changes
+    projects: bool
 
     @property
     def title(self) -> str:
@@ -31,7 +35,8 @@ def blocks(options: Options) -> list[Block]:
     """All residual blocks, res2a to res5c at depth 50.
 
     Raises:
-        UserError: an unknown depth, or an input too small for the strides.
+        UserError: the depth is unknown, the input is too small for the strides, or a stage
+            has more blocks than letters.
     """
     if options.input_size < STRIDES:
         raise UserError(
@@ -54,13 +59,10 @@ def blocks(options: Options) -> list[Block]:
 
 
 def split_at_branch(options: Options) -> tuple[list[Block], Block | None, list[Block]]:
-    """The blocks before the branching block, that block, and those after it.
-
-    With `none` as the branching block all blocks come after it.
+    """The blocks before the branching block, that block (None without one), and those after it.
 
     Raises:
-        UserError: no such block, no block left behind it, or more cross-residual
-            blocks asked for than are left.
+        UserError: there is no such block, or fewer blocks after it than `cross_blocks`.
     """
     every = blocks(options)
     names = [block.title for block in every]
@@ -82,12 +84,12 @@ def split_at_branch(options: Options) -> tuple[list[Block], Block | None, list[B
 
 
 def last_map(options: Options) -> int:
-    """Height and width of the last block's map: 7 for an input of 224."""
-    return map_behind(blocks(options), options)
+    """Height and width of the last block's output: 7 for an input of 224."""
+    return map_after(blocks(options), options)
 
 
-def map_behind(before: list[Block], options: Options) -> int:
-    """Height and width of the map that the blocks `before` make of an image."""
+def map_after(before: list[Block], options: Options) -> int:
+    """Height and width of the output of the last of the first blocks."""
     size = (options.input_size - 1) // 2 + 1  # conv1: 7 x 7, stride 2, pad 3
     size = (size + (options.pool1 == "padded")) // 2  # pool1: 3 x 3, stride 2
     for block in before:
@@ -96,17 +98,17 @@ def map_behind(before: list[Block], options: Options) -> int:
 
 
 def title(options: Options, family: str) -> str:
-    """`XS-ResNet-50`: the depth counts convolutions and the classifier."""
+    """The net's title, such as XS-ResNet-50; its depth counts convolutions and the classifier."""
     return f"{family}-{2 + 3 * len(blocks(options))}"
 
 
 def deep(options: Options) -> bool:
-    """Whether a net follows ResNet-101 and -152, whose names and conv1 differ from ResNet-50's."""
+    """Whether blocks and conv1 are as in ResNet-101 and -152, not as in ResNet-50."""
     return max(options.blocks or DEPTHS[options.depth]) > 6
 
 
 def _letter(stage: int, i: int, options: Options) -> str:
-    # a, b, c, ... in ResNet-50; a, b1, b2, ... in res3 and res4 of 101 and 152.
+    """a, b, c, ..., but a, b1, b2, ... in res3 and res4 of ResNet-101 and -152."""
     if _is_numbered(stage, options) and i > 0:
         return f"b{i}"
     return chr(ord("a") + i)
@@ -117,13 +119,17 @@ def _is_numbered(stage: int, options: Options) -> bool:
 
 
 def cached_maps(options: Options) -> tuple[int, int, int] | None:
-    """C, H and W of the cached maps that the net begins with; None where images are its input."""
+    """(C, H, W) of the cached maps that `from_block` makes the input; None if images are.
+
+    Raises:
+        UserError: there is no such block.
+    """
     if options.from_block is None:
         return None
     every = blocks(options)
     for i, block in enumerate(every):
         if block.title == options.from_block:
-            size = map_behind(every[: i + 1], options)
+            size = map_after(every[: i + 1], options)
             return 4 * block.width, size, size
     names = [block.title for block in every]
     raise UserError(

@@ -1,4 +1,4 @@
-"""Every net by name: what `python -m netgen --list` shows."""
+"""The catalogue: every net by name, as `python -m netgen --list` shows them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,17 @@ from xresnet.basics.cli import UserError, near_miss
 
 @dataclass(frozen=True)
 class Entry:
-    """A net that can be asked for by name.
+    """A net of the catalogue.
 
-    `short` names its files, prototxt/<short>.prototxt; a single-task net's
-    carry the task behind it. `takes` are the families of options that shape it,
-    besides those of every net. `defaults` are the options that a published model
-    fixes otherwise than the paper's nets; what a user chooses overrides them.
+    Args:
+        name: its name.
+        short: the stem of its file names, prototxt/<short>.prototxt; a single-task net's have
+            the task appended.
+        what: a description of one line.
+        build: makes the net from its options.
+        takes: the families of options that it has, besides those of every net.
+        defaults: the options whose defaults differ from the paper's, as in a published model.
+        trained: False if there is a deploy net only.
     """
 
     name: str
@@ -46,26 +51,26 @@ class Entry:
     build: Callable[[Options], Net]
     takes: tuple[type, ...] = ()
     defaults: dict[str, Any] = field(default_factory=dict, compare=False)
-    trained: bool = True  # False: there is a deploy net only
+    trained: bool = True
 
     @property
     def single_task(self) -> bool:
-        """Whether it does the one task that is chosen."""
+        """Whether the net has one task, which is chosen by --task."""
         return OneTask in self.takes
 
     @property
     def families(self) -> set[type]:
-        """Of the options that it takes, its solver's apart."""
+        """The families of all options that it takes, except its solver's."""
         data = (Data,) if self.trained else ()
         tasks = () if "task" in self.defaults else (Tasks,)
         return {Input, *data, *tasks, *self.takes}
 
     def checked(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """`chosen`, options by name, in the form in which `Options` have them.
+        """Check options, given by name, and convert lists to tuples.
 
         Raises:
-            UserError: there is no such option, it does not apply to this net, it is out of its
-                range, or another that is chosen excludes it.
+            UserError: there is no such option, or it does not apply to this net, is out of
+                range, or excludes another that is given.
         """
         for name in chosen:
             if name not in OPTIONS:
@@ -84,38 +89,37 @@ class Entry:
         return {name: OPTIONS[name].checked(value) for name, value in chosen.items()}
 
     def options(self, **chosen: Any) -> Options:
-        """The paper's options, the entry's own instead, and `chosen` instead of both.
+        """All options of the net: `chosen`, else the entry's defaults, else the paper's.
 
-        What is None is not chosen.
+        Options that are None count as not chosen.
 
         Raises:
-            UserError: as `checked`'s; or options that do not go together.
+            UserError: as `checked`, or the options cannot be combined.
         """
         given = {name: value for name, value in chosen.items() if value is not None}
         return replace(Options(), **{**self.defaults, **self.checked(given)})
 
     def files(self, options: Options) -> str:
-        """The stem of the net's file names: `xs`, `resnet50_noun`, `x_half` of a joint `half`."""
+        """The stem of the net's file names: `xs`, `resnet50_noun`; `x_half` with a joint `half`."""
         if options.joint:
             return f"x_{joints.short_name(options.joint)}"
         return f"{self.short}_{options.task}" if self.single_task else self.short
 
 
-# Of these the first would go unread beside the second.
+# Pairs of options of which the second would override the first.
 EXCLUSIVE = (
     *(("depth", "blocks"), ("mean", "mean_file"), ("cross_std", "cross_start")),
     *(("from_block", option) for option in ("mean", "mean_file", "crop")),
 )
 
 
-def joined(
-    name: str, short: str, prefix: str, joint: joints.Joint, what: str, *more: type
-) -> Entry:
-    """A cross-residual ResNet-50 whose tasks `joint` joins; it takes the families `more`, too."""
+def _multitask(short: str, prefix: str, joint: joints.Joint, what: str, *more: type) -> Entry:
+    """The entry of a multitask ResNet-50 joined by `joint`; `more` are families that it takes."""
     families = (Trunk, Tail, Branch, *more)
     if joint is not joints.zero:
         families = (*families, Joined)
-    return Entry(name, short, what, partial(resnet.x_resnet, prefix, joint), families)
+    build = partial(resnet.x_resnet, prefix, joint)
+    return Entry(f"{short}_resnet50", short, what, build, families)
 
 
 # What BVLC's published models subtract: blue, green and red of ImageNet's mean image.
@@ -135,7 +139,7 @@ CATALOG = {
             "resnet50_imagenet",
             "resnet50_imagenet",
             "ResNet-50 as published, with ImageNet's 1,000 classes: where the others start",
-            partial(resnet.imagenet, "resnet50_imagenet"),
+            partial(resnet.resnet, "resnet50_imagenet", classifier="fc1000"),
             (Trunk,),
             defaults={"tasks": (resnet.IMAGENET,), "task": resnet.IMAGENET.name},
         ),
@@ -171,48 +175,21 @@ CATALOG = {
             defaults={"input_size": 227, "mean": BVLC_MEAN, "task": "anp"},
             trained=False,
         ),
-        joined(
-            "x0_resnet50",
-            "x0",
-            "X0",
-            joints.zero,
-            "multitask without cross-residuals (Figure 4, left)",
+        _multitask("x0", "X0", joints.zero, "multitask without cross-residuals (Figure 4, left)"),
+        _multitask("xi", "XI", joints.identity, "cross-residuals fixed to the identity"),
+        _multitask(
+            *("xs", "XS", joints.scale, "cross-residuals scaled by channel (Figure 4, centre)"),
+            *(Learned, Scaled),
         ),
-        joined("xi_resnet50", "xi", "XI", joints.identity, "cross-residuals fixed to the identity"),
-        joined(
-            "xs_resnet50",
-            "xs",
-            "XS",
-            joints.scale,
-            "cross-residuals scaled by channel (Figure 4, centre)",
-            Learned,
-            Scaled,
-        ),
-        joined(
-            "xself_resnet50",
-            "xself",
-            "XSelf",
-            joints.own_scale,
+        _multitask(
+            *("xself", "XSelf", joints.own_scale),
             "a control: each task's own shortcut scaled by channel, nothing crosses",
-            Learned,
-            Scaled,
+            *(Learned, Scaled),
         ),
-        joined(
-            "xp_resnet50",
-            "xp",
-            "XP",
-            joints.projection,
-            "cross-residuals by 1x1 projection (5.2.3)",
-            Learned,
+        _multitask(
+            "xp", "XP", joints.projection, "cross-residuals by 1x1 projection (5.2.3)", Learned
         ),
-        joined(
-            "xg_resnet50",
-            "xg",
-            "XG",
-            joints.gated,
-            "cross-residuals through carry gates (3)",
-            Learned,
-        ),
+        _multitask("xg", "XG", joints.gated, "cross-residuals through carry gates (3)", Learned),
         Entry(
             "cross_stitch_resnet50",
             "cross_stitch",

@@ -1,15 +1,15 @@
-"""The published ImageNet models that Table 2 compares with, one net a task.
+"""The published ImageNet models in Table 2, as single-task nets.
 
     caffenet        BVLC's reference CaffeNet (`bvlc_reference_caffenet`)
     inception_v1    BVLC's GoogLeNet (`bvlc_googlenet`)
     vggnet16        VGG's 16-layer ILSVRC net (`VGG_ILSVRC_16_layers`)
     deepsentibank   DeepSentiBank, a CaffeNet for 2,089 ANPs (Chen et al., 2014)
 
-Layers keep the published names, because Caffe copies weights by name; only
-classifiers carry the task, so that fine-tuning starts them afresh. Groups, LRN,
-dropout, fillers and multipliers are the published ones, too. The exceptions:
-new classifiers start as they do in all our nets, and VGG published no training
-net, so its fillers and multipliers are *inferred* from the other two.
+Layers have the published names, because Caffe copies weights by name; only the classifiers'
+contain the task, so that fine-tuning initialises them. Groups, LRN, dropout, fillers and
+multipliers are as published, with two exceptions: classifiers are initialised as in all other nets
+here, and the fillers and multipliers of VGG's net, whose training net was not published, are
+*inferred* from the other two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from netgen.options import Options
 from netgen.tasks import Task
 from xresnet.basics.cli import UserError
 
-# Weights as everything else; biases twice as fast, and without decay.
+# Weights, and biases, which learn twice as fast and without weight decay.
 LEARN = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
 
 # ---- CaffeNet -----------------------------------------------------------------
@@ -39,10 +39,10 @@ def caffenet(options: Options) -> Net:
 
 
 def deepsentibank(options: Options) -> Net:
-    """DeepSentiBank as its authors published it, layer `fc8-t` included, to evaluate.
+    """DeepSentiBank with its authors' names of layers, such as `fc8-t`, to evaluate.
 
-    The paper does not retrain it (section 5.2); `netgen.deepsentibank` finds the
-    paper's ANPs among its outputs.
+    The paper does not retrain it (section 5.2). `netgen.deepsentibank` finds the paper's ANPs
+    among its outputs.
     """
     if not options.deploy:
         raise UserError("deepsentibank is evaluated as published, not trained: add --deploy")
@@ -56,18 +56,18 @@ def deepsentibank(options: Options) -> Net:
 
 
 DEEPSENTIBANK_CLASSES = 2_089
-CAFFENET_INPUT = 39  # the smallest that its strides leave a map of
+CAFFENET_INPUT = 39  # the smallest input for which pool5 has an output
 
 
 def caffenet1(net: Net, x: str, tail: str = "") -> str:
-    """conv1 to pool1: 96 channels, 27 x 27 for an input of 227 (and of 224)."""
+    """conv1 to pool1: 96 channels, 27 x 27 for an input of 227 or 224."""
     net.group(f"conv1{tail}")
     x = conv(net, x, f"conv1{tail}", 96, 11, stride=4, filler=gaussian(0.01), bias=0)
     return max_pool(net, relu(net, x, f"relu1{tail}"), f"pool1{tail}", 3)
 
 
 def caffenet2(net: Net, x: str, tail: str = "") -> str:
-    """norm1 to pool2: 256 channels, 13 x 13; conv2 in the two halves of AlexNet's two GPUs."""
+    """norm1 to pool2: 256 channels, 13 x 13; conv2 has a group for each of AlexNet's GPUs."""
     net.group(f"conv2{tail}")
     x = lrn(net, x, f"norm1{tail}")
     x = conv(net, x, f"conv2{tail}", 256, 5, pad=2, group=2, filler=gaussian(0.01), bias=1)
@@ -95,7 +95,7 @@ def caffenet7(net: Net, x: str, tail: str = "") -> str:
     return dense(net, x, 7, gaussian(0.005), 1, tail)
 
 
-# Each stage ends where a multitask net may join its towers: poolings, fc6, fc7.
+# Each stage ends where a cross-stitch net joins its towers: poolings, fc6, fc7.
 CAFFENET: list[Callable[..., str]] = [caffenet1, caffenet2, caffenet3, caffenet6, caffenet7]
 
 # ---- VGG ----------------------------------------------------------------------
@@ -104,7 +104,7 @@ VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convoluti
 
 
 def vggnet16(options: Options) -> Net:
-    """The 16-layer VGG net: 3x3 convolutions only, each stage half as large as the one before."""
+    """The 16-layer VGG net: 3x3 convolutions in five stages, each followed by a pooling."""
     net, x, task = begin("vggnet16", f"VGG-16-{options.task}", 1, options)
     for i, (width, count) in enumerate(VGG16, start=1):
         net.group(f"conv{i}")
@@ -121,7 +121,7 @@ def vggnet16(options: Options) -> Net:
 
 # ---- Inception-v1 -------------------------------------------------------------
 
-# Channels of 1x1; 3x3's reduction and itself; 5x5's; the pooling's projection.
+# Channels of 1x1, of the reduction before 3x3, of 3x3, likewise for 5x5, of pooling's projection.
 INCEPTION = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -133,14 +133,14 @@ INCEPTION = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-POOLED = {"3b": "pool3/3x3_s2", "4e": "pool4/3x3_s2"}  # what follows a module
+POOLED = {"3b": "pool3/3x3_s2", "4e": "pool4/3x3_s2"}  # poolings after a module
 AUXILIARY = {"4a": "loss1", "4d": "loss2"}
 AUXILIARY_WEIGHT = 0.3
 XAVIER = {"type": "xavier"}
 
 
 def inception_v1(options: Options) -> Net:
-    """GoogLeNet: nine Inception modules, two auxiliary classifiers while it trains."""
+    """GoogLeNet: nine Inception modules, and in training two auxiliary classifiers."""
     net, x, task = begin("inception_v1", f"Inception-v1-{options.task}", 47, options)
     net.group("conv1")
     x = conv(net, x, "conv1/7x7_s2", 64, 7, stride=2, pad=3, filler=XAVIER, bias=0.2)
@@ -169,7 +169,7 @@ def inception_v1(options: Options) -> Net:
 def inception(
     net: Net, x: str, name: str, w1: int, r3: int, w3: int, r5: int, w5: int, wp: int
 ) -> str:
-    """An Inception module: 1x1, 3x3, 5x5 and pooling side by side, the costly ones reduced."""
+    """An Inception module: 1x1, 3x3 and 5x5 convolutions and pooling, concatenated."""
     net.group(name)
     branches = [
         unit(net, x, name, "1x1", w1),
@@ -181,15 +181,15 @@ def inception(
 
 
 def unit(net: Net, x: str, name: str, part: str, outputs: int, kernel: int = 1) -> str:
-    """Convolution and ReLU, `inception_3a/1x1` and `inception_3a/relu_1x1`."""
+    """A convolution and its ReLU, such as `inception_3a/1x1` and `inception_3a/relu_1x1`."""
     x = conv(net, x, f"{name}/{part}", outputs, kernel, pad=kernel // 2, filler=XAVIER, bias=0.2)
     return relu(net, x, f"{name}/relu_{part}")
 
 
 def auxiliary_head(net: Net, x: str, name: str, task: Task, options: Options) -> None:
-    """An auxiliary classifier, sized to the task: its loss counts 0.3.
+    """An auxiliary classifier with the task's classes; its loss has the weight 0.3.
 
-    The paper says that Table 2 leaves these out; its figures include them.
+    The paper says that Table 2 leaves these out, but its numbers of parameters include them.
     """
     net.group(f"{name}: auxiliary head")
     pool = {"pool": "AVE", "kernel_size": 5, "stride": 3}
@@ -202,14 +202,14 @@ def auxiliary_head(net: Net, x: str, name: str, task: Task, options: Options) ->
     net.layer("SoftmaxWithLoss", f"{name}/loss_{task.name}", x, label, loss_weight=weight)
 
 
-# ---- What all of them are made of -----------------------------------------------
+# ---- Parts of all of them --------------------------------------------------------
 
 
 def begin(name: str, title: str, smallest: int, options: Options) -> tuple[Net, str, Task]:
-    """The net so far: its images and its task's labels.
+    """A net with images and labels; returns it, the image blob and the task.
 
     Raises:
-        UserError: no such task, or an input below `smallest`.
+        UserError: there is no such task, or the input size is below `smallest`.
     """
     task = options.chosen_task(name)
     if options.input_size < smallest:
@@ -235,7 +235,7 @@ def conv(
     filler: dict[str, Any],
     bias: float,
 ) -> str:
-    """A convolution with bias, N x C x H x W to N x outputs x H' x W'."""
+    """A convolution with a bias, N x C x H x W to N x outputs x H' x W'."""
     param: dict[str, Any] = {"num_output": outputs, "kernel_size": [kernel]}
     param |= {"pad": [pad]} if pad else {}
     param |= {"stride": [stride]} if stride != 1 else {}
@@ -245,7 +245,7 @@ def conv(
 
 
 def dense(net: Net, x: str, i: int, filler: dict[str, Any], bias: float, tail: str = "") -> str:
-    """fc6 or fc7 of CaffeNet and VGG: 4,096 units, ReLU, half of them dropped."""
+    """fc6 or fc7 of CaffeNet and VGG: 4,096 units, ReLU, dropout of 0.5."""
     net.group(f"fc{i}{tail}")
     x = full(net, x, f"fc{i}{tail}", 4_096, filler, bias)
     return dropout(net, relu(net, x, f"relu{i}{tail}"), f"drop{i}{tail}", 0.5)
@@ -259,7 +259,7 @@ def full(net: Net, x: str, name: str, outputs: int, filler: dict[str, Any], bias
 
 
 def max_pool(net: Net, x: str, name: str, kernel: int, stride: int = 2, pad: int = 0) -> str:
-    """Maximum of each window; Caffe rounds the number of windows up."""
+    """Max pooling; Caffe rounds the number of windows up."""
     param = {"pool": "MAX", "kernel_size": kernel, "stride": stride}
     return net.layer("Pooling", name, x, pooling_param={**param, **({"pad": pad} if pad else {})})
 
@@ -270,15 +270,15 @@ def lrn(net: Net, x: str, name: str) -> str:
 
 
 def dropout(net: Net, x: str, name: str, ratio: float) -> str:
-    """Drop units in TRAIN, in place; nothing in TEST."""
+    """Dropout in place; without effect in TEST."""
     return net.layer("Dropout", name, x, top=x, dropout_param={"dropout_ratio": ratio})
 
 
 def gaussian(std: float) -> dict[str, Any]:
-    """A filler."""
+    """A Gaussian filler."""
     return {"type": "gaussian", "std": std}
 
 
 def constant(value: float) -> dict[str, Any]:
-    """A filler."""
+    """A constant filler."""
     return {"type": "constant", "value": value}

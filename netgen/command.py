@@ -1,6 +1,6 @@
-"""`python -m netgen NET`: the net, its solver, its deploy form or its parameters, on stdout.
+"""`python -m netgen NET`: print a net, its solver, its deploy form or its parameters.
 
-The one place where command lines become values: `read` and `parse` make them of words.
+Only here command lines become values: `read` and `parse` convert them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ examples:
   python -m netgen xs_resnet50 --branch-after res4f --cross-blocks 2
 """
 
-Choices = dict[str, Any]  # options by name, in the order in which they were typed
+Choices = dict[str, Any]  # options by name, in the order of the command line
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a command line asks for: a network, the choices of its solver, and which form."""
+class Request:
+    """What a command line requests: a network, options of its solver, and the form to print."""
 
     network: Network
     solver: Choices
@@ -47,7 +47,7 @@ class Asked:
 
 
 def parser() -> cli.Parser:
-    """The command line; every default is the paper's."""
+    """The command line's parser; all defaults are the paper's."""
     p = cli.Parser(
         prog="netgen",
         description="Write the paper's networks and solvers as Caffe prototxt, to stdout.",
@@ -74,31 +74,31 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def generate(argv: Sequence[str]) -> str:
-    """What `python -m netgen ARGV` prints, whole: nothing goes out before all of it is made.
+    """The output of `python -m netgen ARGV`.
 
     Raises:
-        UserError: a net, task or option that cannot be.
+        UserError: there is no such net, task or option, or they cannot be combined.
     """
-    asked = read(argv)
-    if asked is None:
+    request = read(argv)
+    if request is None:
         return listing("--json" in argv)
-    network = asked.network
-    if asked.form == "solver":
-        return network.solver(**asked.solver)
-    if asked.form == "deploy":
+    network = request.network
+    if request.form == "solver":
+        return network.solver(**request.solver)
+    if request.form == "deploy":
         return network.deploy()
-    if asked.form == "params":
-        if asked.json:
+    if request.form == "params":
+        if request.json:
             return json.dumps(network.params(), indent=2) + "\n"
         return report.as_table(network.entry, network.options)
-    if asked.draw:
-        network.draw(asked.draw)
+    if request.draw:
+        network.draw(request.draw)
         return ""
     return network.prototxt()
 
 
-def read(argv: Sequence[str]) -> Asked | None:
-    """The values that a command line of `python -m netgen` stands for; None for `--list`."""
+def read(argv: Sequence[str]) -> Request | None:
+    """Parse a command line of `python -m netgen`; None for `--list`."""
     p = parser()
     args = p.parse_args(argv)
     if args.list:
@@ -109,21 +109,26 @@ def read(argv: Sequence[str]) -> Asked | None:
         p.error("--json goes with --params or --list")
     net, solver = choices_of(args)
     if not args.solver:
-        net, solver = {**net, **solver}, {}  # a net refuses the solver's
+        net, solver = {**net, **solver}, {}  # refused by Network
     form = next((f for f in ("solver", "deploy", "params", "draw") if getattr(args, f)), "net")
-    return Asked(Network(args.net, net), solver, form, args.draw, args.json)
+    return Request(Network(args.net, net), solver, form, args.draw, args.json)
 
 
 def parse(
     words: Sequence[str], where: str, refused: Mapping[str, str] | None = None
 ) -> tuple[str | None, Choices, Choices]:
-    """The net's name, if there is one, and the choices of net and solver among `words`.
+    """Parse arguments of `python -m netgen` that are written in a file.
 
-    For words that stand in a file: `where` they do begins each complaint. `refused` are the
-    flags that must not be among them, each with the reason.
+    Args:
+        words: the arguments.
+        where: their place, which begins each error.
+        refused: flags that they must not contain, with the reasons.
+
+    Returns:
+        the net's name, or None, and the options of the net and of the solver.
 
     Raises:
-        UserError: an option is unknown, or a value is out of range.
+        UserError: an option is unknown or refused, or a value is out of range.
     """
     p = _FileParser(prog=where, add_help=False)
     p.add_argument("net", nargs="?")
@@ -140,7 +145,7 @@ def parse(
 
 
 class _FileParser(cli.Parser):
-    """A parser of words in a file: a mistake is an error of the file's, not of the command's."""
+    """A parser that raises a UserError instead of printing the command's usage."""
 
     def error(self, message: str) -> NoReturn:
         raise cli.UserError(f"{self.prog}: {message}")
@@ -148,11 +153,11 @@ class _FileParser(cli.Parser):
 
 # ---- Options as arguments ---------------------------------------------------------
 
-_CHOSEN = "chosen_"  # begins the names under which argparse keeps what was chosen
+_CHOSEN = "chosen_"  # the prefix of our options' names in argparse's namespace
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
-    """Give `p` an argument for each option, but for those that it has; by family."""
+    """Add an argument for each option that the parser lacks, grouped by family."""
     for family in FAMILIES:
         group = None
         for option in OPTIONS.values():
@@ -162,7 +167,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 
 def _other_defaults(option: Option) -> str:
-    """`caffenet, deepsentibank: 227`: the nets whose default is not the paper's."""
+    """The defaults that differ from the paper's, by net: `caffenet, deepsentibank: 227`."""
     nets: dict[str, list[str]] = {}
     for entry in CATALOG.values():
         default = entry.defaults.get(option.name, option.default)
@@ -172,14 +177,14 @@ def _other_defaults(option: Option) -> str:
 
 
 def refuse_options(p: argparse.ArgumentParser, reasons: Mapping[str, str]) -> None:
-    """Give `p` arguments that are refused, with these reasons, and stand in no help."""
+    """Add arguments that raise a UserError with these reasons, and are not in the help."""
     for flag, reason in reasons.items():
         if flag not in p._option_string_actions:
             p.add_argument(flag, action=_Refused, reason=reason)
 
 
 class _Refused(argparse.Action):
-    """An option that must not be given, with a value or without."""
+    """An option that must not be given, neither with a value nor without."""
 
     def __init__(self, reason: str, **more: Any) -> None:
         super().__init__(nargs="?", help=argparse.SUPPRESS, **more)
@@ -190,7 +195,7 @@ class _Refused(argparse.Action):
 
 
 def choices_of(args: argparse.Namespace) -> tuple[Choices, Choices]:
-    """What was chosen of the arguments of `add_options`: the net's, and the solver's."""
+    """The options of the net and of the solver among the arguments of `add_options`."""
     net: Choices = {}
     solver: Choices = {}
     for name, value in vars(args).items():
@@ -201,7 +206,7 @@ def choices_of(args: argparse.Namespace) -> tuple[Choices, Choices]:
 
 
 def listing(as_json: bool) -> str:
-    """The nets that can be asked for."""
+    """The names and descriptions of all nets."""
     if as_json:
         return json.dumps({e.name: e.what for e in CATALOG.values()}, indent=2) + "\n"
     width = max(map(len, CATALOG))

@@ -2,8 +2,8 @@
 
     python -m netgen.deepsentibank --classes classes.json --labels data/vso/classes
 
-The paper evaluates DeepSentiBank on its own 553 ANPs without retraining it
-(section 5.2): of the net's scores, only those at `indices` count.
+The paper evaluates DeepSentiBank on the paper's 553 ANPs without retraining it (section 5.2): of
+the net's scores, only those at `indices` count.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from netgen.classics import DEEPSENTIBANK_CLASSES
-from xresnet.basics import cli
+from xresnet.basics import cli, shapes
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import PathLike, read_text
 
@@ -27,9 +27,9 @@ examples:
 
 
 def index_map(anps: Sequence[str], outputs: Sequence[str]) -> dict[str, list[Any]]:
-    """`{"indices": [...], "missing": [...]}`: the output of each ANP, in the ANPs' order.
+    """`{"indices": [...], "missing": [...]}`: the index of each ANP's output, in the ANPs' order.
 
-    An ANP without an output has None for its index and stands among the missing.
+    An ANP without an output has the index None and is listed in `missing`.
     """
     places = {name: place for place, name in enumerate(outputs)}
     return {
@@ -42,24 +42,20 @@ def read_outputs(path: PathLike) -> list[str]:
     """DeepSentiBank's published class list: a JSON list of 2,089 ANPs, in the outputs' order.
 
     Raises:
-        UserError: the file does not exist, is not such a list, or repeats a name.
+        UserError: the file cannot be read, is not such a list, or repeats a name.
     """
-    try:
-        names = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: expected a JSON list of names")
+    names = shapes.read(path, [str])
     if len(names) != DEEPSENTIBANK_CLASSES:
         raise UserError(f"{path}: {len(names):,} names, but the net has {DEEPSENTIBANK_CLASSES:,}")
     return _unique(names, path)
 
 
 def read_anps(path: PathLike) -> list[str]:
-    """The ANPs in label order, one a line: a file, or `anp.txt` or `*_anp.txt` in a folder.
+    """The ANPs in label order, one per line of a file, or of a folder's `anp.txt` or `*_anp.txt`.
 
     Raises:
-        UserError: no or several lists, an empty one, a line that is not a name, or a repeated name.
+        UserError: the folder has no or several lists, or the list is empty, repeats a name, or has
+            a line that is not one word.
     """
     path = Path(path)
     if path.is_dir():
@@ -70,7 +66,7 @@ def read_anps(path: PathLike) -> list[str]:
         path = found[0]
     lines = read_text(path).lstrip("\ufeff").rstrip().splitlines()
     for number, line in enumerate(lines, 1):
-        if len(line.split()) != 1:  # a blank line would shift every label behind it
+        if len(line.split()) != 1:  # a blank line would shift the labels after it
             raise UserError(f"{path}:{number}: expected one ANP, found {line!r}")
     if not lines:
         raise UserError(f"{path}: it contains no ANP")
@@ -86,7 +82,7 @@ def _unique(names: list[str], path: Any) -> list[str]:
     return names
 
 
-def parser() -> cli.Parser:
+def main(argv: list[str] | None = None) -> int:
     p = cli.Parser(
         prog="netgen.deepsentibank",
         description="The index of each of our ANPs among DeepSentiBank's outputs, as JSON.",
@@ -98,11 +94,7 @@ def parser() -> cli.Parser:
     p.add_argument(
         "--labels", required=True, metavar="DIR", help="folder of our class lists, or the ANP list"
     )
-    return p
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    args = p.parse_args(argv)
     found = index_map(read_anps(args.labels), read_outputs(args.classes))
     sys.stdout.write(json.dumps(found) + "\n")
     return 0

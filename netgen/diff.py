@@ -1,4 +1,4 @@
-"""What differs between two nets, layer by layer: `python -m netgen diff A B`."""
+"""Compare two nets layer by layer: `python -m netgen diff A B`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print what differs; nothing for equal nets. Exit status 1 where anything does, as diff's."""
+    """Print the differences between two nets; the exit status is 1 if there are any, as diff's."""
     p = Parser(
         prog="netgen diff",
         description="Show what differs between two nets, layer by layer.",
@@ -38,7 +38,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def diff(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """`{"only_a": [names], "only_b": [names], "changed": {name: [[line of a], [line of b]]}}`."""
+    """Compare layers by name.
+
+    Returns:
+        `{"only_a": [names], "only_b": [names], "changed": {name: [[lines of a], [lines of b]]}}`.
+    """
     changed = {}
     for name in (name for name in a if name in b):
         ours, theirs = (text.dump(layers[name]).splitlines() for layers in (a, b))
@@ -55,13 +59,13 @@ def diff(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
 
 
 def _layers(net: str) -> dict[str, Any]:
-    """A net's layers by name; those of TEST that share a name with TRAIN's say so."""
+    """A net's layers by name; TEST's layers of a name that TRAIN has are marked."""
     if os.path.exists(net):
         proto = text.load(net, NetParameter)
     elif net.endswith(".prototxt") or os.sep in net:
         raise UserError(f"cannot read {net}: no such file")
     else:
-        proto = _asked(shlex.split(net))
+        proto = _made(shlex.split(net))
     layers: dict[str, Any] = {}
     for layer in proto.layer:
         tested = any(rule.phase == TEST for rule in layer.include)
@@ -69,11 +73,11 @@ def _layers(net: str) -> dict[str, Any]:
     return layers
 
 
-def _asked(argv: list[str]) -> Any:
-    asked = read(argv)
-    if asked is None or asked.form not in ("net", "deploy"):
+def _made(argv: list[str]) -> Any:
+    request = read(argv)
+    if request is None or request.form not in ("net", "deploy"):
         raise UserError(f"diff compares nets, but {shlex.join(argv)} does not make one")
-    return asked.network.proto(asked.form == "deploy")
+    return request.network.proto(request.form == "deploy")
 
 
 def _text(found: dict[str, Any]) -> str:

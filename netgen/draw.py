@@ -1,8 +1,7 @@
-"""A net's picture in the manner of Figure 4, by Graphviz.
+"""Draw a net in the style of Figure 4 with Graphviz.
 
-Convolutions in a row are one box; sums are circles. What reaches a sum beside
-a box is a shortcut, told apart by its line: identity solid, projection dotted,
-cross-residual dashed. Each task has its colour.
+Consecutive layers are one box, and sums are circles. The line of a shortcut shows its kind:
+identities are solid, projections dotted, cross-residuals dashed. Each task has its own colour.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ COLOURS = ("#c2410c", "#6d28d9", "#0f766e", "#1d4ed8", "#a16207", "#be185d", "#4
 SHARED = "#374151"
 STYLES = {"flow": "solid", "identity": "solid", "projection": "dotted", "cross": "dashed"}
 LEGEND = {"identity": "identity", "projection": "projection", "cross": "cross-residual"}
-# In place or without effect on the shape: nothing to see in a picture.
+# Layers that are not drawn: in place, or without effect on the shape.
 QUIET = {"BatchNorm", "Scale", "ReLU", "Dropout", "LRN", "DummyData", "Sigmoid", "Split"}
 
 
 @dataclass
 class Node:
-    """A box of lines, or a sum (no lines); of a task, or shared ("")."""
+    """A box with lines of text, or the circle of a sum; `task` is "" if it is shared."""
 
     name: str
     task: str
@@ -46,20 +45,20 @@ class Node:
 
 @dataclass(frozen=True)
 class Wire:
-    """What carries a blob: its node, or a shortcut that leads back to one."""
+    """Where a blob comes from: a node, by the line of `style`."""
 
     node: str
     style: str = "flow"
 
 
-Edges = Counter[tuple[str, str, str]]  # how often a style joins source and target
+Edges = Counter[tuple[str, str, str]]  # the number of lines by source, target and style
 
 
 def draw(entry: Entry, options: Options, path: str | Path) -> None:
-    """Write the net's picture in the format that the path's ending says.
+    """Draw the net to a file, in the format of its extension.
 
     Raises:
-        UserError: another ending, or no Graphviz on this machine.
+        UserError: the file has another extension, or Graphviz is not installed.
     """
     path = Path(path)
     kind = path.suffix.lstrip(".")
@@ -71,16 +70,16 @@ def draw(entry: Entry, options: Options, path: str | Path) -> None:
 
 
 def source(entry: Entry, options: Options, branch: bool = False) -> str:
-    """The picture of the net's inference form in Graphviz's language.
+    """The picture of the inference net in Graphviz's language.
 
-    With `branch` the residual blocks that all tasks share are one box, where there are tasks.
+    With `branch`, the residual blocks that all tasks share are one box.
     """
     net = entry.build(replace(options, deploy=True)).proto()
     return dot(net, [task.name for task in options.tasks], branch)
 
 
 def dot(net: Any, tasks: list[str], branch: bool = False) -> str:
-    """The picture in Graphviz's language."""
+    """The picture of a NetParameter in Graphviz's language."""
     nodes, edges = _graph(net, tasks)
     if branch:
         nodes, edges = _branch(nodes, edges)
@@ -100,12 +99,12 @@ def dot(net: Any, tasks: list[str], branch: bool = False) -> str:
             look = 'shape=circle label="+" width=0.2 fixedsize=true style=solid fontsize=12'
         else:
             look = f'shape={node.shape} label="{_escape(node.lines)}"'
-        tower = f' group="{node.task}"' * bool(node.task)  # one straight below the other
+        tower = f' group="{node.task}"' * bool(node.task)  # which Graphviz aligns vertically
         lines.append(f'  "{node.name}" [{look} color="{colour}" fontcolor="{colour}"{tower}]')
     for (source, target, style), count in edges.items():
         colour = _colour(nodes[source].task, tasks)
         across = nodes[source].task != nodes[target].task
-        # What goes across must not pull towers aslant.
+        # Lines between towers must not pull them out of the vertical.
         more = " constraint=false" if style == "cross" and across else ""
         more += " weight=8" * (style == "flow")
         more += f' label="x{count}"' * (count > 1)
@@ -114,7 +113,7 @@ def dot(net: Any, tasks: list[str], branch: bool = False) -> str:
 
 
 def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Edges]:
-    """Boxes and sums by name, and how often a shortcut joins two of them."""
+    """The nodes by name, and the lines between them."""
     readers = Counter(
         bottom for layer in net.layer for bottom in layer.bottom if bottom not in layer.top
     )
@@ -132,7 +131,7 @@ def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Edges]:
         bottoms = [bottom for bottom in layer.bottom if bottom in wires]
         shortcut = _shortcut(layer)
         if shortcut:
-            for top in layer.top if bottoms else ():  # none: a gate's own making
+            for top in layer.top if bottoms else ():  # without bottoms: a part of a gate
                 wires[top] = Wire(wires[bottoms[0]].node, shortcut)
             continue
         if layer.type in ("Eltwise", "Concat"):
@@ -140,8 +139,7 @@ def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Edges]:
             node = nodes[layer.name] = Node(layer.name, task, ["concat"], joins)
             for bottom in bottoms:
                 source = nodes[wires[bottom].node]
-                # A sum is the only reader of its residual branch; what others read
-                # too comes by a shortcut.
+                # Only the sum reads its residual branch; a blob with other readers is a shortcut.
                 if wires[bottom].style == "flow" and readers[bottom] > 1:
                     style = "identity" if source.task in (task, "") else "cross"
                     edges[source.name, layer.name, style] += 1
@@ -164,7 +162,7 @@ def _graph(net: Any, tasks: list[str]) -> tuple[dict[str, Node], Edges]:
 
 
 def _branch(nodes: dict[str, Node], edges: Edges) -> tuple[dict[str, Node], Edges]:
-    """The same with all up to the last sum before the first task as one box."""
+    """The same with everything up to the last sum before the first task as one box."""
     names = list(nodes)
     first = next((i for i, name in enumerate(names) if nodes[name].task), 0)
     sums = [i for i in range(first) if nodes[names[i]].shape == "circle"]
@@ -181,14 +179,14 @@ def _branch(nodes: dict[str, Node], edges: Edges) -> tuple[dict[str, Node], Edge
 
 
 def _shortcut(layer: Any) -> str:
-    """The line style of a layer that is drawn as a line; "" for one that is not."""
+    """The style of a layer that is drawn as a line; "" for others."""
     if CROSS in layer.name or (layer.name.startswith("stitch") and layer.type == "Scale"):
         return "cross"
     return "projection" if "_branch1" in layer.name else ""
 
 
 def _line(layer: Any) -> str:
-    """A layer in a box, as tables of nets write it: `3x3, 512 /2`."""
+    """A layer's line in a box: `3x3, 512 /2`."""
     if layer.type == "Convolution":
         p = layer.convolution_param
         stride = f" /{p.stride[0]}" if p.stride and p.stride[0] > 1 else ""
@@ -217,20 +215,18 @@ def _colour(task: str, tasks: list[str]) -> str:
 
 
 def render(source: str, kind: str) -> bytes:
-    """The picture as `kind`: svg, png, pdf; or dot, the source itself.
+    """Render a picture as svg, png or pdf; dot is the source itself.
 
     Raises:
-        UserError: no Graphviz on this machine.
+        UserError: Graphviz is not installed.
     """
     if kind == "dot":
         return source.encode()
+    arguments = ["-Gdpi=150"] if kind == "png" else []
     program = shutil.which("dot")
     if program:
-        ran = subprocess.run(
-            [program, f"-T{kind}", *(["-Gdpi=150"] if kind == "png" else [])],
-            input=source.encode(),
-            capture_output=True,
-        )
+        command = [program, f"-T{kind}", *arguments]
+        ran = subprocess.run(command, input=source.encode(), capture_output=True)
         if ran.returncode == 0:
             return ran.stdout
     try:
@@ -240,14 +236,14 @@ def render(source: str, kind: str) -> bytes:
             "--draw needs Graphviz: `pip install pygraphviz` (Python 3.10 or later), or your "
             "system's package `graphviz`; or write a .dot file"
         ) from None
-    arguments = "-Gdpi=150" if kind == "png" else ""
     with _quiet():
-        return pygraphviz.AGraph(string=source).draw(format=kind, prog="dot", args=arguments)
+        graph = pygraphviz.AGraph(string=source)
+        return graph.draw(format=kind, prog="dot", args=" ".join(arguments))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing on stderr: the wheel's own fontconfig complains about the machine's files."""
+    """Silence stderr, to which the wheel's fontconfig writes warnings about the system's files."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -1,4 +1,4 @@
-"""The few layers that every net is made of: data and labels at one end, heads at the other."""
+"""Layers that all nets have: data and labels, classifiers, losses and accuracies."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from netgen.options import Options
 from netgen.tasks import Task
 
 MSRA = {"type": "msra"}
-# Caffe keeps mean, variance and their weight as blobs but must not descend on
-# them. Without the zeros a frozen net would still run backward for them.
+# For blobs that are not learned, such as BatchNorm's statistics. Without the zeros Caffe would run
+# backward for them even in a frozen net.
 FROZEN = {"lr_mult": 0, "decay_mult": 0}
 
 
@@ -27,44 +27,27 @@ def images(net: Net, options: Options, maps: Sequence[int] | None = None) -> str
         shape = [1, *(maps or (3, size, size))]
         return net.layer("Input", "data", input_param={"shape": [{"dim": shape}]})
     net.group(f"maps of {options.from_block}, cached" if maps else "images")
-    mean = {"mean_file": options.mean_file} if options.mean_file else {"mean_value": options.mean}
-    for phase, batch in _batches(options):
-        transform = {"mirror": True, **mean} if phase == "TRAIN" else mean
-        if options.crop:  # at random in TRAIN, from the centre in TEST
-            transform = {**transform, "crop_size": size}
-        fields: dict[str, Any] = {} if maps else {"transform_param": transform}
-        source = f"{options.data}/{phase.lower()}_image_lmdb"
-        net.layer(
-            "Data",
-            "data",
-            phase=phase,
-            **fields,
-            data_param={"source": source, "batch_size": batch, "backend": "LMDB"},
-        )
+    transform: dict[str, Any] = {"mean_value": options.mean}
+    if options.mean_file:
+        transform = {"mean_file": options.mean_file}
+    if options.crop:  # at random in TRAIN, from the centre in TEST
+        transform["crop_size"] = size
+    _data(net, options, "image", "data", None if maps else transform)
     return "data"
 
 
 def labels(net: Net, options: Options, wanted: list[Task]) -> None:
     """A blob `label_<task>`, N x 1 x 1 x 1, for each task in `wanted`; none in a deploy net.
 
-    Caffe's Data layer gives one integer a record, so the labels are a database
-    of their own: a record holds one float for each task, in the tasks' order,
-    under the key of its image.
+    Caffe's Data layer has one integer label per record, so the labels are in a database of
+    their own: under the key of its image, a record holds one float per task, in their order.
     """
     if options.deploy:
         return
     net.group("labels, one a task")
     names = [f"label_{task.name}" for task in options.tasks]
     top = "label" if len(names) > 1 else names[0]
-    for phase, batch in _batches(options):
-        source = f"{options.data}/{phase.lower()}_label_lmdb"
-        net.layer(
-            "Data",
-            "label",
-            top=top,
-            phase=phase,
-            data_param={"source": source, "batch_size": batch, "backend": "LMDB"},
-        )
+    _data(net, options, "label", top)
     if len(names) > 1:
         points = list(range(1, len(names)))
         net.layer("Slice", "label_slice", top, top=names, slice_param={"slice_point": points})
@@ -73,16 +56,32 @@ def labels(net: Net, options: Options, wanted: list[Task]) -> None:
         net.layer("Silence", "label_unused", *unused, top=[])
 
 
+def _data(
+    net: Net, options: Options, kind: str, top: str, transform: dict[str, Any] | None = None
+) -> None:
+    """The Data layers of TRAIN and TEST on the databases of `kind`; with `transform`, images."""
+    name = "data" if kind == "image" else kind
+    for phase, batch in (("TRAIN", options.batch), ("TEST", options.test_pass[0])):
+        source = f"{options.data}/{phase.lower()}_{kind}_lmdb"
+        fields: dict[str, Any] = {
+            "data_param": {"source": source, "batch_size": batch, "backend": "LMDB"}
+        }
+        if transform:
+            mirror = {"mirror": True} if phase == "TRAIN" else {}
+            fields["transform_param"] = {**transform, **mirror}
+        net.layer("Data", name, top=top, phase=phase, **fields)
+
+
 def head(net: Net, x: str, task: Task, options: Options, name: str | None = None) -> None:
-    """A task's classifier on `x` and what hangs on it."""
+    """A task's classifier on `x`, with its loss and accuracies, or its softmax to deploy."""
     task_outputs(net, classifier(net, x, name or f"fc_{task.name}", task, options), task, options)
 
 
 def task_outputs(net: Net, scores: str, task: Task, options: Options, weight: float = 1) -> None:
-    """What hangs on a task's scores: loss and top-k, or softmax to deploy.
+    """Loss and top-1 and top-5 accuracy of a task's scores, or their softmax to deploy.
 
-    Section 4: the loss is the unweighted sum of the heads' softmax losses; `loss_weights`
-    weigh them.
+    Section 4: the net's loss is the sum of the tasks' softmax losses, unweighted but for
+    `loss_weights`.
     """
     if options.deploy:
         net.layer("Softmax", f"prob_{task.name}", scores)
@@ -110,7 +109,7 @@ def task_outputs(net: Net, scores: str, task: Task, options: Options, weight: fl
 
 
 def classifier(net: Net, x: str, name: str, task: Task, options: Options) -> str:
-    """N x K scores; learns faster than the pretrained layers, for it starts afresh."""
+    """A classifier's scores, N x K. It learns faster than the pretrained layers."""
     lr = options.head_lr
     return net.layer(
         "InnerProduct",
@@ -135,7 +134,7 @@ def convolution(
     pad: int = 0,
     bias: bool = False,
 ) -> str:
-    """A convolution, N x C x H x W to N x outputs x H' x W'; msra as in the paper's [13]."""
+    """A convolution, N x C x H x W to N x outputs x H' x W', initialised as in the paper's [13]."""
     param: dict[str, Any] = {"num_output": outputs, "kernel_size": [kernel]}
     if pad:
         param["pad"] = [pad]
@@ -149,9 +148,9 @@ def convolution(
 def norm(
     net: Net, x: str, name: str, options: Options, top: str | None = None, new: bool = False
 ) -> str:
-    """BatchNorm and Scale (gamma, beta), `bn<name>` and `scale<name>`; in place unless `top`.
+    """BatchNorm and Scale (gamma, beta), `bn<name>` and `scale<name>`; in place without `top`.
 
-    A `new` one, that no published net has, starts without statistics: nothing freezes it.
+    A `new` one, which no published net has, is never frozen: it has no statistics to start from.
     """
     y = net.layer(
         "BatchNorm",
@@ -170,35 +169,37 @@ def relu(net: Net, x: str, name: str) -> str:
 
 
 def add(net: Net, name: str, terms: list[str], coefficients: Sequence[float] = ()) -> str:
-    """The elementwise sum of blobs of one shape, each times its coefficient where there are any."""
-    if len(terms) == 1:  # Caffe's Eltwise wants two; one task has none to join
+    """The elementwise sum of blobs of the same shape, weighted where there are coefficients."""
+    if len(terms) == 1:  # Caffe's Eltwise needs two
         return terms[0]
     param = {"operation": "SUM", "coeff": coefficients}
     return net.layer("Eltwise", name, *terms, eltwise_param=param)
 
 
-# Learned arrays of a layer, where the layer's own parameters say nothing of them.
+# Blobs of a layer, where its parameters do not change their number.
 BLOBS = {"BatchNorm": 3, "Convolution": 2, "InnerProduct": 2, "PReLU": 1, "Scale": 2}
 
 
-def freeze(net: Net, frozen: Callable[[Any], bool]) -> None:
-    """Stop the layers that `frozen` picks from learning, their BatchNorms' statistics too."""
-    for layer in (layer for _, group in net.groups for layer in group if frozen(layer)):
-        if layer.type in BLOBS:
-            del layer.param[:]
-            for _ in range(_blobs(layer)):
-                layer.param.add(**FROZEN)
+def freeze(net: Net, picked: Callable[[Any], bool]) -> None:
+    """Stop the layers that `picked` selects from learning, and BatchNorms from averaging."""
+    for layer in filter(picked, net.layers()):
+        _multiply(layer, **FROZEN)
         if layer.type == "BatchNorm":
             layer.batch_norm_param.use_global_stats = True
 
 
 def learn(net: Net, picked: Callable[[Any], bool], lr: float, decay: float) -> None:
-    """Give the weights of the layers that `picked` picks these multipliers of rate and decay."""
-    for layer in (layer for _, group in net.groups for layer in group if picked(layer)):
-        if layer.type in BLOBS and layer.type != "BatchNorm":
-            del layer.param[:]
-            for _ in range(_blobs(layer)):
-                layer.param.add(lr_mult=lr, decay_mult=decay)
+    """Set lr_mult and decay_mult of the layers that `picked` selects, except BatchNorms."""
+    for layer in filter(picked, net.layers()):
+        if layer.type != "BatchNorm":
+            _multiply(layer, lr_mult=lr, decay_mult=decay)
+
+
+def _multiply(layer: Any, **multipliers: float) -> None:
+    if layer.type in BLOBS:
+        del layer.param[:]
+        for _ in range(_blobs(layer)):
+            layer.param.add(**multipliers)
 
 
 def _blobs(layer: Any) -> int:
@@ -216,7 +217,3 @@ def _batch_norm(options: Options, new: bool) -> dict[str, Any]:
     if options.bn_fraction == 0.999:
         return {}
     return {"batch_norm_param": {"moving_average_fraction": options.bn_fraction}}
-
-
-def _batches(options: Options) -> list[tuple[str, int]]:
-    return [("TRAIN", options.batch), ("TEST", options.test_pass[0])]

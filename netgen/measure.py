@@ -1,4 +1,4 @@
-"""Shapes, parameters and multiply-adds of a net, computed by Caffe's rules without Caffe."""
+"""Shapes, parameters and multiply-adds of a net, computed by Caffe's rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLOOR = 1  # enum RoundMode
 
 @dataclass(frozen=True)
 class Measured:
-    """One layer: shapes of tops and blobs, and its multiply-adds a forward pass."""
+    """A layer: the shapes of its tops and blobs, and the multiply-adds of a forward pass."""
 
     name: str
     kind: str
@@ -25,18 +25,20 @@ class Measured:
 
     @property
     def params(self) -> int:
-        """Numbers in all blobs, running statistics included, as Table 2 counts them."""
+        """The number of its parameters with running statistics, as in Table 2."""
         return sum(map(prod, self.blobs))
 
 
 def measure(net: Any, inputs: Mapping[str, Shape], phase: int = TRAIN) -> list[Measured]:
-    """Every layer of NetParameter `net` that takes part in `phase`, in order.
+    """The layers of a net in `phase`, in order.
 
-    `inputs` gives the shapes that the net itself does not say: those of its
-    Data layers' tops.
+    Args:
+        net: a NetParameter.
+        inputs: the shapes of the tops of Data layers, which the net does not contain.
+        phase: TRAIN or TEST.
 
     Raises:
-        ValueError: a bottom that no layer made, or a layer type without a rule.
+        ValueError: no layer produces a bottom, there is no rule for a type, or shapes differ.
     """
     shapes = dict(inputs)
     found = []
@@ -63,13 +65,13 @@ def measure(net: Any, inputs: Mapping[str, Shape], phase: int = TRAIN) -> list[M
 
 
 def takes_part(layer: Any, phase: int) -> bool:
-    """Whether the layer's include and exclude rules admit `phase` (rules on phase only)."""
+    """Whether a layer's include and exclude rules allow `phase`; other rules are ignored."""
     if layer.include:
         return any(rule.phase == phase for rule in layer.include)
     return not any(rule.phase == phase for rule in layer.exclude)
 
 
-# ---- A rule a layer type: (layer, bottoms) to (tops, blobs, multiply-adds) ---
+# ---- A rule for each layer type: (layer, bottoms) to (tops, blobs, multiply-adds) ---
 
 Made = tuple[list[Shape], list[Shape], int]
 Rule = Callable[[Any, list[Shape]], Made]
@@ -138,7 +140,7 @@ def _pooling(layer: Any, bottoms: list[Shape]) -> Made:
     out = []
     rounded = floor if p.round_mode == FLOOR else ceil
     for s in size:
-        # Rounds up (by default), then drops a last window that would start in the padding.
+        # Caffe rounds up by default, then drops a last window that would start in the padding.
         o = rounded((s + 2 * p.pad - p.kernel_size) / p.stride) + 1
         out.append(o - 1 if p.pad and (o - 1) * p.stride >= s + p.pad else o)
     return [(n, channels, *out)], [], 0
@@ -164,31 +166,23 @@ def _inner_product(layer: Any, bottoms: list[Shape]) -> Made:
     return [(n, p.num_output)], blobs, n * inputs * p.num_output
 
 
+_SAME_SHAPE = (
+    *("AbsVal", "BNLL", "Dropout", "ELU", "Exp", "Log", "LRN", "Power", "ReLU", "Sigmoid"),
+    *("Softmax", "TanH"),
+)
 RULES: dict[str, Rule] = {
-    "AbsVal": _same,
-    "Accuracy": _scalar,
+    **dict.fromkeys(_SAME_SHAPE, _same),
+    **dict.fromkeys(("Accuracy", "SoftmaxWithLoss"), _scalar),
     "BatchNorm": _batch_norm,
-    "BNLL": _same,
     "Concat": _concat,
     "Convolution": _convolution,
-    "Dropout": _same,
     "DummyData": _dummy_data,
-    "ELU": _same,
     "Eltwise": _sum,
-    "Exp": _same,
     "InnerProduct": _inner_product,
     "Input": _input,
-    "Log": _same,
-    "LRN": _same,
     "Pooling": _pooling,
-    "Power": _same,
     "PReLU": _prelu,
-    "ReLU": _same,
     "Scale": _scale,
-    "Sigmoid": _same,
     "Silence": _silence,
     "Slice": _slice,
-    "Softmax": _same,
-    "SoftmaxWithLoss": _scalar,
-    "TanH": _same,
 }

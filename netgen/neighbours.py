@@ -1,8 +1,8 @@
-"""The neighbouring systems as baselines: the same trunk, tasks and data as X-ResNet.
+"""Related work as baselines, with the trunk, tasks and data of X-ResNet.
 
-Cross-stitch networks (Misra et al., CVPR 2016) and ROCK (Mordan et al., NeurIPS
-2018). What those papers do not say for three tasks on a ResNet, or what was
-read in other implementations only, is marked *inferred*.
+These are cross-stitch networks (Misra et al., CVPR 2016) and ROCK (Mordan et al., NeurIPS 2018).
+*Inferred* marks what these papers do not say for three tasks on a ResNet, and what was found in
+other implementations only.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from netgen.layers import add, convolution, head, images, labels, norm, relu, ta
 from netgen.net import Net
 from netgen.options import Options
 from netgen.resnet import average, cross_residual_block, heads, stem, trunk
-from netgen.tasks import Task
-from xresnet.basics.cli import UserError, near_miss
+from netgen.tasks import find
+from xresnet.basics.cli import UserError
 
 # ---- Cross-stitch -------------------------------------------------------------
 
 
 def cross_stitch_resnet(options: Options) -> Net:
-    """A tower a task, stitched after each of res2 to res5 (*inferred*: where for a ResNet)."""
+    """One tower per task, with cross-stitch units after each of res2 to res5 (*inferred*)."""
     net = Net(title(options, "Cross-stitch-ResNet"))
     x = images(net, options)
     labels(net, options, list(options.tasks))
@@ -37,7 +37,7 @@ def cross_stitch_resnet(options: Options) -> Net:
 
 
 def cross_stitch_caffenet(options: Options) -> Net:
-    """The original's net: a CaffeNet a task, stitched after each pooling, fc6 and fc7."""
+    """The paper's net: one CaffeNet per task, with units after each pooling, fc6 and fc7."""
     if options.input_size < CAFFENET_INPUT:
         raise UserError(
             f"--input-size {options.input_size} is too small: {CAFFENET_INPUT} at least"
@@ -56,12 +56,21 @@ def cross_stitch_caffenet(options: Options) -> Net:
 
 
 def cross_stitch(net: Net, name: str, xs: dict[str, str], options: Options) -> dict[str, str]:
-    """The unit: x~(t) = the sum over tasks j of alpha(j, t) x(j), alpha learned.
+    """A cross-stitch unit: x~(t) = sum over tasks j of alpha(j, t) x(j), with learned alpha.
 
-    One alpha a channel or, where that is unstable, one a layer. They start at
-    alpha_S on the diagonal and alpha_D off it, with a sum of 1 (*inferred* for
-    more than two tasks), learn 100 times faster than the towers and do not
-    decay (*inferred*: decay would pull the towers to zero, not apart).
+    There is one alpha per channel or, where that is unstable, one per layer. Alpha is initialised
+    to alpha_S for j = t and to alpha_D otherwise, with a sum of 1 (*inferred* for more than two
+    tasks). It learns 100 times faster than the towers, without weight decay (*inferred*: decay
+    would pull the towers to zero, not apart).
+
+    Args:
+        net: the net to append to.
+        name: of the unit.
+        xs: one blob per task, N x C x H x W.
+        options: all options of the net.
+
+    Returns:
+        the combined blobs by task, of the same shape.
     """
     net.group(f"{name}: cross-stitch unit")
     same, other = stitch_init(options)
@@ -85,26 +94,28 @@ def cross_stitch(net: Net, name: str, xs: dict[str, str], options: Options) -> d
 
 
 def stitch_init(options: Options) -> tuple[float, float]:
-    """(alpha_S, alpha_D); alpha_D shares what alpha_S leaves of 1 unless it is given."""
+    """The initial (alpha_S, alpha_D); by default the alpha_D of a task share 1 - alpha_S."""
     same, *other = options.stitch_init
     return same, other[0] if other else (1 - same) / max(1, len(options.tasks) - 1)
 
 
 # ---- ROCK ---------------------------------------------------------------------
 
-ENCODED = 8  # the encoder's width in units of conv1's: 512 beside res5's 2,048
+ENCODED = 8  # the encoder's width over conv1's: 512 channels beside res5's 2,048
 AUXILIARY_WEIGHT = 3  # of the auxiliary losses (*inferred*, from a re-implementation)
 
 
 def rock_resnet(options: Options) -> Net:
-    """ROCK: auxiliary tasks predicted from res5, and what they know added back for the primary.
+    """ROCK: auxiliary tasks are predicted from res5, and their maps added for the primary task.
 
-    Read in a public re-implementation (*inferred* throughout): a shared encoder,
-    a plain 1x1 convolution to K maps a task, averaged into its scores; from the
-    maps before averaging a decoder back to res5's width; the primary task's
-    head sees ReLU(BN(res5 + the sum of the decoders)).
+    From a public re-implementation (*inferred* throughout): a shared encoder; for each auxiliary
+    task a 1x1 convolution to K maps, whose averages are its scores, and a decoder of these maps
+    to res5's width; the primary task's head on ReLU(BN(res5 + sum of the decoders)).
     """
-    primary, auxiliary = _primary(options)
+    primary = find(options.tasks, options.primary, "--primary")
+    auxiliary = [task for task in options.tasks if task is not primary]
+    if not auxiliary:
+        raise UserError("ROCK needs an auxiliary task: give --tasks two or more")
     net = Net(title(options, "ROCK-ResNet"))
     x = images(net, options, cached_maps(options))
     labels(net, options, list(options.tasks))
@@ -133,16 +144,3 @@ def rock_resnet(options: Options) -> Net:
     net.group(f"{primary.name}: the primary task")
     head(net, average(net, y, "pool5", options), primary, options)
     return net
-
-
-def _primary(options: Options) -> tuple[Task, list[Task]]:
-    names = [task.name for task in options.tasks]
-    if options.primary not in names:
-        raise UserError(
-            f"--primary: no task {options.primary!r}{near_miss(options.primary, names)}; "
-            f"there are {', '.join(names)}"
-        )
-    if len(names) < 2:
-        raise UserError("ROCK needs an auxiliary task: give --tasks two or more")
-    primary = options.tasks[names.index(options.primary)]
-    return primary, [task for task in options.tasks if task is not primary]

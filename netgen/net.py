@@ -1,4 +1,4 @@
-"""A NetParameter under construction: a layer call takes bottoms and returns its top."""
+"""Build a NetParameter by calls that append a layer to given bottoms and return its top."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from xresnet.caffeproto import LayerParameter, NetParameter, text
 
 
 class Net:
-    """A net as a list of titled groups of layers, in the order of the calls.
+    """A net under construction: titled groups of layers, in the order of the calls.
 
-    Blobs are named by strings, as in Caffe. A layer's top has the layer's own
-    name unless `top` says otherwise; `top` equal to the bottom works in place.
+    Blobs are strings, as in Caffe. A layer's top has the layer's name unless `top` is given; with
+    `top` equal to the bottom the layer works in place.
     """
 
     def __init__(self, name: str) -> None:
@@ -21,7 +21,7 @@ class Net:
         self._names: set[tuple[str, str | None]] = set()
 
     def group(self, title: str) -> None:
-        """Start a group: `title` becomes the comment above its layers."""
+        """Start a group of layers; `title` becomes the comment above them."""
         self.groups.append((title, []))
 
     def layer(
@@ -33,14 +33,23 @@ class Net:
         phase: str | None = None,
         **fields: Any,
     ) -> Any:
-        """Append a layer of Caffe type `kind` and return its top, or its list of tops.
+        """Append a layer.
 
-        `fields` are LayerParameter's own, messages as dicts:
-        `convolution_param={"num_output": 64, "kernel_size": [7]}`.
+        Args:
+            kind: its Caffe type.
+            name: its name.
+            bottoms: the blobs that it reads.
+            top: the blob or blobs that it produces; by default one with the layer's name.
+            phase: "TRAIN" or "TEST", where it takes part in one only.
+            fields: other fields of LayerParameter, with messages as dicts:
+                `convolution_param={"num_output": 64, "kernel_size": [7]}`.
+
+        Returns:
+            its top; with a list as `top`, that list.
 
         Raises:
-            ValueError: a field that the schema does not know, naming layer, field and near miss.
-            UserError: another layer of the phase has the name, as tasks `a` and `relu_a` make it.
+            ValueError: a field is not in Caffe's schema; with a suggestion.
+            UserError: a layer of the phase has the same name, as with tasks `a` and `relu_a`.
         """
         if (name, phase) in self._names:
             raise UserError(f"two layers would have the name {name!r}: give a task another name")
@@ -55,13 +64,16 @@ class Net:
         self.groups[-1][1].append(layer)
         return tops if isinstance(top, list) else tops[0] if tops else None
 
+    def layers(self) -> list[Any]:
+        """All layers so far, as LayerParameter messages."""
+        return [layer for _, group in self.groups for layer in group]
+
     def proto(self) -> Any:
         """The net as a NetParameter message."""
-        layers = [layer for _, group in self.groups for layer in group]
-        return NetParameter(name=self.name, layer=layers)
+        return NetParameter(name=self.name, layer=self.layers())
 
     def prototxt(self, header: str = "") -> str:
-        """The net as text: header comment, then each group under its title."""
+        """The net as prototxt: the header as a comment, then each group below its title."""
         parts = [comment(header), f'name: "{self.name}"\n']
         for title, layers in self.groups:
             parts.append(f"\n# {f'---- {title} '.ljust(76, '-')}\n")
@@ -70,13 +82,13 @@ class Net:
 
 
 def comment(header: str) -> str:
-    """The lines of `header` as prototxt comments and a blank line; nothing for nothing."""
+    """The lines of `header` as prototxt comments and a blank line; "" if there are none."""
     lines = [f"# {line}".rstrip() for line in header.splitlines()]
     return "\n".join([*lines, "", ""]) if lines else ""
 
 
 def _complaint(fields: dict[str, Any], message: Any = LayerParameter.DESCRIPTOR) -> str:
-    """The first field in `fields` that `message` does not know, with its near miss."""
+    """What is wrong with the first field that `message` lacks, with a suggestion; or ""."""
     for name, value in fields.items():
         field = message.fields_by_name.get(name)
         if field is None:

@@ -1,4 +1,4 @@
-"""An option: a field of a family, in one declaration (`netgen.options` has them)."""
+"""How an option is declared, checked, and converted from and to command-line arguments."""
 
 from __future__ import annotations
 
@@ -12,30 +12,9 @@ from xresnet.basics.cli import UserError, near_miss, option_help
 from xresnet.basics.numbers import Number, several
 
 
-def option(
-    default: Any,
-    what: str,
-    metavar: str | None = None,
-    *,
-    of: Any = None,
-    many: bool = False,
-    unset: str = "",
-    parse: Callable[[str], Any] | None = None,
-    check: Callable[[Any], Any] | None = None,
-) -> Any:
-    """A field of a family: an option, whose flag is `--` and its name.
-
-    Args:
-        default: the paper's; False makes a flag without a value.
-        what: its help; range and default are added to it.
-        metavar: its value's name in the help; without, where `of` are words, these.
-        of: the values that there are: a `Number`, or words; otherwise any text.
-        many: it takes several such numbers, with commas between them.
-        unset: what the default None stands for.
-        parse, check: of a value as typed, and of one as given, where neither suffices.
-    """
-    declared = {"what": what, "metavar": metavar, "of": of, "many": many, "unset": unset}
-    return field(default=default, metadata={**declared, "parse": parse, "check": check})
+def option(default: Any, what: str, metavar: str | None = None, **more: Any) -> Any:
+    """A field of a family that declares an option; the arguments are fields of `Option`."""
+    return field(default=default, metadata={"what": what, "metavar": metavar, **more})
 
 
 def flag(name: str) -> str:
@@ -45,28 +24,38 @@ def flag(name: str) -> str:
 
 @dataclass(frozen=True)
 class Option:
-    """An option by its declaration (see `option`), and the family that it belongs to."""
+    """An option, whose flag is `--` and its name.
+
+    Args:
+        name: the name of the field.
+        family: the family that it belongs to.
+        default: the paper's value; False makes a flag without a value.
+        what: its help, to which range and default are added.
+        metavar: the name of its value in the help.
+        of: its range, a `Number`, or the words that there are; by default any text.
+        many: whether its value is several such numbers, separated by commas.
+        unset: what the default None stands for.
+        parse: converts text from the command line, where `of` does not suffice.
+        check: checks a value, where `of` does not suffice.
+    """
 
     name: str
     family: type
     default: Any
     what: str
     metavar: str | None
-    of: Any
-    many: bool
-    unset: str
-    parse: Callable[[str], Any] | None
-    check: Callable[[Any], Any] | None
+    of: Any = None
+    many: bool = False
+    unset: str = ""
+    parse: Callable[[str], Any] | None = None
+    check: Callable[[Any], Any] | None = None
 
     @property
     def flag(self) -> str:
         return flag(self.name)
 
     def add_to(self, parser: argparse._ActionsContainer, dest: str, others: str = "") -> None:
-        """Make it an argument of an argparse parser; one that is not given sets nothing.
-
-        `others` tells the defaults of nets that have others.
-        """
+        """Add it to an argparse parser, without a default; `others` are defaults for the help."""
         more: dict[str, Any] = {"metavar": self.metavar} if self.metavar else {}
         if self.default is False:
             more["action"] = "store_true"
@@ -82,7 +71,7 @@ class Option:
 
     @property
     def help(self) -> str:
-        """`channels of conv1; channels from 1 to 4,096; default: 64`."""
+        """Its help: `channels of conv1; channels from 1 to 4,096; default: 64`."""
         known = self.of if isinstance(self.of, Number) else None
         if self.default is False:
             return option_help(self.what)
@@ -90,10 +79,10 @@ class Option:
         return option_help(self.what, known, default or "none")
 
     def checked(self, value: Any) -> Any:
-        """`value` as a net's function reads it: of several the tuple.
+        """Check a value; several numbers become a tuple.
 
         Raises:
-            UserError: a number out of range, an unknown word, or a text that no file can hold.
+            UserError: a number is out of range, a word unknown, or a text cannot be written.
         """
         if value is None and self.default is None:
             return None
@@ -121,18 +110,18 @@ class Option:
         return value
 
     def words(self, value: Any) -> list[str]:
-        """What is typed to choose this value."""
+        """The command-line arguments that choose this value."""
         if self.default is False:
             return [self.flag] if value else []
         text = spell(value)
-        # What argparse would take for another option must not stand alone.
+        # argparse would take some values that begin with - for an option.
         if text.startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", text):
             return [f"{self.flag}={text}"]
         return [self.flag, text]
 
 
 def spell(value: Any) -> str:
-    """A value as it is typed: `117`, `0.0442`, `1,1,1,3`, `adj:117,anp:553`."""
+    """A value as on the command line: `117`, `0.0442`, `1,1,1,3`, `adj:117,anp:553`."""
     if isinstance(value, tuple):
         return ",".join(map(_spell_item, value))
     return _spell_item(value)
@@ -151,7 +140,7 @@ def _spell_item(item: Any) -> str:
 
 
 def _is_writable(name: str) -> bool:
-    """Whether a name can stand in a prototxt, and on one line of a comment."""
+    """Whether a name can be written into a prototxt, and on one line of a comment."""
     try:
         name.encode()
     except UnicodeEncodeError:  # bytes that are not UTF-8, as Python holds them

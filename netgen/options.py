@@ -1,9 +1,8 @@
-"""The options of a net and its solver; the defaults are the paper's.
+"""The options of nets and solvers, declared once; the defaults are the paper's.
 
-A family is a frozen dataclass: options that belong together, so that a net takes all of them
-or none. Each is declared once, with its default, its range and its help; the command lines
-are made of these (`netgen.command`). `Options` are the families of all nets together, what a
-net function reads; `Solver` is the solver's.
+Options are grouped in families, frozen dataclasses, of which a net takes all options or none. Each
+option is declared with its default, its range and its help, from which `netgen.command` makes
+the command lines. `Options` has the families of all nets, `Solver` the options of a solver.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from netgen.option import Option, option
-from netgen.tasks import TASKS, Task, check_tasks, check_weights, parse_tasks, parse_weights
+from netgen.tasks import TASKS, Task, check_tasks, check_weights, find, parse_tasks, parse_weights
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.numbers import (
     COUNT,
@@ -29,7 +28,7 @@ from xresnet.basics.numbers import (
     at_least,
 )
 
-# Section 5.1: 80/20 of 384,258 images, floor(0.8 n) per ANP to train.
+# Section 5.1: 384,258 images, of which floor(0.8 n) of each ANP's n are for training.
 TRAIN_IMAGES = 307_185
 TEST_IMAGES = 77_073
 
@@ -274,7 +273,7 @@ class Solver:
 class Options(
     Data, Rock, Stitch, Scaled, Learned, Joined, Branch, Tail, Trunk, Input, OneTask, Tasks
 ):
-    """Every choice that a net function reads; see `python -m netgen --help`."""
+    """All options of a net; `python -m netgen --help` explains them."""
 
     deploy: bool = False  # the inference net, without data, losses and accuracies
 
@@ -292,39 +291,25 @@ class Options(
             raise UserError("--stitch-init takes alpha_S, or alpha_S,alpha_D")
         if self.bn == "frozen" and self.bn_fraction != 0.999:
             raise UserError("--bn frozen uses no moving average: leave out --bn-fraction")
-        names = [task.name for task in self.tasks]
         for name, _ in self.loss_weights:
-            if name not in names:
-                raise UserError(
-                    f"--loss-weights: no task {name!r}{near_miss(name, names)}; there are "
-                    f"{', '.join(names)}"
-                )
+            find(self.tasks, name, "--loss-weights")
         if len(self.mean) not in (1, 3):
             raise UserError("--mean takes one value or three (blue, green, red)")
 
-    def with_form(self, deploy: bool) -> Options:
-        """The same of the inference net, or of the train/test net."""
-        return self if deploy == self.deploy else replace(self, deploy=deploy)
-
     def chosen_task(self, net: str) -> Task:
-        """The task of single-task net `net`.
+        """The task of the single-task net `net`.
 
         Raises:
-            UserError: none chosen, or one that is not among the tasks.
+            UserError: no task is chosen, or it is not among the tasks.
         """
-        names = [task.name for task in self.tasks]
         if self.task is None:
-            raise UserError(f"{net} has one task: choose it with --task {'|'.join(names)}")
-        if self.task not in names:
-            raise UserError(
-                f"unknown task {self.task!r}{near_miss(self.task, names)}; there are "
-                f"{', '.join(names)}"
-            )
-        return self.tasks[names.index(self.task)]
+            names = "|".join(task.name for task in self.tasks)
+            raise UserError(f"{net} has one task: choose it with --task {names}")
+        return find(self.tasks, self.task, "--task")
 
     @property
     def test_pass(self) -> tuple[int, int]:
-        """(batch, iterations) that see each test image exactly once: their product is N."""
+        """The test pass's batch size and iterations, whose product is the number of images."""
         batch = self.test_batch or divisor(self.test_images, self.batch)
         return batch, self.test_images // batch
 
@@ -344,10 +329,10 @@ OPTIONS = {
 
 
 def solver_choices(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """`chosen`, options of the solver by name, without those that are None.
+    """Check options of the solver, given by name; those that are None are left out.
 
     Raises:
-        UserError: there is no such option, or it is out of its range.
+        UserError: the solver has no such option, or a value is out of range.
     """
     known = [one.name for one in fields(Solver)]
     for name in chosen:
@@ -358,15 +343,15 @@ def solver_choices(chosen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def words(choices: Mapping[str, Any]) -> list[str]:
-    """What is typed to choose these options, in their order: `["--width", "16"]`."""
+    """The command-line arguments that choose these options, in order: `["--width", "16"]`."""
     return [word for name, value in choices.items() for word in OPTIONS[name].words(value)]
 
 
 def _check_all(values: Options | Solver) -> None:
-    """Check each value against what its option says there is.
+    """Check each value against the range of its option; a list becomes a tuple.
 
     Raises:
-        UserError: it is none.
+        UserError: a value is out of range.
     """
     for one in fields(values):
         if one.name in OPTIONS:

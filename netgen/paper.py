@@ -1,4 +1,4 @@
-"""The paper's Table 2, from the one file that holds its figures (paper.json)."""
+"""The paper's Table 2, from paper.json."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 @lru_cache(maxsize=1)
 def paper() -> dict[str, Any]:
-    """All of paper.json: `tasks` in the table's order, `table2` row by row."""
+    """The contents of paper.json: `tasks` in the table's order, and the rows of `table2`."""
     return json.loads(Path(__file__).with_name("paper.json").read_text(encoding="utf-8"))
 
 
 def row(net: str) -> dict[str, Any] | None:
-    """The row of the net that `python -m netgen` calls `net`; None if the paper has none."""
+    """The row of a net of the catalogue; None if the table has none."""
     return next((row for row in paper()["table2"] if row["net"] == net), None)
 
 
 def params(net: str, task: str | None = None) -> float | None:
-    """Table 2's parameters in millions, of `task`'s net where there is one a task."""
+    """A net's parameters in millions, of `task` if it is a single-task net; None without a row."""
     found = row(net)
     return found["params"].get(task or "all") if found else None

@@ -1,4 +1,4 @@
-"""What a net costs: parameters, multiply-adds and memory, by layer and block."""
+"""The costs of a net: parameters, multiply-adds and memory, by layer and block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOAT = 4  # bytes
 
 
 def costs(entry: Entry, options: Options) -> dict[str, Any]:
-    """All that `as_table` says and every layer's shapes; counts are numbers, memory is bytes."""
+    """The costs of a net and the shapes of its layers; see `Network.params`."""
     net, layers = measured(entry, options)
     return {
         "net": entry.name,
@@ -48,7 +48,7 @@ def costs(entry: Entry, options: Options) -> dict[str, Any]:
 
 
 def as_table(entry: Entry, options: Options) -> str:
-    """Blocks and their layers, then the totals beside Table 2's."""
+    """The costs as text: blocks and their layers, then the totals beside Table 2's."""
     net, layers = measured(entry, options)
     width = max(len(layer.name) for layer in layers.values()) + 2
     lines = [f"{'block, layer':{width}} {'parameters':>12} {'multiply-adds':>14}  output, weights"]
@@ -78,13 +78,12 @@ def as_table(entry: Entry, options: Options) -> str:
 
 
 def training_memory(entry: Entry, options: Options) -> int:
-    """Bytes that Caffe allocates to train the net at `options.batch`.
+    """The memory in bytes that Caffe allocates to train the net with batches of `options.batch`.
 
-    Weights, gradients and momentum; each blob and its gradient; the gradients
-    of the copies that Caffe makes of a blob with several readers; and what
-    layers keep for themselves: BatchNorm its input, output and a copy of the
-    gradient, an in-place Scale its input, pooling its choices, a convolution
-    one image's patches. cuDNN's workspaces come on top.
+    This counts weights, gradients and momentum; each blob and its gradient; the gradients of the
+    copies that Caffe makes of a blob with several readers; and buffers within layers: BatchNorm's
+    input, output and copy of the gradient, the input of an in-place Scale, pooling's indices,
+    and a convolution's patches of one image. It does not count cuDNN's workspaces.
     """
     net, layers = measured(entry, options, options.batch)
     proto = net.proto()
@@ -118,7 +117,7 @@ def training_memory(entry: Entry, options: Options) -> int:
 def measured(
     entry: Entry, options: Options, batch: int = 1, deploy: bool = False
 ) -> tuple[Net, dict[str, Measured]]:
-    """The train (or inference) net and its layers by name, at a batch of images."""
+    """The train/test net or the inference net, and its layers by name, for batches of `batch`."""
     tasks = options.tasks
     shape = cached_maps(options) or (3, options.input_size, options.input_size)
     label = ("label", len(tasks)) if len(tasks) > 1 else (f"label_{tasks[0].name}", 1)
@@ -128,12 +127,12 @@ def measured(
 
 
 def _in_paper(entry: Entry, options: Options) -> float | None:
-    """Table 2's millions of parameters, of a net that is whole."""
+    """Table 2's millions of parameters; None for a net that begins at a later block."""
     return None if options.from_block else paper.params(entry.name, options.task)
 
 
 def _inference_params(entry: Entry, options: Options) -> int:
-    """Parameters of the inference net, which lacks what serves training only."""
+    """The parameters of the inference net, which lacks auxiliary heads."""
     return _params(measured(entry, options, deploy=True)[1].values())
 
 

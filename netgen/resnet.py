@@ -5,13 +5,13 @@ The paper's symbols and the names here:
     x(t)              `xs[t]`, one blob a task
     F(x(t), {W(t)})   `residual`: 1x1, 3x3 and 1x1 convolutions
     Ws(t) x(t)        `shortcut`: identity, or a 1x1 projection where the shape changes
-    Ws(j) x(j)        a `Joint`: what joins source task j to target task t
+    Ws(j) x(j)        a `Joint`, which joins source task j to target task t
     equation 1        `residual_block`
     equation 2        `cross_residual_block`
 
-Layers keep the names of the published ResNet-50 (res5b_branch2a, bn5b_branch2a,
-scale5b_branch2a), because Caffe copies weights by name; behind the branching
-point each task appends its own (res5b_branch2a_noun).
+Layers have the names of the published ResNet-50 (res5b_branch2a, bn5b_branch2a,
+scale5b_branch2a), because Caffe copies weights by name; after the branching point the task's
+name is appended (res5b_branch2a_noun).
 """
 
 from __future__ import annotations
@@ -32,13 +32,8 @@ IMAGENET = Task("imagenet", 1000)
 # ---- The nets ---------------------------------------------------------------
 
 
-def imagenet(name: str, options: Options) -> Net:
-    """The published ResNet that all others start from: ImageNet's 1,000 classes."""
-    return resnet(name, options, classifier="fc1000")
-
-
 def resnet(name: str, options: Options, classifier: str | None = None) -> Net:
-    """Single-task ResNet (Figure 4, right): trunk, average pool, one classifier."""
+    """A single-task ResNet (Figure 4, right): trunk, average pooling, one classifier."""
     task = options.chosen_task(name)
     net = Net(f"{title(options, 'ResNet')}-{task.name}")
     x = images(net, options, cached_maps(options))
@@ -50,9 +45,9 @@ def resnet(name: str, options: Options, classifier: str | None = None) -> Net:
 
 
 def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
-    """A cross-residual net (Figure 4, left and centre): branch, cross-residual units, heads.
+    """A multitask ResNet (Figure 4, left and centre): trunk, branching point, towers and heads.
 
-    `options.joint`, where it names one, stands in for `joint`.
+    The blocks of the towers are joined by `joint`, or by `options.joint` if it is given.
     """
     if options.joint:
         prefix, joint = f"X-{joints.short_name(options.joint)}", joints.load(options.joint)
@@ -60,7 +55,7 @@ def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
     x = images(net, options, cached_maps(options))
     labels(net, options, list(options.tasks))
     before, branching, after = split_at_branch(options)
-    if branching is None:  # whole towers, coupled only by their shortcuts (section 4)
+    if branching is None:  # separate towers, coupled only by their shortcuts (section 4)
         shared(before, options)
         xs = {task.name: stem(net, x, options, task.name) for task in options.tasks}
     else:
@@ -69,7 +64,7 @@ def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
         crosses = options.cross_blocks is None or i < options.cross_blocks
         xs = cross_residual_block(net, xs, block, joint if crosses else zero, options)
     heads(net, xs, options)
-    _demand_joints(net, options)
+    _check_joints(net, options)
     if (options.cross_lr, options.cross_decay) != (1, 1):
         learn(net, lambda layer: CROSS in layer.name, options.cross_lr, options.cross_decay)
     if options.freeze_towers:
@@ -78,9 +73,9 @@ def x_resnet(prefix: str, joint: Joint, options: Options) -> Net:
 
 
 def trunk(net: Net, x: str, before: list[Block], options: Options) -> str:
-    """What all tasks share: the images through conv1 and the blocks `before` the tasks part.
+    """The layers that all tasks share: conv1 and the blocks before the branching point.
 
-    With `from_block`, that block's cached maps through those behind it.
+    With `from_block`, only the blocks after it.
     """
     if options.from_block is None:
         x = stem(net, x, options)
@@ -90,10 +85,10 @@ def trunk(net: Net, x: str, before: list[Block], options: Options) -> str:
 
 
 def shared(before: list[Block], options: Options) -> list[Block]:
-    """The blocks of `before` that the net holds: with `from_block`, those behind it.
+    """The shared blocks that the net contains: with `from_block`, those after it.
 
     Raises:
-        UserError: `from_block` is not among them.
+        UserError: `from_block` is not a shared block.
     """
     if options.from_block is None:
         return before
@@ -108,16 +103,16 @@ def shared(before: list[Block], options: Options) -> list[Block]:
 
 
 def heads(net: Net, xs: dict[str, str], options: Options) -> None:
-    """Average pool and classifier of each task, on its own blob."""
+    """Average pooling and classifier of each task, on its blob."""
     for task in options.tasks:
         net.group(task.name)
         pooled = average(net, xs[task.name], f"pool5_{task.name}", options)
         head(net, pooled, task, options)
 
 
-def _demand_joints(net: Net, options: Options) -> None:
-    """Hold options of learned joints to a net that has some: more than one task and one block."""
-    if any(CROSS in layer.name for _, group in net.groups for layer in group):
+def _check_joints(net: Net, options: Options) -> None:
+    """Raise a UserError if options of learned joints are given for a net without joints."""
+    if any(CROSS in layer.name for layer in net.layers()):
         return
     for one in OPTIONS.values():
         if one.family in (Learned, Scaled) and getattr(options, one.name) != one.default:
@@ -135,11 +130,11 @@ def residual_block(net: Net, x: str, block: Block, options: Options) -> str:
 
 
 def branch_block(net: Net, x: str, block: Block, options: Options) -> dict[str, str]:
-    """The branching point (section 4): one normalisation and ReLU a task, behind the addition.
+    """The branching point (section 4): one normalisation and ReLU per task after the addition.
 
-    `branch_norm` says whose BatchNorm moves there: that of both summands, only
-    branch2c's (the words taken literally), or none, where the tasks share the
-    block's output. docs/REPRODUCTION.md weighs the three.
+    `branch_norm` says whose BatchNorm moves there: that of both summands, only branch2c's (the
+    paper's wording taken literally), or none, so that the tasks share the block's output.
+    docs/REPRODUCTION.md discusses the three.
     """
     net.group(f"{block.title}: the branching point")
     moved = options.branch_norm
@@ -178,7 +173,7 @@ def cross_residual_block(
 
 
 def _coefficients(terms: int, options: Options, tasks: int) -> list[float]:
-    # The normalisation factor that equation 2 leaves out, on all shortcuts but not on F.
+    """The normalisation factor that equation 2 leaves out, on all shortcuts but not on F."""
     factor = 1 / tasks if options.shortcut_factor == "mean" else float(options.shortcut_factor)
     return [] if factor == 1 else [factor, 1.0, *[factor] * (terms - 2)]
 
@@ -186,9 +181,9 @@ def _coefficients(terms: int, options: Options, tasks: int) -> list[float]:
 def residual(
     net: Net, x: str, block: Block, options: Options, task: str = "", normed: bool = True
 ) -> str:
-    """F(x): 1x1, 3x3, 1x1; the last without ReLU, and without norm where it moves away."""
+    """F(x): convolutions 1x1, 3x3 and 1x1, the last without ReLU, and normalised if `normed`."""
     w = block.width
-    # The published Caffe net strides in the first convolution, torchvision's in the second.
+    # The published Caffe net has the stride in the first convolution, torchvision's in the second.
     s1, s3 = (block.stride, 1) if options.stride_in == "1x1" else (1, block.stride)
     x = unit(net, x, block, "branch2a", w, 1, s1, options, task, active=True)
     x = unit(net, x, block, "branch2b", w, 3, s3, options, task, active=True)
@@ -198,7 +193,7 @@ def residual(
 def shortcut(
     net: Net, x: str, block: Block, options: Options, task: str = "", normed: bool = True
 ) -> str:
-    """Ws x: x itself, or its 1x1 projection where the shape changes (option B)."""
+    """Ws x: x itself, or a 1x1 projection where the shape changes (option B)."""
     if not block.projects:
         return x
     w, s = 4 * block.width, block.stride
@@ -218,7 +213,7 @@ def unit(
     normed: bool = True,
     active: bool = False,
 ) -> str:
-    """Convolution, then as asked normalisation and ReLU, under the published names."""
+    """A convolution, normalised if `normed`, with ReLU if `active`; its names are the published."""
     suffix = f"{block.name}_{branch}"
     tail = f"_{task}" if task else ""
     y = convolution(net, x, f"res{suffix}{tail}", outputs, kernel, stride, pad=kernel // 2)
@@ -228,21 +223,21 @@ def unit(
 
 
 def stem(net: Net, x: str, options: Options, task: str = "") -> str:
-    """conv1 and pool1: a map a quarter as wide. ResNet-50's published conv1 has a bias."""
+    """conv1 and pool1, to a quarter of the height and width. ResNet-50's conv1 has a bias."""
     tail = f"_{task}" if task else ""
     net.group(f"conv1{tail}")
     bias = not deep(options)
     width = options.stem_width or options.width
     x = convolution(net, x, f"conv1{tail}", width, kernel=7, stride=2, pad=3, bias=bias)
     x = relu(net, norm(net, x, f"_conv1{tail}", options), f"conv1_relu{tail}")
-    # The published windows start at 0 and Caffe rounds their number up; torchvision's and
-    # Keras's start at -1. Both make 56 of 112, but Caffe would round the padded up to 57.
+    # The published windows start at 0, and Caffe rounds their number up; torchvision's and Keras's
+    # start at -1. Both result in 56 for 112, but Caffe would round the padded ones up to 57.
     pool: dict[str, Any] = {"pool": "MAX", "kernel_size": 3, "stride": 2}
     pool |= {"pad": 1, "round_mode": "FLOOR"} if options.pool1 == "padded" else {}
     return net.layer("Pooling", f"pool1{tail}", x, pooling_param=pool)
 
 
 def average(net: Net, x: str, name: str, options: Options) -> str:
-    """Average over the whole map, 7 x 7 at 224: N x C x 1 x 1."""
+    """The average over the whole map, 7 x 7 for an input of 224: N x C x 1 x 1."""
     pool = {"pool": "AVE", "kernel_size": last_map(options), "stride": 1}
     return net.layer("Pooling", name, x, pooling_param=pool)

@@ -1,4 +1,4 @@
-"""Solvers: the paper's stochastic gradient descent (section 5.2)."""
+"""Solvers: stochastic gradient descent as in the paper (section 5.2)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from netgen.options import Options, Solver
 from xresnet.basics.numbers import COUNT
 from xresnet.caffeproto import SolverParameter, text
 
-EPOCHS = 20  # "until convergence"; docs/REPRODUCTION.md
+EPOCHS = 20  # the paper: "until convergence"; see docs/REPRODUCTION.md
 
 
 def solver(short: str, options: Options, s: Solver) -> Any:
-    """The SolverParameter of the net whose files are named `short`, e.g. `xs`."""
+    """A SolverParameter for the net whose files are named `short`, such as `xs`."""
     _, test_iter = options.test_pass
     epoch = -(-options.train_images // options.batch)
     interval = epoch if s.test_interval is None else s.test_interval
@@ -34,8 +34,8 @@ def solver(short: str, options: Options, s: Solver) -> Any:
     if interval:
         made.test_iter.append(test_iter)
         made.test_interval = interval
-        # Running statistics that no batch has filled yet make scores that are
-        # no numbers, and Caffe's Accuracy counts those as right.
+        # Before the first batch BatchNorm's statistics are empty and scores NaN, which Caffe's
+        # Accuracy counts as correct.
         made.test_initialization = False
     if s.seed is not None:
         made.random_seed = s.seed
@@ -43,7 +43,7 @@ def solver(short: str, options: Options, s: Solver) -> Any:
 
 
 def prototxt(short: str, options: Options, s: Solver, header: str = "") -> str:
-    """`solver` as text, a comment beside what its numbers come from."""
+    """The solver as prototxt, with a comment that explains its numbers."""
     batch, iterations = options.test_pass
     epoch = -(-options.train_images // options.batch)
     notes = (

@@ -1,22 +1,22 @@
-"""Tasks, their names, classes and loss weights, as values and as command-line text."""
+"""Tasks: their names, classes and loss weights, as values and as command-line text."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xresnet.basics.cli import UserError
-from xresnet.basics.numbers import FACTOR, at_least
+from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.numbers import FACTOR, Number, at_least
 
 CLASSES = at_least(1, "classes", most=1_000_000)  # more would not fit Caffe's blobs
 
 
 @dataclass(frozen=True)
 class Task:
-    """One classification task: its name and its number of classes."""
+    """A classification task: its name (letters, digits and underscores) and number of classes."""
 
     name: str
     classes: int
@@ -31,26 +31,32 @@ class Task:
 TASKS = (Task("adj", 117), Task("anp", 553), Task("noun", 167))
 
 
-def parse_tasks(text: str) -> tuple[Task, ...]:
-    """`adj:117,anp:553,noun:167` as tasks, in that order.
+def find(tasks: Sequence[Task], name: str, where: str) -> Task:
+    """The task called `name`.
 
     Raises:
-        UserError: an entry without a name or a positive number of classes, or a name twice.
+        UserError: there is none; `where` names the option that asks for it.
     """
-    tasks: list[Task] = []
-    for entry in text.split(","):
-        name, colon, classes = entry.strip().partition(":")
-        if not name or not colon:
-            raise UserError(f"--tasks: {entry!r} is not of the form name:classes, such as adj:117")
-        try:
-            tasks.append(Task(name, CLASSES(classes)))
-        except argparse.ArgumentTypeError as error:
-            raise UserError(f"--tasks: task {name!r}: {error}") from None
-    return check_tasks(tasks)
+    names = [task.name for task in tasks]
+    if name not in names:
+        raise UserError(
+            f"{where}: no task {name!r}{near_miss(name, names)}; there are {', '.join(names)}"
+        )
+    return tasks[names.index(name)]
+
+
+def parse_tasks(text: str) -> tuple[Task, ...]:
+    """Convert `adj:117,anp:553,noun:167` to tasks in that order.
+
+    Raises:
+        UserError: an entry is not of this form, or two tasks have the same name.
+    """
+    pairs = _pairs(text, CLASSES, "--tasks", "name:classes, such as adj:117")
+    return check_tasks([Task(name, classes) for name, classes in pairs])
 
 
 def check_tasks(tasks: Any) -> tuple[Task, ...]:
-    """`tasks` as a net takes them.
+    """Check the tasks of a net.
 
     Raises:
         UserError: there are no tasks, one is not a `Task`, or two have the same name.
@@ -60,48 +66,54 @@ def check_tasks(tasks: Any) -> tuple[Task, ...]:
     tasks = tuple(tasks)
     if not tasks:
         raise UserError("--tasks: a net needs at least one task")
-    for i, task in enumerate(tasks):
+    for task in tasks:
         if not isinstance(task, Task):
             raise UserError(f"--tasks: expected a Task(name, classes), not {task!r}")
-        if task.name in (other.name for other in tasks[:i]):
-            raise UserError(f"--tasks: task {task.name!r} is named twice")
+    _check_distinct([task.name for task in tasks], "--tasks")
     return tasks
 
 
 def parse_weights(text: str) -> tuple[tuple[str, float], ...]:
-    """`colour:1,article:0.5` as tasks with the weights of their losses.
+    """Convert `colour:1,article:0.5` to pairs of a task and the weight of its loss.
 
     Raises:
-        UserError: an entry without a name or a weight, or a name twice.
+        UserError: an entry is not of this form, or two are for the same task.
     """
-    found: dict[str, float] = {}
-    for entry in text.split(","):
-        name, colon, weight = entry.strip().rpartition(":")
-        if not name or not colon:
-            raise UserError(
-                f"--loss-weights: {entry!r} is not of the form task:weight, such as adj:0.5"
-            )
-        if name in found:
-            raise UserError(f"--loss-weights: task {name!r} is named twice")
-        try:
-            found[name] = FACTOR(weight)
-        except argparse.ArgumentTypeError as error:
-            raise UserError(f"--loss-weights: task {name!r}: {error}") from None
-    return tuple(found.items())
+    return check_weights(_pairs(text, FACTOR, "--loss-weights", "task:weight, such as adj:0.5"))
 
 
 def check_weights(weights: Any) -> tuple[tuple[str, float], ...]:
-    """A mapping, or pairs, of tasks and the weights of their losses.
+    """Convert a mapping, or pairs, of tasks and loss weights to pairs.
 
     Raises:
-        UserError: it is neither, a weight below zero, or a name twice.
+        UserError: it is neither, a weight is negative, or two are for the same task.
     """
     try:
-        pairs = tuple((name, weight) for name, weight in dict(weights).items())
+        pairs = tuple(dict(weights).items())
         if len(pairs) != len(weights):
-            raise UserError(f"--loss-weights: a task is named twice in {weights!r}")
+            _check_distinct([name for name, _ in weights], "--loss-weights")
     except (TypeError, ValueError):
         raise UserError(f"--loss-weights: expected weights by task, not {weights!r}") from None
     for name, weight in pairs:
         FACTOR.check(weight, f"--loss-weights: task {name!r}")
     return pairs
+
+
+def _pairs(text: str, number: Number, flag: str, form: str) -> list[tuple[str, Any]]:
+    """The comma-separated pairs `name:number` of an option."""
+    pairs = []
+    for entry in text.split(","):
+        name, colon, value = entry.strip().rpartition(":")
+        if not name or not colon:
+            raise UserError(f"{flag}: {entry!r} is not of the form {form}")
+        try:
+            pairs.append((name, number(value)))
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"{flag}: task {name!r}: {error}") from None
+    return pairs
+
+
+def _check_distinct(names: Sequence[str], flag: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{flag}: task {name!r} is named twice")

@@ -4,21 +4,20 @@ In the published block two normalised summands are added, res5a's
 
     y = g1 (z1 - m1)/s1 + b1  +  g2 (z2 - m2)/s2 + b2,        s = sqrt(v + epsilon),
 
-z being what the convolutions make. In ours the norms of both are gone and one
-a task stands behind the addition. So each g/s goes into its convolution, and
+where z are the outputs of the convolutions. In ours both summands lack their norms, and each task
+has one after the addition. So each g/s is multiplied into its convolution, and
 
     u = (g1/s1) z1 + (g2/s2) z2,       y = u + c,       c = sum of b - g m/s.
 
-The new norm must add c and nothing else: G (u - M)/sqrt(V + epsilon) + B with
-B = E[y], M = B - c and sqrt(V + epsilon) = G is that, exactly, for any G and B,
-wherever running statistics are used (TEST). Where the batch's are (TRAIN), it is
-as close as B and G are to the batch's mean and deviation of y: under the published
-norms a summand has mean b and deviation g, so B = b1 + b2 and, were the
-summands uncorrelated, G = sqrt(g1^2 + g2^2).
+The new norm must add c and do nothing else. G (u - M)/sqrt(V + epsilon) + B with B = E[y],
+M = B - c and sqrt(V + epsilon) = G does so exactly, for any G and B, with running statistics
+(TEST). With the batch's statistics (TRAIN) it does so as closely as B and G approximate the
+batch's mean and standard deviation of y. By the published norms a summand has mean b and standard
+deviation g, so B = b1 + b2 and, if the summands are uncorrelated, G = sqrt(g1^2 + g2^2).
 
-A summand that keeps its norm adds its b and g^2 alike. One that is an identity
-shortcut (branching after res5b, say) is ReLU(y) of the block before; its
-moments are those of a rectified Gaussian.
+A summand that keeps its norm contributes b and g^2 as well. An identity shortcut (as when
+branching after res5b) is ReLU(y) of the block before; its moments are those of a rectified
+Gaussian.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from netgen.names import norm_names
-from netgen.weights.published import CAFFE_EPSILON
+from netgen.weights.published import CAFFE_EPSILON, floats
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto.caffemodel import Layer, statistics
 
@@ -38,11 +37,14 @@ Find = Callable[[str], Optional[Layer]]
 
 
 def fold(net: Any, find: Find) -> dict[str, Layer]:
-    """The layers of the branching points in NetParameter `net`, by name: convolutions and norms.
+    """The convolutions and norms of the branching points, by name.
 
-    `find` gives the published layer of a name, or None where there is none; a
-    branching point is folded if all that it takes is there, else left out. So is
-    one whose norms the file has, for that file's net had branched already.
+    A branching point is left out if a published layer that it needs is missing, or if the file
+    has its norms, since that file's net has branched already.
+
+    Args:
+        net: a NetParameter.
+        find: returns the published layer of a name, or None.
 
     Raises:
         UserError: a published norm has a negative variance.
@@ -66,19 +68,19 @@ def fold(net: Any, find: Find) -> dict[str, Layer]:
             mean, var = moments(net, addition.top[0], find)
         except LookupError:
             continue
-        # A channel that hardly varies is below epsilon: then V is 0, and G follows it.
+        # The variance of a nearly constant channel is below epsilon: then V is 0, G sqrt(epsilon).
         var = np.maximum(var - CAFFE_EPSILON, 0).astype(np.float32)
         gamma = np.sqrt(var.astype(np.float64) + np.float32(CAFFE_EPSILON))
-        running = _floats(mean - shift, var, np.ones(1))
+        running = floats(mean - shift, var, np.ones(1))
         made.update(folded)
         for bn, scale in norms:
             made[bn] = Layer(bn, "BatchNorm", running)
-            made[scale] = Layer(scale, "Scale", _floats(gamma, mean))
+            made[scale] = Layer(scale, "Scale", floats(gamma, mean))
     return made
 
 
 def branching_points(net: Any) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
-    """Each addition that norms stand behind, and these: (BatchNorm, Scale) one a task."""
+    """The additions that norms follow, each with these, (BatchNorm, Scale) per task."""
     for addition in net.layer:
         if addition.type != "Eltwise":
             continue
@@ -94,10 +96,10 @@ def branching_points(net: Any) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
 
 
 def moments(net: Any, blob: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each channel of a blob, as the published norms promise them.
+    """Mean and variance of each channel of a blob, by the parameters of the published norms.
 
     Raises:
-        LookupError: they do not say.
+        LookupError: the norms do not determine them.
     """
     found = None
     for layer in net.layer:
@@ -106,8 +108,8 @@ def moments(net: Any, blob: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
         if layer.type == "Eltwise":
             means, variances = zip(*(moments(net, bottom, find) for bottom in layer.bottom))
             found = np.sum(means, axis=0), np.sum(variances, axis=0)
-        elif layer.type == "Convolution":  # its norm has moved away, or follows in place
-            found = _promised(norm_names(layer.name)[1], find)
+        elif layer.type == "Convolution":  # its norm was moved, or follows in place
+            found = _output_moments(norm_names(layer.name)[1], find)
         elif layer.type == "ReLU" and found:
             found = rectified(*found)
     if found is None:
@@ -116,7 +118,7 @@ def moments(net: Any, blob: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rectified(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of max(0, x) where x is Gaussian."""
+    """Mean and variance of max(0, x) for a Gaussian x."""
     std = np.sqrt(np.maximum(var, 1e-30))
     a = mean / std
     below = np.array([(1 + math.erf(x / math.sqrt(2))) / 2 for x in a])
@@ -127,18 +129,18 @@ def rectified(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def unnormed(net: Any) -> set[str]:
-    """The convolutions whose published norms have moved behind a branching point's addition."""
+    """The convolutions whose published norms were moved after a branching point's addition."""
     return {layer.name for addition, _ in branching_points(net) for layer in _bare(net, addition)}
 
 
 def _bare(net: Any, addition: Any) -> list[Any]:
-    """The convolutions that an addition takes as they are, no norm and no ReLU between."""
+    """The convolutions whose output is added without a norm and a ReLU."""
     makers = [[layer for layer in net.layer if blob in layer.top] for blob in addition.bottom]
     return [made[0] for made in makers if len(made) == 1 and made[0].type == "Convolution"]
 
 
 def _norm(convolution: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
-    """g/s, and b - g m/s, of the published norm behind a convolution."""
+    """g/s and b - g m/s of the published norm after a convolution."""
     name, scale = norm_names(convolution)
     mean, var = statistics(_needed(find, name))
     gamma, beta = (_wide(blob) for blob in _needed(find, scale).blobs)
@@ -148,7 +150,7 @@ def _norm(convolution: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
     return factor, beta - factor * mean
 
 
-def _promised(scale: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
+def _output_moments(scale: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
     gamma, beta = (_wide(blob) for blob in _needed(find, scale).blobs)
     return beta, gamma**2
 
@@ -162,7 +164,3 @@ def _needed(find: Find, name: str) -> Layer:
 
 def _wide(blob: np.ndarray) -> np.ndarray:
     return np.asarray(blob, np.float64).reshape(-1)
-
-
-def _floats(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    return tuple(np.asarray(array, np.float32) for array in arrays)

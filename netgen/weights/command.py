@@ -42,7 +42,7 @@ towers from single-task nets, the shared layers from ImageNet's:
 
 
 def parser() -> Parser:
-    """The command line; `init` has the options of netgen's nets, too."""
+    """The command line's parser; `init` has the options of netgen's nets as well."""
     p = Parser(
         prog="netgen.weights",
         description="Make and look at the initial weights of netgen's nets, without Caffe.",
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "init":
         sys.stdout.write(init(args))
     elif args.command == "fetch":
-        sys.stdout.write(fetched(args))
+        sys.stdout.write(fetch_package(args))
     elif args.command == "show":
         sys.stdout.write(show(args.file, args.json))
     else:
@@ -142,13 +142,13 @@ def main(argv: list[str] | None = None) -> int:
 # ---- fetch -----------------------------------------------------------------------
 
 
-def fetched(args: argparse.Namespace) -> str:
-    """Fetch a package, write its weights and return the report."""
+def fetch_package(args: argparse.Namespace) -> str:
+    """Download a package, write its weights and return the report."""
     package = fetch.find(args.name)
     out = args.out or package.out
     path = fetch.fetch(package, args.source)
     found = fetch.load(package, path, args.bn_epsilon)
-    fetch.hold_epsilon(args.bn_epsilon, [found])
+    fetch.check_epsilon(args.bn_epsilon, [found])
     size = caffemodel.save(out, package.net, found.layers.values())
     if args.json:
         written = {"name": args.name, "package": package.spec, "package_sha256": package.sha256}
@@ -165,7 +165,7 @@ def init(args: argparse.Namespace) -> str:
     if not args.net:
         raise UserError("init needs the name of a net; python -m netgen --list has them")
     net, solver = command.choices_of(args)
-    network = Network(args.net, {**net, **solver})  # which refuses the solver's
+    network = Network(args.net, {**net, **solver})  # refuses the solver's options
     options = network.options
     sources = read_sources(args.sources, [task.name for task in options.tasks], args.bn_epsilon)
     name, layers, report = plan.initial(network.entry, options, sources, args.branch_init)
@@ -179,7 +179,11 @@ def init(args: argparse.Namespace) -> str:
 def read_sources(
     arguments: list[str], tasks: list[str], epsilon: float | None
 ) -> dict[str | None, source.Source]:
-    """Files by task, that of None for all tasks: `noun=FILE` if there is such a task."""
+    """Read the files of --from: by task for `TASK=FILE`, under None for a file for all tasks.
+
+    Raises:
+        UserError: a file cannot be read, or two are for the same task.
+    """
     found: dict[str | None, source.Source] = {}
     for argument in arguments:
         task, equals, path = argument.partition("=")
@@ -188,7 +192,7 @@ def read_sources(
         if owner in found:
             raise UserError(f"--from {argument}: {owner or 'all tasks'} already have a file")
         found[owner] = source.load(path, epsilon)
-    fetch.hold_epsilon(epsilon, found.values())
+    fetch.check_epsilon(epsilon, found.values())
     return found
 
 
@@ -202,7 +206,7 @@ TITLES = {
 
 
 def as_text(report: plan.Report) -> str:
-    """A paragraph for each thing that can happen to a layer."""
+    """The report as text, with a paragraph for each way to initialise a layer."""
     lines = []
     for name, title in TITLES.items():
         layers = getattr(report, name)
@@ -219,7 +223,7 @@ def as_text(report: plan.Report) -> str:
 
 
 def _columns(words: list[str], width: int = 96) -> list[str]:
-    """Words, several a line where they are short."""
+    """The words, filled into lines."""
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + len(word) + 2 > width:
@@ -232,7 +236,7 @@ def _columns(words: list[str], width: int = 96) -> list[str]:
 
 
 def show(path: str, as_json: bool) -> str:
-    """The layers of a .caffemodel that hold weights."""
+    """The layers with weights in a .caffemodel, as text or JSON."""
     layers = [layer for layer in caffemodel.load(path) if layer.blobs]
     rows = [_described(layer) for layer in layers]
     if as_json:
@@ -269,7 +273,7 @@ def _blob_text(blob: dict[str, Any]) -> str:
 
 
 def euclidean_norm(blob: np.ndarray) -> float:
-    """The Euclidean norm; squares are summed as doubles, in pieces that stay in cache."""
+    """The Euclidean norm, summed in double precision, in pieces that fit the CPU's cache."""
     flat = blob.reshape(-1)
     pieces = (flat[i : i + (1 << 15)].astype(np.float64) for i in range(0, flat.size, 1 << 15))
     return float(np.sqrt(sum(float(piece @ piece) for piece in pieces)))

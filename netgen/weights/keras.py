@@ -1,9 +1,8 @@
-"""Keras's weight files, `.h5`, of all its versions: a layer's arrays by the layer's name.
+"""Read Keras's weight files, `.h5`, of all its versions.
 
-Three layouts: groups named in the attribute `layer_names`, at the root
-(`save_weights` until Keras 2, and what Keras Applications publishes) or under
-`model_weights` (`model.save`); and Keras 3's `.weights.h5`, where groups are
-numbered and the layer's name is an attribute.
+There are three layouts: groups named in the attribute `layer_names`, at the root (`save_weights`
+until Keras 2, and Keras Applications' files) or under `model_weights` (`model.save`); and Keras
+3's `.weights.h5`, where groups are numbered and a layer's name is an attribute.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from xresnet.basics.hdf5 import Reader
 
 @dataclass(frozen=True)
 class File:
-    """What a file says: `layers`, and the BatchNorms' epsilon where it says that, too."""
+    """A file's arrays by layer, and the epsilon of its BatchNorms if it has that, too."""
 
     layers: dict[str, list[np.ndarray]]
     epsilon: float | None = None
@@ -31,8 +30,8 @@ def load(data: bytes, where: str) -> File:
     """The layers with weights, arrays in Keras's order; `where` names the file in errors.
 
     Raises:
-        UserError: h5py is not installed; cut short, damaged, or no weights of Keras's; links
-            and data out of other files, or more of them than the file could hold.
+        UserError: h5py is not installed; or the file is truncated or damaged, has no weights of
+            Keras, links to other files, or expands to too large a size.
     """
     try:
         import h5py
@@ -47,7 +46,7 @@ def load(data: bytes, where: str) -> File:
             said = None if config is None else epsilon(json.loads(_text(config)))
     except UserError:
         raise
-    except Exception as error:  # HDF5's library raises all sorts for damaged files
+    except Exception as error:  # HDF5's library raises anything for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{where} is cut short, damaged or not Keras's: {reason}") from None
     if not found:
@@ -81,7 +80,7 @@ def _text(value: Any) -> str:
 
 
 def epsilon(model: dict[str, Any]) -> float | None:
-    """The epsilon that a model's own description gives its BatchNorms, if all have one."""
+    """The epsilon of the BatchNorms in a model's configuration, if it is the same for all."""
     found = {
         layer["config"].get("epsilon")
         for layer in model["config"]["layers"]

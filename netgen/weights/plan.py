@@ -1,4 +1,4 @@
-"""Which layer of a net starts from which layer of which file."""
+"""Decide which layer of a net is initialised from which layer of which file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ BRANCH_INITS = ("fold", "fresh")
 
 @dataclass(frozen=True)
 class Target:
-    """A layer of the net that learns: what it wants, and where it may come from.
+    """A layer of the net with parameters.
 
-    `origins` are the published names that may serve, the best first; `task` is
-    the task that the layer belongs to alone, if any.
+    Attributes:
+        name: its name.
+        kind: its Caffe type.
+        shapes: the shapes of its blobs.
+        origins: the published names that it may be copied from, the best first.
+        task: the task that it belongs to, if it is not shared.
     """
 
     name: str
@@ -36,7 +40,7 @@ class Target:
 
 @dataclass
 class Report:
-    """What became of every layer, by name."""
+    """How each layer is initialised, by name."""
 
     copied: list[str] = field(default_factory=list)
     copied_to_several: dict[str, list[str]] = field(default_factory=dict)
@@ -53,20 +57,26 @@ class Report:
 def initial(
     entry: Entry, options: Options, sources: dict[str | None, Source], branch_init: str = "fold"
 ) -> tuple[str, list[Layer], Report]:
-    """The net's name, the layers that it starts from, in its order, and the report.
+    """The initial weights of a net.
 
-    `sources` are files by task; that of None serves every layer that the task's
-    own does not have. Layers that are not in the result start from their
-    fillers. `branch_init` is one of BRANCH_INITS.
+    Args:
+        entry: the net.
+        options: its options.
+        sources: files by task; that of None is for layers which the task's own does not have.
+        branch_init: one of BRANCH_INITS.
+
+    Returns:
+        the net's name, its initialised layers in order, and the report. Other layers are
+        initialised by their fillers.
 
     Raises:
-        UserError: a shape that differs, numbers that are none, options that the
-            file's net does not have, or nothing in the files that fits.
+        UserError: a shape differs, values are not finite, the options differ from those that a
+            file needs, or no layer of the files fits.
     """
     for source in sources.values():
-        _demand(source, options)
+        _check_demands(source, options)
         if Trunk in entry.takes:
-            _hold_widths(source, options)
+            _check_widths(source, options)
     net, wanted = _targets(entry, options)
     found = {target.name: hit for target in wanted if (hit := _find(target, sources))}
     made = {t.name: _copy(t, *found[t.name]) for t in wanted if t.name in found}
@@ -79,7 +89,7 @@ def initial(
         folded = _fold(net.proto(), wanted, sources[None])
         norms = [norm for name in folded for norm in norm_names(name)]
         used.update((sources[None].path, norm) for norm in norms)
-    _hold_frozen(net.proto(), {*made, *folded})
+    _check_frozen(net.proto(), {*made, *folded})
     report = Report(
         folded=list(folded),
         fresh=[t.name for t in wanted if t.name not in made and t.name not in folded],
@@ -98,7 +108,7 @@ def initial(
 def _targets(entry: Entry, options: Options) -> tuple[Any, list[Target]]:
     net, layers = measured(entry, options)
     proto = net.proto()
-    # A classifier is new, whatever a published layer is called: its classes are others.
+    # A classifier is not copied from a published layer with a similar name: its classes differ.
     scored = {x.bottom[0] for x in proto.layer if x.type in ("SoftmaxWithLoss", "Softmax")}
     names = [task.name for task in options.tasks]
     found = []
@@ -114,7 +124,7 @@ def _targets(entry: Entry, options: Options) -> tuple[Any, list[Target]]:
 
 
 def _find(target: Target, sources: dict[str | None, Source]) -> tuple[Source, str] | None:
-    """The source of a target and the layer's name there: its task's own file first."""
+    """The source of a target and the layer's name in it; its task's own file comes first."""
     for owner in dict.fromkeys((target.task, None)):
         for name in target.origins if owner in sources else ():
             if name in sources[owner].layers:
@@ -123,7 +133,7 @@ def _find(target: Target, sources: dict[str | None, Source]) -> tuple[Source, st
 
 
 def _fold(net: Any, wanted: list[Target], source: Source) -> dict[str, Layer]:
-    """The branching point's layers; the norms that the net lacks are held to its shapes, too."""
+    """The layers of the branching points; the norms that the net lacks are checked as well."""
     unnormed = branch.unnormed(net)
     for target in wanted:
         if target.name in unnormed:
@@ -136,7 +146,11 @@ def _fold(net: Any, wanted: list[Target], source: Source) -> dict[str, Layer]:
 
 
 def _copy(target: Target, source: Source, name: str) -> Layer:
-    """The source's layer `name` under the target's, in the shapes that the net has."""
+    """The source's layer with the target's name and shapes.
+
+    Raises:
+        UserError: its shapes do not fit, or its values are not finite.
+    """
     layer = source.layers[name]
     also = f" (for {target.name!r})" if layer.name != target.name else ""
     where = f"{source.path}: layer {layer.name!r}{also}"
@@ -161,7 +175,7 @@ def _check_finite(blob: np.ndarray, where: str) -> None:
         raise UserError(f"{where}: {bad:,} of its {blob.size:,} values are NaN or infinite")
 
 
-def _demand(source: Source, options: Options) -> None:
+def _check_demands(source: Source, options: Options) -> None:
     missing = {o: v for o, v in source.demands.items() if getattr(options, o) != v}
     if missing:
         flags = " ".join(f"--{o.replace('_', '-')} {v}" for o, v in missing.items())
@@ -171,8 +185,8 @@ def _demand(source: Source, options: Options) -> None:
         )
 
 
-def _hold_widths(source: Source, options: Options) -> None:
-    """Refuse the weights of a ResNet that is wider or thinner, by the option that makes it so."""
+def _check_widths(source: Source, options: Options) -> None:
+    """Raise a UserError, which names the options, if a ResNet's weights have another width."""
     first, conv1 = map(source.layers.get, ("res2a_branch2a", "conv1"))
     if not (first and first.blobs[0].ndim and conv1 and conv1.blobs[0].ndim):
         return
@@ -185,8 +199,8 @@ def _hold_widths(source: Source, options: Options) -> None:
         )
 
 
-def _hold_frozen(net: Any, started: set[str]) -> None:
-    """Refuse a norm that would always run on statistics that nobody has taken."""
+def _check_frozen(net: Any, started: set[str]) -> None:
+    """Raise a UserError if a frozen norm would have no statistics."""
     for layer in net.layer:
         frozen = layer.type == "BatchNorm" and layer.batch_norm_param.use_global_stats
         if frozen and layer.name not in started:

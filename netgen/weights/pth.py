@@ -1,10 +1,9 @@
-"""PyTorch's `.pth`: a state dict's tensors, without PyTorch and without running the file.
+"""Read the state dict in PyTorch's `.pth`, without PyTorch and without running code.
 
-A .pth is a pickle, and a pickle is a program. This one may call three
-functions only, all of them here: what it makes is names and numbers, or an
-error. Both containers are read: the zip of today (data.pkl and a file a
-storage) and what came before 1.6 (pickles and storages in one stream), in
-which torchvision's oldest weights lie.
+A .pth is a pickle, and a pickle is a program. Here it may call three functions only, all defined
+below, so that it results in names and numbers, or an error. Two containers are read: zip files
+(data.pkl and a file per storage) and the format before PyTorch 1.6 (pickles and storages in one
+stream), which torchvision's oldest weights have.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import numpy as np
 
 from xresnet.basics.cli import UserError
 
-# A storage's class to its numbers. There is no bfloat16 in NumPy: it is the upper half of a float.
+# dtypes by the class of a storage. NumPy has no bfloat16, which is the upper half of a float32.
 STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -36,12 +35,12 @@ STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
-MAGIC = 0x1950A86A20F9469CFC6C  # the number that the old stream's first pickle holds
+MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a stream
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A storage named in a pickle: which file it is, of how many numbers of what type."""
+    """A storage in a pickle: the class, the name of the file, and the number of elements."""
 
     kind: str
     key: str
@@ -50,7 +49,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor as pickled: a strided window on a storage."""
+    """A tensor in a pickle: a strided view of a storage."""
 
     storage: Storage
     offset: int
@@ -58,7 +57,7 @@ class Tensor:
     stride: tuple[int, ...]
 
     def of(self, raw: bytes) -> np.ndarray:
-        """The tensor's numbers, a copy; float32 where they are fractions."""
+        """The tensor as a copy of bytes of its storage; floats as float32."""
         values = np.frombuffer(raw, STORAGES[self.storage.kind])
         last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride))
         valid = len(self.size) == len(self.stride) and min(self.stride, default=0) >= 0
@@ -66,7 +65,7 @@ class Tensor:
             raise ValueError(f"a tensor of size {self.size} and stride {self.stride}")
         if prod(self.size) and last >= values.size:
             raise ValueError(f"a tensor of size {self.size} in {values.size} numbers")
-        # A stride of 0 makes a terabyte of one number; no state dict holds more than its storage.
+        # A stride of 0 would make a terabyte of one number; a state dict has no such tensors.
         if prod(self.size) > values.size:
             raise ValueError(f"a tensor of size {self.size} repeats its {values.size} numbers")
         if not prod(self.size):
@@ -81,18 +80,18 @@ class Tensor:
 def load(data: bytes, where: str) -> dict[str, np.ndarray]:
     """The tensors of a state dict by name; `where` names the file in errors.
 
-    A checkpoint that holds its state dict under `state_dict` or `model` is
-    unwrapped, and the `module.` of DataParallel taken off the names.
+    The state dict may be an entry `state_dict` or `model` of a checkpoint. DataParallel's prefix
+    `module.` is removed from the names.
 
     Raises:
-        UserError: cut short, damaged, or no state dict.
+        UserError: the file is truncated or damaged, or has no state dict.
     """
     try:
         content, raw = _zip(data) if data.startswith(b"PK") else _stream(data)
         tensors = {name: value.of(raw(value.storage)) for name, value in _state(content).items()}
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    except Exception as error:  # a damaged pickle can raise anything at all
+    except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{where} is cut short, damaged or not a PyTorch state dict: {reason}"
@@ -154,10 +153,9 @@ MOST_MEMORIES = 1 << 20
 
 
 def _unpickled(stream: io.BytesIO, storages: dict[str, Storage] | None = None) -> Any:
-    """The next pickle in the stream; `storages` takes the storages that it names.
+    """Load the next pickle of a stream; its storages are added to `storages`.
 
-    It is looked through first: a damaged index or length would have pickle
-    allocate gigabytes.
+    Its opcodes are checked first, since a damaged index would make pickle allocate gigabytes.
     """
     start = stream.tell()
     for code, argument, _ in pickletools.genops(stream):
@@ -170,7 +168,7 @@ def _unpickled(stream: io.BytesIO, storages: dict[str, Storage] | None = None) -
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the three functions that a state dict calls, and the storages' names; no others."""
+    """An Unpickler that allows the three functions of a state dict, and the names of storages."""
 
     def __init__(self, stream: io.BytesIO, storages: dict[str, Storage]) -> None:
         super().__init__(stream, encoding="utf-8")

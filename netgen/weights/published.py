@@ -1,19 +1,17 @@
-"""torchvision's, Keras's and pynetbuilder's ResNets in the layers of the published Caffe net.
+"""Convert ResNets of torchvision, Keras and pynetbuilder to the layers of the published Caffe net.
 
-All are a convolution, a normalisation and a ReLU over and over, as that one
-is; they differ in names, axes and in what stands where:
+All consist of units of convolution, normalisation and ReLU. They differ in names, axes and these:
 
-    torchvision   RGB in units of its std: folded into conv1. Strides in the 3x3 (v1.5),
-                  pools from -1: only a net made so computes the same.
-    Keras         BGR, as Caffe. Convolutions have biases, epsilon is 1.001e-5: folded
-                  into the running statistics, for Caffe's epsilon is 1e-5.
-    pynetbuilder  Yahoo's generator of Caffe nets. Names of its own; convolutions have
-                  biases, statistics a factor: both folded into the running statistics.
+    torchvision   Its input is RGB over its std, which is folded into conv1. It has the stride in
+                  the 3x3 convolution (v1.5) and pads pool1; the Caffe net needs the same options.
+    Keras         Its input is BGR, as Caffe's. Biases of convolutions and an epsilon of 1.001e-5
+                  are folded into the running statistics, since Caffe's epsilon is 1e-5.
+    pynetbuilder  Yahoo's generator of Caffe nets, with names of its own. Biases of convolutions
+                  and the factor of statistics are folded into the running statistics.
 
-A normalisation is gamma (y - mean) / sqrt(var + epsilon) + beta. A bias b in
-front of it is a mean smaller by b; another epsilon e is a variance larger by
-e - 1e-5. Both are exact where running statistics count. In training the batch's
-do: a bias leaves them as they are, and an epsilon is Caffe's from then on.
+A normalisation is gamma (y - mean) / sqrt(var + epsilon) + beta. A bias b before it equals a mean
+smaller by b, and another epsilon e a variance larger by e - 1e-5. Both are exact with running
+statistics. In training with the batch's, the bias has no effect, and epsilon is Caffe's.
 """
 
 from __future__ import annotations
@@ -35,32 +33,31 @@ from xresnet.caffeproto.caffemodel import Layer, shown, statistics
 CAFFE_EPSILON = 1e-5
 TORCH_EPSILON = 1e-5
 KERAS_EPSILON = 1.001e-5  # keras.applications.resnet: all its BatchNormalizations
-# Keras before 2.2.5 had its ResNet50 in other words (bn2a_branch2a) and with
-# BatchNormalization's own default, under which its .h5 of that layout was used.
+# Keras's ResNet50 before 2.2.5 had other names (bn2a_branch2a), and BatchNormalization's default.
 OLD_KERAS_EPSILON = 1e-3
 
-# Of all running means and variances of He's published ResNet-50 (`_statistics`). What Keras
-# and its descendants call ResNet50 took them over as they were, and they were taken with
-# Caffe's epsilon: docs/REPRODUCTION.md has the measurement.
+# The digest of the running statistics of He's published ResNet-50 (`_statistics`). Keras's ResNet50
+# has the same statistics, although they were taken with Caffe's epsilon: docs/REPRODUCTION.md has
+# the measurement.
 HES_STATISTICS = "d8da1c707b505eb699a6a16775bfa6118a0e99c1ec2add4e970b1ce1ed075727"
-CLASSIFIER = "fc1000"  # as the published Caffe net calls it
+CLASSIFIER = "fc1000"  # its name in the published Caffe net
 
-# torchvision's transforms: what its models expect in units of 255, red, green, blue.
+# The normalisation by torchvision's transforms, in units of 255: red, green, blue.
 TORCH_MEAN = (0.485, 0.456, 0.406)
 TORCH_STD = (0.229, 0.224, 0.225)
 
-# Our parts of a unit, and which of them it cannot do without.
+# The parts that each unit must have.
 NEEDED = ("weight", "gamma", "beta", "mean", "var")
 BRANCHES = {"0": "branch1", "1": "branch2a", "2": "branch2b", "3": "branch2c"}
 
-# (stage, block in it, branch): (2, 0, "branch2a") is res2a_branch2a; conv1 is the empty branch.
+# (stage, index of the block, branch): (2, 0, "branch2a") is res2a_branch2a; conv1 is STEM.
 Key = tuple[int, int, str]
 STEM: Key = (1, 0, "")
 
 
 @dataclass
 class Units:
-    """Arrays by unit and part, ImageNet's classifier, and what in the file is neither."""
+    """Arrays by unit and part, ImageNet's classifier, and the names of other arrays."""
 
     found: dict[Key, dict[str, np.ndarray]] = field(default_factory=lambda: defaultdict(dict))
     classifier: list[np.ndarray] = field(default_factory=list)  # K x C weights and K biases
@@ -76,20 +73,20 @@ TORCH_PARTS = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "runni
 
 
 def torchvision(tensors: dict[str, np.ndarray], where: str) -> tuple[dict[str, Layer], list[str]]:
-    """The layers of a torchvision ResNet's state dict, and the names of tensors left over.
+    """The layers of a torchvision ResNet's state dict, and the names of unused tensors.
 
     Raises:
-        UserError: no ResNet of bottlenecks, or a part of a unit is missing.
+        UserError: it is not a ResNet of bottlenecks, or a part of a unit is missing.
     """
     units = Units()
     for name, tensor in tensors.items():
-        if name.endswith("num_batches_tracked"):  # counts batches for a momentum that Caffe has not
+        if name.endswith("num_batches_tracked"):  # has no counterpart in Caffe
             continue
         key, part = _torch_part(name)
         if name == "fc.weight" and "fc.bias" in tensors:
             units.classifier = [tensor, tensors["fc.bias"]]
         elif name == "fc.bias" and "fc.weight" in tensors:
-            continue  # went with them
+            continue  # used with the weights
         elif key is None:
             units.ignored.append(name)
         else:
@@ -133,14 +130,17 @@ def keras(
     where: str,
     described: float | None = None,
 ) -> tuple[dict[str, Layer], list[str]]:
-    """The layers of a Keras Applications ResNet (v1), and the names of layers left over.
+    """The layers of a Keras Applications ResNet (v1), and the names of unused layers.
 
-    `epsilon` is its BatchNorms'. None takes Caffe's where the statistics are those of the
-    published Caffe net, else what the file's own description says, `described`, else what
-    Keras's code says beside names as these.
+    Args:
+        arrays: the file's arrays by layer.
+        epsilon: that of the BatchNorms. By default it is Caffe's if the statistics are those of
+            the published Caffe net, else `described`, else that of Keras's code with such names.
+        where: the file, for errors.
+        described: the epsilon in the file's configuration, if it has one.
 
     Raises:
-        UserError: no ResNet of bottlenecks, or a part of a unit is missing.
+        UserError: it is not a ResNet of bottlenecks, or a part of a unit is missing.
     """
     units = Units()
     old = False
@@ -167,15 +167,13 @@ def keras(
     _needs_stem(units, where, "Keras's")
     if epsilon is None and _statistics(units) == HES_STATISTICS:
         epsilon = CAFFE_EPSILON
-    if epsilon is None:
-        epsilon = described
-    if epsilon is None:
-        epsilon = OLD_KERAS_EPSILON if old else KERAS_EPSILON
+    usual = OLD_KERAS_EPSILON if old else KERAS_EPSILON
+    epsilon = next(one for one in (epsilon, described, usual) if one is not None)
     return _layers(units, epsilon, where), units.ignored
 
 
 def _statistics(units: Units) -> str:
-    """The SHA-256 of all running means and variances, unit by unit."""
+    """The SHA-256 of all running means and variances, in the units' order."""
     digest = hashlib.sha256()
     for _, parts in sorted(units.found.items()):
         for part in ("mean", "var"):
@@ -184,7 +182,7 @@ def _statistics(units: Units) -> str:
 
 
 def _keras_part(name: str) -> tuple[Key | None, bool, bool]:
-    """(unit, whether it is the unit's norm, whether the name is of the old layout)."""
+    """(unit, whether it is the unit's norm, whether the name is of the old layout) of a layer."""
     if name in STEMS:
         return STEM, STEMS[name], name in ("conv1", "bn_conv1")
     if found := KERAS_NAME.fullmatch(name):
@@ -206,15 +204,15 @@ BUILT_PARTS = {"conv": ("weight", "bias"), "bn": ("mean", "var"), "scale": ("gam
 
 
 def is_pynetbuilder(layers: Iterable[str]) -> bool:
-    """Whether layers of these names are those of one of pynetbuilder's ResNets."""
+    """Whether layers with these names are of a pynetbuilder ResNet."""
     return "conv_stage0_block0_branch2a" in layers
 
 
 def pynetbuilder(layers: dict[str, Layer], where: str) -> tuple[dict[str, Layer], list[str]]:
-    """The layers of a pynetbuilder ResNet under published names, and the names of those left over.
+    """The layers of a pynetbuilder ResNet with published names, and the names of unused layers.
 
     Raises:
-        UserError: no ResNet of bottlenecks, or a part of a unit is missing.
+        UserError: it is not a ResNet of bottlenecks, or a part of a unit is missing.
     """
     units = Units()
     for name, layer in layers.items():
@@ -235,7 +233,7 @@ def pynetbuilder(layers: dict[str, Layer], where: str) -> tuple[dict[str, Layer]
 
 
 def _layers(units: Units, epsilon: float, where: str) -> dict[str, Layer]:
-    """The units as Convolution, BatchNorm and Scale, under the published names."""
+    """The units as Convolution, BatchNorm and Scale, by their published names."""
     stages = [
         1 + max((i for s, i, _ in units.found if s == stage), default=-1) for stage in range(2, 6)
     ]
@@ -251,12 +249,12 @@ def _layers(units: Units, epsilon: float, where: str) -> dict[str, Layer]:
         missing = [part for part in NEEDED if part not in parts]
         if missing:
             raise UserError(f"{where}: {name} lacks its {' and '.join(missing)}")
-        # ResNet-50's published conv1 has a bias. The norm behind it takes it out again.
+        # ResNet-50's published conv1 has a bias, which the norm after it removes.
         bias = key == STEM and not deep(shape)
         for layer in _unit(name, parts, epsilon, bias, where):
             made[layer.name] = layer
     if units.classifier:
-        made[CLASSIFIER] = Layer(CLASSIFIER, "InnerProduct", _floats(*units.classifier))
+        made[CLASSIFIER] = Layer(CLASSIFIER, "InnerProduct", floats(*units.classifier))
     return made
 
 
@@ -275,13 +273,14 @@ def _unit(
     var = wide["var"] + (epsilon - CAFFE_EPSILON)
     norm, scale = norm_names(name)
     zeros = [np.zeros(len(weight))] if bias else []
-    yield Layer(name, "Convolution", _floats(weight, *zeros))
-    yield Layer(norm, "BatchNorm", _floats(mean, var, np.ones(1)))
-    yield Layer(scale, "Scale", _floats(wide["gamma"], wide["beta"]))
+    yield Layer(name, "Convolution", floats(weight, *zeros))
+    yield Layer(norm, "BatchNorm", floats(mean, var, np.ones(1)))
+    yield Layer(scale, "Scale", floats(wide["gamma"], wide["beta"]))
 
 
-def _floats(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    with np.errstate(over="ignore"):  # an infinity is found, and named, where it is used
+def floats(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The arrays as float32."""
+    with np.errstate(over="ignore"):  # infinite values are reported where they are used
         return tuple(np.ascontiguousarray(array, np.float32) for array in arrays)
 
 

@@ -1,4 +1,4 @@
-"""A file of published weights, whatever its kind, as layers under their published names."""
+"""Read a file of published weights, of any kind, as layers with their published names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from xresnet.caffeproto.caffemodel import Layer
 
 @dataclass(frozen=True)
 class Source:
-    """What a file offers.
+    """The contents of a file.
 
-    `demands` are the options of netgen without which the net computes something
-    else than the file's own framework; `advice` is what to know besides.
+    Attributes:
+        path: the file.
+        kind: the framework that it is from.
+        layers: its layers by published name.
+        ignored: names in the file that are not used.
+        demands: the options without which a net computes something else than the framework.
+        mean: the mean to subtract (B, G, R), if it is known.
+        advice: a note for the user.
     """
 
     path: str
@@ -24,24 +30,23 @@ class Source:
     layers: dict[str, Layer]
     ignored: list[str] = field(default_factory=list)
     demands: dict[str, str] = field(default_factory=dict)
-    mean: tuple[float, ...] | None = None  # B, G, R; None: the file does not say
+    mean: tuple[float, ...] | None = None
     advice: str = ""
 
 
 def load(path: str, epsilon: float | None = None) -> Source:
-    """Read a .caffemodel, a torchvision .pth, a Keras .h5, or npm's .tgz of a Keras net: its
-    first bytes say which.
+    """Read a .caffemodel, a torchvision .pth, a Keras .h5, or npm's .tgz of a Keras net.
 
-    `epsilon` is that of a Keras file's BatchNorms, in place of what the file tells.
+    The first bytes determine the kind. `epsilon` overrides that of the BatchNorms in a Keras file.
 
     Raises:
-        UserError: not readable, none of these, or damaged.
+        UserError: the file cannot be read, is of another kind, or is damaged.
     """
     return loads(caffemodel.read(path), path, epsilon)
 
 
 def loads(data: bytes, path: str, epsilon: float | None = None) -> Source:
-    """`load` from memory; `path` names the file."""
+    """Read weights from memory; `path` names the file in errors."""
     if data.startswith((b"PK\x03\x04", b"\x80\x02")):
         layers, ignored = published.torchvision(pth.load(data, path), path)
         mean = tuple(round(255 * m, 3) for m in reversed(published.TORCH_MEAN))

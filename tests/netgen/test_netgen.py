@@ -341,7 +341,7 @@ def test_divisor_divides_and_fits(number, limit):
     [
         ("xs_resnet", "unknown net 'xs_resnet' .did you mean 'xs_resnet50'"),
         ("resnet50", "choose it with --task adj.anp.noun"),
-        ("resnet50 --task nuon", "unknown task 'nuon' .did you mean 'noun'"),
+        ("resnet50 --task nuon", "--task: no task 'nuon' .did you mean 'noun'"),
         (
             "xs_resnet50 --task adj",
             "--task does not apply to xs_resnet50; it is for resnet50, caffe",

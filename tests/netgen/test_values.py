@@ -207,10 +207,7 @@ def test_every_option_is_declared_in_one_family():
 
 def test_command_lines_become_values_at_the_edges_alone(root):
     """No module hands words to another: those that read them are commands, and the grid's."""
-    edges = {
-        *("netgen/__main__.py", "netgen/diff.py", "netgen/weights/command.py"),
-        "xresnet/reproduce/choices.py",
-    }
+    edges = {"netgen/diff.py", "netgen/weights/command.py", "xresnet/reproduce/choices.py"}
     found = set()
     for package in ("netgen", "xresnet", "torchcaffe", "data_prep"):
         for path in (root / package).rglob("*.py"):
@@ -319,6 +316,7 @@ GOOD = f"def half{TAKEN}:\n    return None\n"
             "def half(net, x): pass\n",
             r"takes \(net, x\); a joint takes \(net,",
         ),
+        ("math:hypot", GOOD, r"math:hypot: it takes .*; a joint takes \(net,"),
         ("my_joints:half", "def half(:\n", r"SyntaxError: .* \(my_joints.py:1\)"),
         ("my_joints:half", "import no_such\n", r"No module named 'no_such' \(my_joints.py:1\)"),
         ("my_joints:half", "raise SystemExit\n", "module my_joints: SystemExit"),

