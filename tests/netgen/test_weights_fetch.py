@@ -294,7 +294,7 @@ def test_the_question_for_pip_leaves_setuptools_alone(tmp_path):
     """Before Python 3.12 setuptools takes its distutils away from a process that asks for pip."""
     code = (
         "from netgen.weights import fetch\n"
-        "fetch._pip(fetch.PACKAGES['resnet50_thin'], None)\n"
+        "fetch._pip(fetch.PACKAGES['resnet50_thin'])\n"
         "import setuptools\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
