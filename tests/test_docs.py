@@ -133,11 +133,11 @@ def test_make_targets_are_there():
             assert target in rules, f"{page.name}: make {target}"
 
 
-def door(title: str) -> list[str]:
-    """The command lines of a section of README, as printed."""
+def door(title: str, number: int = 0) -> list[str]:
+    """The command lines of a block of code in a section of README, as printed."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = re.split(rf"^### {re.escape(title)}$", text, flags=re.M)[1]
-    block = re.findall(r"(?:^    .*\n)+", re.split(r"^##", section, flags=re.M)[0], re.M)[0]
+    block = re.findall(r"(?:^    .*\n)+", re.split(r"^##", section, flags=re.M)[0], re.M)[number]
     return [line.strip() for line in block.replace("\\\n", " ").splitlines()]
 
 
@@ -177,6 +177,17 @@ def test_the_door_of_own_pictures_as_printed(caffe_tools, tmp_path):
     typed_in(tmp_path, lines, caffe_tools)
     page = (tmp_path / "runs/fashion/report.html").read_text(encoding="utf-8")
     assert "T-shirt &lt;b&gt;" in page and "T-shirt <b>" not in page and "白" in page
+
+
+def test_the_door_of_pytorch_as_printed(caffe_tools, tmp_path):
+    """Caffe's files as they are; tests/torchcaffe/test_models.py runs the notebook."""
+    for package in ("torch", "onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason=package)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    lines = door("PyTorch and ONNX", 1)
+    assert len(lines) == 2
+    typed_in(tmp_path, lines, caffe_tools)
+    assert (tmp_path / "xs.onnx").stat().st_size > 1 << 20
 
 
 def test_the_door_of_prototxts_as_printed(caffe_tools, tmp_path):
