@@ -25,13 +25,13 @@ from data_prep.classes import Classes
 from data_prep.folder import PARTS, DataFolder
 from data_prep.images import find_root
 from data_prep.lists import Entry, read_classes, read_part
-from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from
+from data_prep.lmdb_writer import KINDS, MEAN, Writer, describe, made_from
 from data_prep.parallel import default_threads
 from data_prep.progress import Progress, Report
 from data_prep.records import Record, records
 from xresnet.basics import bars
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import PathLike, inside, sync_folder, write, write_json
+from xresnet.basics.files import PathLike, inside, sync_folder, write
 from xresnet.basics.numbers import PIXELS, THREADS
 
 MAX_DROPPED = 0.01  # share of a list; more points to a mistake in the folder
@@ -173,7 +173,9 @@ def _write_pair(
             )
             bar = bars.bar(source, part, len(entries), initial=begin, unit="img")
             _write(places, bar, progress, allow_dropped, form.drop_damaged)
-            _describe(places, job, progress)
+            progress.summarise()
+            report, mean = progress.report, progress.mean.blob(progress.report.written)
+            describe(places, job, report.facts(), progress.crcs, mean)
             progress.finished = True
             progress.save()
         folder.begin("lmdb", {})  # what the manifest tells of is no longer there
@@ -240,15 +242,6 @@ def _write(
             raise UserError("no image of the list can be read")
         for writer in (images, labels):
             writer.commit(last=True)
-
-
-def _describe(places: dict[str, Path], job: dict[str, Any], progress: Progress) -> None:
-    """Write a description of the databases into their folders."""
-    progress.summarise()
-    for place in places.values():
-        write_json(place / JOB, {"job": job, "report": progress.report.facts()})
-    write(places["image"] / MEAN, progress.mean.blob(progress.report.written))
-    write(places["image"] / CRCS, progress.crcs.tobytes())
 
 
 def _state(root: Path, entries: Sequence[Entry]) -> str:

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import lmdb
 from data_prep.progress import Report
 from data_prep.write_behind import WriteBehind
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import read_text
+from xresnet.basics.files import read_text, write, write_json
 
 KINDS = ("image", "label")
 MEAN = "mean.binaryproto"  # in the image database's folder, as is
@@ -105,6 +105,29 @@ class Writer:
     def __exit__(self, *exception: object) -> None:
         self._behind.close()
         self._env.close()  # aborts what is not committed
+
+
+def describe(
+    places: Mapping[str, Path],
+    job: dict[str, Any],
+    report: dict[str, Any],
+    crcs: array[int],
+    mean: bytes | None,
+) -> None:
+    """Write what a pair of databases was made from, and the outcome, into their folders.
+
+    Args:
+        places: "image" and "label" -> the folder.
+        job: what they were made from.
+        report: the values of a `Report`.
+        crcs: the CRC-32 of each image record.
+        mean: the serialised mean of the images; None if they have none.
+    """
+    for place in places.values():
+        write_json(place / JOB, {"job": job, "report": report})
+    write(places["image"] / CRCS, crcs.tobytes())
+    if mean is not None:
+        write(places["image"] / MEAN, mean)
 
 
 def made_from(database: Path) -> dict[str, Any] | None:

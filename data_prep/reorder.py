@@ -17,7 +17,7 @@ from typing import Any
 from data_prep.classes import Classes
 from data_prep.folder import DataFolder
 from data_prep.lists import read_part, write_list
-from data_prep.lmdb_writer import CRCS, JOB, KINDS, MEAN, Writer, made_from, read_crcs
+from data_prep.lmdb_writer import KINDS, MEAN, Writer, describe, made_from, read_crcs
 from data_prep.records import key
 from data_prep.split import rank
 from xresnet.basics.cli import UserError
@@ -108,16 +108,13 @@ def _reorder_train(
                 if writer.full:
                     writer.commit()
             writer.commit(last=True)
-    for kind in KINDS:
-        described = made_from(source.lmdb("train", kind))
-        assert described is not None  # it was read above
-        report = {**described["report"], "records": hashlib.sha256(crcs.tobytes()).hexdigest()}
-        job = {**described["job"], "list": sha256(target.list("train")), "order": seed}
-        write_json(target.lmdb("train", kind) / JOB, {"job": job, "report": report})
-    image = target.lmdb("train", "image")
-    write(image / CRCS, crcs.tobytes())
-    if (source.lmdb("train", "image") / MEAN).exists():
-        shutil.copy(source.lmdb("train", "image") / MEAN, image / MEAN)
+    image = source.lmdb("train", "image")
+    described = made_from(image)
+    assert described is not None  # it was read above
+    report = {**described["report"], "records": hashlib.sha256(crcs.tobytes()).hexdigest()}
+    job = {**described["job"], "list": sha256(target.list("train")), "order": seed}
+    mean = (image / MEAN).read_bytes() if (image / MEAN).exists() else None
+    describe({kind: target.lmdb("train", kind) for kind in KINDS}, job, report, crcs, mean)
     return report
 
 

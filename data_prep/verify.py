@@ -14,13 +14,14 @@ from data_prep.classes import Classes
 from data_prep.folder import PARTS, DataFolder
 from data_prep.lists import read_classes, read_part
 from data_prep.lmdb_writer import CRCS, KINDS, made_from, read_crcs
+from data_prep.progress import Report
 from data_prep.records import key
 from data_prep.sheet import write_sheet
 from xresnet.basics import bars
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import PathLike
 from xresnet.caffeproto.databases import reading
-from xresnet.caffeproto.datum import Datum, parse_datum
+from xresnet.caffeproto.datum import parse_datum
 
 _WINDOW = 100 << 20  # bytes of records
 
@@ -82,44 +83,41 @@ def verify_pair(
         made = made_from(folder.lmdb(part, "image"))
     assert made is not None  # it is there
     crcs = read_crcs(folder.lmdb(part, "image"))
-    wrong: list[str] = []
-    dropped = {path for path, _ in made.get("report", {}).get("dropped", ())}
-    written = [number for number, entry in enumerate(entries) if entry.path not in dropped]
+    job, report = made["job"], Report(**made["report"]).facts()
+    dropped = {path for path, _ in report["dropped"]}
+    expected = [
+        (key(number, path), label)
+        for number, (path, label) in enumerate(entries)
+        if path not in dropped
+    ]
+    shape = tuple(job.get("maps", ())) or (3, job.get("size"), job.get("size"))
     histogram = [0] * len(classes.combinations)
-    size = made.get("job", {}).get("size")
-    shape = tuple(made.get("job", {}).get("maps", ())) or (size and (3, size, size))
-    count, at = 0, 0  # records read; the place in `written` of the next one
+    wrong: list[str] = []
+    count, at = 0, 0  # records read; the place in `expected` of the next one
     for image_key, image in bars.bar(images, f"verify {part}", len(entries), unit="img"):
         count += 1
         name = _text(image_key)
         label_key, label = next(labels, (b"nothing", b""))
         if label_key != image_key:
             return count, [*wrong, f"{name}: the label database has {_text(label_key)}"]
-        number = int(image_key[:8]) if image_key[:8].isdigit() else -1
-        while at < len(written) and written[at] < number:
-            wrong.append(f"{_text(key(written[at], entries[written[at]].path))} is missing")
+        while at < len(expected) and expected[at][0][:8] < image_key[:8]:
+            wrong.append(f"{_text(expected[at][0])} is missing")
             at += 1
-        if at == len(written) or key(written[at], entries[written[at]].path) != image_key:
+        if at == len(expected) or expected[at][0] != image_key:
             wrong.append(f"{name}: differs from {folder.list(part).name} at this place")
         else:
-            listed, crc = entries[number].label, crcs[at] if at < len(crcs) else None
+            listed, crc = expected[at][1], crcs[at] if at < len(crcs) else None
             at += 1
-            try:
-                datum, values = parse_datum(image), parse_datum(label)
-            except ValueError as error:
-                wrong.append(f"{name}: not a Datum: {error}")
-                continue
             histogram[listed] += 1
-            problems = list(_problems(datum, values, listed, classes, shape))
+            problems = list(_problems(image, label, listed, classes, shape))
             if not problems and crc is not None and zlib.crc32(image) != crc:
                 problems.append("its bytes are not those that were written")
             wrong += [f"{name}: {problem}" for problem in problems]
         if len(wrong) >= limit:
             return count, wrong[:limit]
-    left = next(labels, None)
-    if left:
+    if left := next(labels, None):
         wrong.append(f"{_text(left[0])}: only in the label database")
-    totals = _totals(folder, part, classes, made, count, len(crcs), histogram)
+    totals = _totals(folder, part, classes, report, count, len(crcs), histogram)
     return count, wrong + list(totals)
 
 
@@ -127,44 +125,46 @@ def _totals(
     folder: DataFolder,
     part: str,
     classes: Classes,
-    made: dict[str, Any],
+    report: dict[str, Any],
     count: int,
     checksums: int,
     histogram: list[int],
 ) -> Iterator[str]:
-    report = made.get("report", {})
-    if report.get("written", count) != count:
+    if report["written"] != count:
         yield f"{count} records, {report['written']} were written"
     if checksums != count:
         yield f"{checksums} checksums of {count} records in {CRCS}"
-    expectations = report.get("histogram", histogram)
-    for number, (n, expected) in enumerate(zip(histogram, expectations)):
+    for number, (n, expected) in enumerate(zip(histogram, report["histogram"])):
         if n != expected:
             yield f"{n} records of {classes.title(number)}, {expected} were written"
-    recorded = folder.read_manifest().get("lmdb", {}).get(part, report)
-    if recorded != report:
+    if folder.read_manifest().get("lmdb", {}).get(part, report) != report:
         yield f"{folder.manifest.name} describes other databases; run `lmdb` again"
 
 
 def _problems(
-    image: Datum, label: Datum, listed: int, classes: Classes, shape: tuple[int, ...] | None
+    image: bytes, label: bytes, listed: int, classes: Classes, shape: tuple[int, ...]
 ) -> Iterator[str]:
-    if image.label != listed:
-        yield f"label {image.label}, the list has {listed}"
-    own = (image.channels, image.height, image.width)
     try:
-        own = image.array().shape
+        datum, values = parse_datum(image), parse_datum(label)
+    except ValueError as error:
+        yield f"not a Datum: {error}"
+        return
+    if datum.label != listed:
+        yield f"label {datum.label}, the list has {listed}"
+    own = (datum.channels, datum.height, datum.width)
+    try:
+        own = datum.array().shape
     except ValueError as error:
         yield str(error)
-    if not np.isfinite(image.floats).all():
+    if not np.isfinite(datum.floats).all():
         yield "contains NaN or infinite numbers"
-    if shape and own != shape and own[0]:
+    if own != shape and own[0]:
         yield f"{' x '.join(map(str, own))}, not {' x '.join(map(str, shape))}"
     expected = tuple(map(float, classes.combinations[listed]))
-    own = (label.channels, label.height, label.width)
-    if label.float_data != expected or own != (len(expected), 1, 1):
-        yield f"labels {label.float_data}, the classes have {expected}"
-    elif label.data:
+    own = (values.channels, values.height, values.width)
+    if values.float_data != expected or own != (len(expected), 1, 1):
+        yield f"labels {values.float_data}, the classes have {expected}"
+    elif values.data:
         yield "the label record has `data`, which Caffe prefers to its labels"
 
 
