@@ -16,14 +16,17 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from netgen.layers import classifier, head, images, labels, relu
+from netgen.layers import classifier, convolution, head, images, labels, relu
 from netgen.net import Net
 from netgen.options import Options
 from netgen.tasks import Task
 from xresnet.basics.cli import UserError
 
 # Weights, and biases, which learn twice as fast and without weight decay.
-LEARN = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
+LEARN: list[dict[str, float]] = [
+    {"lr_mult": 1, "decay_mult": 1},
+    {"lr_mult": 2, "decay_mult": 0},
+]
 
 # ---- CaffeNet -----------------------------------------------------------------
 
@@ -236,12 +239,10 @@ def conv(
     bias: float,
 ) -> str:
     """A convolution with a bias, N x C x H x W to N x outputs x H' x W'."""
-    param: dict[str, Any] = {"num_output": outputs, "kernel_size": [kernel]}
-    param |= {"pad": [pad]} if pad else {}
-    param |= {"stride": [stride]} if stride != 1 else {}
-    param |= {"group": group} if group != 1 else {}
-    param |= {"weight_filler": filler, "bias_filler": constant(bias)}
-    return net.layer("Convolution", name, x, param=LEARN, convolution_param=param)
+    fillers = {"weight_filler": filler, "bias_filler": constant(bias)}
+    return convolution(
+        net, x, name, outputs, kernel, stride, pad, group, bias=True, param=LEARN, **fillers
+    )
 
 
 def dense(net: Net, x: str, i: int, filler: dict[str, Any], bias: float, tail: str = "") -> str:

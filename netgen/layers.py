@@ -132,17 +132,23 @@ def convolution(
     kernel: int,
     stride: int = 1,
     pad: int = 0,
+    group: int = 1,
     bias: bool = False,
+    param: Sequence[dict[str, float]] = (),
+    **fillers: Any,
 ) -> str:
-    """A convolution, N x C x H x W to N x outputs x H' x W', initialised as in the paper's [13]."""
-    param: dict[str, Any] = {"num_output": outputs, "kernel_size": [kernel]}
-    if pad:
-        param["pad"] = [pad]
-    if stride != 1:
-        param["stride"] = [stride]
-    if not bias:
-        param["bias_term"] = False
-    return net.layer("Convolution", name, x, convolution_param={**param, "weight_filler": MSRA})
+    """A convolution, N x C x H x W to N x outputs x H' x W'.
+
+    Without `fillers` its weights are initialised as in the paper's [13]. `param` are the
+    multipliers of its blobs.
+    """
+    fields: dict[str, Any] = {"num_output": outputs, "kernel_size": [kernel]}
+    fields |= {"pad": [pad]} if pad else {}
+    fields |= {"stride": [stride]} if stride != 1 else {}
+    fields |= {"group": group} if group != 1 else {}
+    fields |= {} if bias else {"bias_term": False}
+    fields |= {"weight_filler": MSRA, **fillers}
+    return net.layer("Convolution", name, x, param=param, convolution_param=fields)
 
 
 def norm(

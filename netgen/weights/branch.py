@@ -109,7 +109,8 @@ def moments(net: Any, blob: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
             means, variances = zip(*(moments(net, bottom, find) for bottom in layer.bottom))
             found = np.sum(means, axis=0), np.sum(variances, axis=0)
         elif layer.type == "Convolution":  # its norm was moved, or follows in place
-            found = _output_moments(norm_names(layer.name)[1], find)
+            gamma, beta = _gamma_and_beta(norm_names(layer.name)[1], find)
+            found = beta, gamma**2
         elif layer.type == "ReLU" and found:
             found = rectified(*found)
     if found is None:
@@ -143,16 +144,15 @@ def _norm(convolution: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
     """g/s and b - g m/s of the published norm after a convolution."""
     name, scale = norm_names(convolution)
     mean, var = statistics(_needed(find, name))
-    gamma, beta = (_wide(blob) for blob in _needed(find, scale).blobs)
+    gamma, beta = _gamma_and_beta(scale, find)
     if (var + CAFFE_EPSILON <= 0).any():
         raise UserError(f"layer {name!r} has a negative variance and cannot be folded")
     factor = gamma / np.sqrt(var + CAFFE_EPSILON)
     return factor, beta - factor * mean
 
 
-def _output_moments(scale: str, find: Find) -> tuple[np.ndarray, np.ndarray]:
-    gamma, beta = (_wide(blob) for blob in _needed(find, scale).blobs)
-    return beta, gamma**2
+def _gamma_and_beta(scale: str, find: Find) -> Iterator[np.ndarray]:
+    return (np.asarray(blob, np.float64).reshape(-1) for blob in _needed(find, scale).blobs)
 
 
 def _needed(find: Find, name: str) -> Layer:
@@ -160,7 +160,3 @@ def _needed(find: Find, name: str) -> Layer:
     if layer is None:
         raise LookupError(name)
     return layer
-
-
-def _wide(blob: np.ndarray) -> np.ndarray:
-    return np.asarray(blob, np.float64).reshape(-1)

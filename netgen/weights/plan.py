@@ -9,6 +9,7 @@ import numpy as np
 
 from netgen.catalog import Entry
 from netgen.names import norm_names, origin
+from netgen.option import flag
 from netgen.options import Options, Trunk
 from netgen.report import measured
 from netgen.weights import branch
@@ -178,7 +179,7 @@ def _check_finite(blob: np.ndarray, where: str) -> None:
 def _check_demands(source: Source, options: Options) -> None:
     missing = {o: v for o, v in source.demands.items() if getattr(options, o) != v}
     if missing:
-        flags = " ".join(f"--{o.replace('_', '-')} {v}" for o, v in missing.items())
+        flags = " ".join(f"{flag(o)} {v}" for o, v in missing.items())
         raise UserError(
             f"{source.path}: {source.kind}'s ResNet differs from the published one: "
             f"make weights and net with {flags}"
