@@ -75,7 +75,7 @@ nets: setup
 	$(RUN) docs/networks.py
 
 results: setup
-	$(RUN) -m xresnet.reproduce.committed
+	$(RUN) docs/results.py
 
 claims: setup
 	$(RUN) -m bench.claims

@@ -128,8 +128,8 @@ def figures() -> dict[str, str]:
 def stamp(source: str) -> str:
     """A comment that tells from which source a picture was drawn.
 
-    Graphviz's releases place things differently, so a picture is compared by its source, not by
-    its bytes.
+    Releases of Graphviz and Matplotlib draw differently, so a picture is compared by its source,
+    not by its bytes.
     """
     return f"<!-- drawn from {hashlib.sha256(source.encode()).hexdigest()} -->\n"
 

@@ -79,15 +79,17 @@ def test_tasks_whose_names_end_alike_have_colours_of_their_own():
 
 
 def test_help_writes_nothing(root, tmp_path):
-    """In a copy: what a module's --help rewrites would be missed where it writes the same."""
+    """In a copy: what a script's --help rewrites would be missed where it writes the same."""
     (tmp_path / "docs").mkdir()
-    script = shutil.copy(root / "docs" / "networks.py", tmp_path / "docs")
+    names = ["networks.py", "results.py"]
+    scripts = [[shutil.copy(root / "docs" / name, tmp_path / "docs")] for name in names]
     modules = [["-m", name] for name in ("netgen", "netgen.weights", "netgen.deepsentibank")]
-    for words in [*([*one, "--help"] for one in [*modules, [script]]), [script, "x"]]:
-        ran = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True)
+    for words in [*([*one, "--help"] for one in modules + scripts), *([*s, "x"] for s in scripts)]:
+        command = [sys.executable, "-B", *words]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert ran.returncode == (0 if words[-1] == "--help" else 2), ran.stderr
         assert f"usage: {words[-2].rpartition('/')[2]}" in ran.stdout or words[-1] == "x"
-    assert [path.name for path in tmp_path.rglob("*")] == ["docs", "networks.py"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["docs", *names]
 
 
 def test_pictures_tell_the_shortcuts_apart():

@@ -7,10 +7,10 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+import results as docs_results
 from scipy import stats as scipy
 
 from xresnet.basics.cli import UserError
-from xresnet.reproduce import committed
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.compare import comparison, markdown
 from xresnet.reproduce.stats import (
@@ -152,37 +152,37 @@ def test_the_command_writes_tables_and_picture(table, tmp_path, capsys):
 
 def test_committed_results_are_made_from_their_data(root):
     """`make results` makes the page anew: each number in its blocks comes from a grid.json."""
-    studies = committed.read(root)
-    text = (root / committed.PAGE).read_text()
-    assert committed.page(text, studies) == text, "run: make results"
+    studies = docs_results.read(root)
+    text = (root / docs_results.PAGE).read_text()
+    assert docs_results.page(text, studies) == text, "run: make results"
     for name, made in studies.items():
-        folder = root / committed.RESULTS / name
+        folder = root / docs_results.RESULTS / name
         if made["comparisons"]:
-            drawn = (folder / committed.PICTURE).read_text()
-            assert committed.stamp(made) in drawn, "run: make results"
+            drawn = (folder / docs_results.PICTURE).read_text()
+            assert docs_results.stamp(made) in drawn, "run: make results"
         data = (folder / "grid.json").read_text()
         assert '"/' not in data and " /" not in data, f"{name}: paths of the machine that made it"
-        assert f"<!-- {name}: " in text, f"{name}: {committed.PAGE} does not show it"
+        assert f"<!-- {name}: " in text, f"{name}: {docs_results.PAGE} does not show it"
 
 
 def test_the_page_follows_its_data(table, tmp_path, monkeypatch):
-    study = tmp_path / committed.RESULTS / "made-up"
+    study = tmp_path / docs_results.RESULTS / "made-up"
     study.mkdir(parents=True)
     (study / "grid.json").write_text(json.dumps(table))
-    studies = committed.read(tmp_path)
+    studies = docs_results.read(tmp_path)
     text = "before\n<!-- made-up: comparisons -->\nold\n<!-- end -->\nbetween\n"
     text += "<!-- made-up: picture -->\n<!-- end -->\nafter\n"
-    made = committed.page(text, studies)
+    made = docs_results.page(text, studies)
     assert "| **XS − X0** | mean of tasks | 3 | +0.33 |" in made and "old" not in made
     assert "![a study: differences over the seeds](results/made-up/compare.svg)" in made
     assert made.startswith("before\n") and made.endswith("after\n") and "\nbetween\n" in made
-    assert committed.page(made, studies) == made
-    drawn = committed.picture(studies["made-up"]).decode()
-    assert committed.stamp(studies["made-up"]) in drawn and drawn.count("<svg") == 1
+    assert docs_results.page(made, studies) == made
+    drawn = docs_results.picture(studies["made-up"]).decode()
+    assert docs_results.stamp(studies["made-up"]) in drawn and drawn.count("<svg") == 1
     table["results"][1]["outputs"]["top1_adj"] += 0.01
     (study / "grid.json").write_text(json.dumps(table))
-    assert committed.page(made, committed.read(tmp_path)) != made
-    assert committed.stamp(committed.read(tmp_path)["made-up"]) not in drawn
+    assert docs_results.page(made, docs_results.read(tmp_path)) != made
+    assert docs_results.stamp(docs_results.read(tmp_path)["made-up"]) not in drawn
     for wrong, message in (
         ("<!-- made-op: arms -->\n<!-- end -->", "no study 'made-op' in docs/results .*made-up"),
         ("<!-- made-up: arm -->\n<!-- end -->", "no part 'arm' .*arms"),
@@ -191,7 +191,7 @@ def test_the_page_follows_its_data(table, tmp_path, monkeypatch):
     ):
         if message:
             with pytest.raises(UserError, match=message):
-                committed.page(wrong, studies)
+                docs_results.page(wrong, studies)
 
 
 def test_one_seed_has_no_interval(table):

@@ -1,25 +1,26 @@
-"""The committed results: docs/RESULTS.md's tables and pictures, made from docs/results/.
+"""Write the tables and pictures in docs/RESULTS.md from docs/results/.
 
-python -m xresnet.reproduce.committed        `make results`
+    python docs/results.py        `make results`
 
-docs/results/NAME/grid.json is a study's results, as `xresnet grid` left them. Of each
-this makes docs/results/NAME/compare.svg, and in docs/RESULTS.md what stands between
+docs/results/NAME/grid.json has the results of a study, as written by `xresnet grid`. From each
+this makes docs/results/NAME/compare.svg, and the part of docs/RESULTS.md between
 
     <!-- NAME: arms -->
     <!-- end -->
 
-`arms`, `top5`, `comparisons` or `seeds` (the tables of `xresnet compare`), or `picture`. The
-text around them is written by hand. To commit a study: copy its grid.json, place the
-marks, run this.
+where `arms`, `top5`, `comparisons` and `seeds` are the tables of `xresnet compare`, and `picture`
+is the picture. The text around them is written by hand. To commit a study, copy its grid.json,
+place the marks, and run this.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Any
+
+import networks
 
 from xresnet.basics import cli
 from xresnet.basics.cli import UserError, near_miss
@@ -33,8 +34,13 @@ PICTURE = "compare.svg"
 _BLOCK = re.compile(r"(<!-- ([\w.-]+): (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
-def main(argv: object = None) -> None:
-    root = Path(__file__).resolve().parents[2]
+def main(argv: list[str] | None = None) -> None:
+    cli.Parser(
+        prog="results.py",
+        description=f"Regenerate the tables and pictures of {PAGE}.",
+        epilog="example:\n  python docs/results.py      what `make results` does",
+    ).parse_args(argv)
+    root = Path(__file__).resolve().parents[1]
     studies = read(root)
     for name, made in studies.items():
         path = root / RESULTS / name / PICTURE
@@ -46,7 +52,7 @@ def main(argv: object = None) -> None:
 
 
 def read(root: Path) -> dict[str, dict[str, Any]]:
-    """Study -> what `xresnet compare` tells of its committed grid.json.
+    """The comparison of each study, by name, as `xresnet compare` makes it from its grid.json.
 
     Raises:
         UserError: a file is not a grid.json.
@@ -61,10 +67,10 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def page(text: str, studies: dict[str, dict[str, Any]]) -> str:
-    """The page with every marked block made anew.
+    """The page with all marked parts made anew.
 
     Raises:
-        UserError: a mark that names no study or no part of one, or has no end.
+        UserError: a mark names no study or no part of one, or lacks its end.
     """
 
     def made(block: re.Match[str]) -> str:
@@ -88,12 +94,8 @@ def _part(study: dict[str, Any], name: str, part: str) -> str:
 
 
 def stamp(made: dict[str, Any]) -> str:
-    """A comment that tells from which numbers a picture was drawn.
-
-    Releases of Matplotlib draw the same numbers in other bytes, so a picture is held to them.
-    """
-    numbers = json.dumps(made["comparisons"], sort_keys=True)
-    return f"<!-- drawn from {hashlib.sha256(numbers.encode()).hexdigest()} -->\n"
+    """A comment that tells from which numbers a picture was drawn."""
+    return networks.stamp(json.dumps(made["comparisons"], sort_keys=True))
 
 
 def picture(made: dict[str, Any]) -> bytes:
@@ -102,4 +104,4 @@ def picture(made: dict[str, Any]) -> bytes:
 
 
 if __name__ == "__main__":
-    cli.run(main, "xresnet.reproduce.committed")
+    cli.run(main, "results.py")
