@@ -27,6 +27,7 @@ from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.files import read_text, write
 from xresnet.reproduce.compare import TABLES, comparison
 from xresnet.reproduce.figures import differences, render
+from xresnet.reproduce.results import read_grid
 
 PAGE = "docs/RESULTS.md"
 RESULTS = "docs/results"
@@ -57,13 +58,8 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: a file is not a grid.json.
     """
-    found = {}
-    for path in sorted((root / RESULTS).glob("*/grid.json")):
-        try:
-            found[path.parent.name] = comparison(json.loads(read_text(path)), str(path))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not a grid.json ({error!r})") from error
-    return found
+    paths = sorted((root / RESULTS).glob("*/grid.json"))
+    return {path.parent.name: comparison(read_grid(path), str(path)) for path in paths}
 
 
 def page(text: str, studies: dict[str, dict[str, Any]]) -> str:

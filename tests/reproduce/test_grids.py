@@ -19,6 +19,7 @@ from data_prep.reorder import reorder
 from xresnet import reproduce
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import write
+from xresnet.reproduce import grid as grid_module
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.grid_file import Grid
@@ -35,6 +36,7 @@ def test_rows_differ_in_what_is_trained(path, drawn, tmp_path, monkeypatch):
         return write(tmp_path / f"{digest}.caffemodel", digest)
 
     monkeypatch.setattr(Start, "made", made)
+    monkeypatch.setattr(Start, "is_made", lambda *_: True)
     for row in json.loads(path.read_text())["rows"]:
         if "data" in row:  # another folder beside: of other maps
             reorder(DataFolder(drawn), DataFolder(drawn.parent / row["data"]), 99)
@@ -158,6 +160,36 @@ def test_a_grid_goes_on_from_its_json_alone(trained, small, drawn, tmp_path, cap
     assert json.loads(capsys.readouterr().out)["finished"] == 1
     with pytest.raises(UserError, match=r"not a grid\.json"):
         main([*command, "--out", str(tmp_path), "--resume-from", str(small)])
+    before = (tmp_path / "grid.json").read_bytes()
+    with pytest.raises(UserError, match=r"alone has 1 results \(X0-1\) of another engine"):
+        main([*command, "--out", str(tmp_path), "--engine", "torch"])
+    assert (tmp_path / "grid.json").read_bytes() == before
+    (tmp_path / "grid.json").write_bytes(before[:-100])
+    with pytest.raises(UserError, match=r"not JSON, or cut short .*not a grid\.json"):
+        main([*command, "--out", str(tmp_path)])
+
+
+@pytest.mark.caffe
+def test_two_grids_on_one_folder_make_one_table(trained, small, drawn, tmp_path, monkeypatch):
+    """What another process finishes meanwhile is in the table of either."""
+    out = shutil.copytree(trained, tmp_path / "out")
+    (out / "grid.json").unlink()
+    theirs = out / "runs" / "X0-1" / "result.json"
+    aside = theirs.rename(tmp_path / "result.json")
+    result = out / "runs" / "X0-2" / "result.json"
+    result.unlink()
+
+    def all_of(runs, jobs, done):
+        assert [run.name for run in runs.values()] == ["X0-1", "X0-2"]
+        aside.rename(theirs)  # another process has trained it
+        (i,) = (i for i, run in runs.items() if run.name == "X0-2")
+        done(i, runs[i].result())
+
+    monkeypatch.setattr(grid_module, "run_all", all_of)
+    command = ["grid", str(small), "--data", str(drawn), "--out", str(out), "--threads", "1"]
+    assert main(command) == 0
+    table = json.loads((out / "grid.json").read_text())
+    assert table["finished"] == table["runs"] == 3
 
 
 @pytest.mark.caffe

@@ -121,9 +121,17 @@ def test_the_same_commands_take_the_engine(ours, drawn, tmp_path, capsys):
         "solver": ["--display", "5"],
         "rows": [{"name": "XS", "net": ["xs_resnet50"]}],
     }
-    (tmp_path / "grid.json").write_text(json.dumps(plan))
-    command = ["grid", str(tmp_path / "grid.json"), "--data", str(drawn), "--out", str(tmp_path)]
-    assert main([*command, "--engine", "torch", "--threads", "1"]) == 0
+    path, engine = tmp_path / "plan.json", ["--engine", "torch", "--threads", "1"]
+    for name in ("grid.json", "plan.json"):
+        (tmp_path / name).write_text(json.dumps(plan))
+    command = ["grid", "--data", str(drawn), "--out", str(tmp_path), *engine]
+    with pytest.raises(UserError, match="its results take that name"):
+        main([*command, str(tmp_path / "grid.json")])
+    with pytest.raises(UserError, match=r"is missing: not a grid\.json that `xresnet grid` wrote"):
+        main([*command, str(path)])
+    assert json.loads((tmp_path / "grid.json").read_text()) == plan
+    (tmp_path / "grid.json").unlink()
+    assert main([*command, str(path)]) == 0
     assert re.search(r"\| XS \| 0\.\d+ \| 1 \| \d", capsys.readouterr().out)
     (result,) = json.loads((tmp_path / "grid.json").read_text())["results"]
     assert result["trained_by"] == ["torch"] and result["tested_by"] == "torch"
@@ -136,8 +144,7 @@ def test_bf16_is_trained_in_told_and_another_run(drawn, tmp_path):
         tmp_path, None
     )
     assert ours.engine.version().endswith(", trained in bf16")
-    result = {"key": Run(plain)._key()}
-    assert Run(plain).is_mine(result) and not Run(ours).is_mine(result)
+    assert Run(plain).key != Run(ours).key
     train(ours)
     first = re.search(r"reproduce\.py:1\] .*", ours.files.log.read_text())[0]
     assert "torchcaffe train" in first and "--bf16" in first

@@ -170,6 +170,11 @@ def inside(path: PathLike, root: PathLike) -> bool:
     return real == root or real.startswith(os.path.join(root, ""))
 
 
+def fingerprint(*texts: str) -> str:
+    """The SHA-256 in hex of some texts, by which what they describe is known again."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
 def sha256(path: PathLike) -> str:
     """The SHA-256 of a file, in hex."""
     return digest(path, "sha256")

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from xresnet.basics.cli import UserError, near_miss
-from xresnet.basics.files import read_json, write, write_json
+from xresnet.basics.files import write, write_json
 from xresnet.reproduce.figures import differences, save
+from xresnet.reproduce.results import read_grid
 from xresnet.reproduce.stats import holm, pairs_needed, t_interval, t_test
 
 MEAN = "mean of tasks"
@@ -36,10 +37,7 @@ def compare(path: Path, out: Path) -> dict[str, Any]:
     Raises:
         UserError: no grid.json, no result in it, or comparisons of arms that it has not.
     """
-    table = read_json(path)
-    if not isinstance(table, dict) or "results" not in table:
-        raise UserError(f"{path}: does not exist, or is not a grid.json")
-    made = comparison(table, str(path))
+    made = comparison(read_grid(path), str(path))
     write_json(out / "compare.json", made)
     write(out / "compare.md", markdown(made))
     if made["comparisons"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ import numpy as np
 from netgen import Network
 from netgen.deepsentibank import index_map, read_outputs
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import read_json, sha256, write_json
+from xresnet.basics.files import fingerprint, sha256, write, write_json
 from xresnet.reproduce.accuracy import summary
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.evaluation import Evaluation
 from xresnet.reproduce.forward import Transform, scores
 from xresnet.reproduce.records import labels, records
+from xresnet.reproduce.results import find_result
 
 INPUT = (224, 227)  # pixels, from and to where its fc6 has the published shape
 MEAN = (104.0, 117.0, 123.0)  # BGR
@@ -43,12 +43,11 @@ class DeepSentiBank:
         Raises:
             UserError: as `evaluate`'s.
         """
-        parts = [sha256(self.weights), sha256(self.classes), data.key, engine.version()]
-        if self.among != "ours":
-            parts.append(self.among)
-        key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-        done = read_json(folder / "result.json")
-        if done and done["key"] == key:
+        among = [] if self.among == "ours" else [self.among]
+        files = (sha256(self.weights), sha256(self.classes))
+        key = fingerprint(*files, data.key, engine.version(), *among)
+        done = find_result(folder)
+        if done and done.get("key") == key:
             return done
         made = {"key": key, **self.evaluate(data, folder, engine)}
         write_json(folder / "result.json", made)
@@ -72,9 +71,7 @@ class DeepSentiBank:
         outputs = index_map(data.names.anp, read_outputs(self.classes))
         size = min(data.size, most)
         net = Network("deepsentibank", {"input_size": size})
-        folder.mkdir(parents=True, exist_ok=True)
-        deploy = folder / "deploy.prototxt"
-        deploy.write_text(net.deploy())
+        deploy = write(folder / "deploy.prototxt", net.deploy())
         mean = np.array(MEAN, np.float32).reshape(3, 1, 1)
         transform = Transform(mean, size if data.size > size else 0)
         pixels = (transform(image) for image in records(data.folder.root))

@@ -35,7 +35,7 @@ from xresnet.reproduce.folder import megabytes
 from xresnet.reproduce.live import Live
 from xresnet.reproduce.lock import Lock, hold
 from xresnet.reproduce.schedule import Decision
-from xresnet.reproduce.snapshots import Snapshot, delete_except, iterations
+from xresnet.reproduce.snapshots import Snapshot, delete_except, iteration_of, iterations
 from xresnet.reproduce.take_up import take_up
 from xresnet.reproduce.training import Training
 
@@ -113,7 +113,7 @@ def _announced(event: train_log.Event) -> Snapshot | None:
     path = Path(event.path)
     if path.suffix != ".solverstate":
         return None
-    return Snapshot(int(path.stem.rpartition("_")[2]), path)
+    return Snapshot(iteration_of(path), path)
 
 
 # ---- the driver ----------------------------------------------------------------------

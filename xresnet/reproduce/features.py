@@ -41,7 +41,7 @@ from netgen.weights import plan, source
 from netgen.weights.source import Source
 from xresnet.basics import bars
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import sha256, unnamed, write, write_json
+from xresnet.basics.files import fingerprint, sha256, unnamed, write, write_json
 from xresnet.caffeproto import caffemodel, databases, text
 from xresnet.caffeproto.datum import label_datum, maps_datum
 from xresnet.reproduce.data import Data
@@ -104,7 +104,7 @@ def features(
     named: dict[str, Any] = {"block": block, "maps": list(trunk.shape)}
     named |= {"flips": flips, "of": data.key}
     parts = [json.dumps(named), text.dump(trunk.net), str(trunk.transform.mean.tolist())]
-    named["key"] = hashlib.sha256("\0".join([*parts, trunk.weights_key]).encode()).hexdigest()
+    named["key"] = fingerprint(*parts, trunk.weights_key)
     with folder.lock():
         there = folder.read_manifest()
         if there and there.get("features", {}).get("key") != named["key"]:

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xresnet.basics.cli import UserError, near_miss
-from xresnet.basics.files import read_json
+from xresnet.basics.cli import UserError, near_miss, shortened
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.estimate import estimate, spoken
 from xresnet.reproduce.grid_file import Grid, Row
 from xresnet.reproduce.grid_table import tabulated, write_table
+from xresnet.reproduce.results import read_grid
 from xresnet.reproduce.run import Run, run_all
 
 
@@ -46,6 +46,8 @@ def grid(
     Raises:
         UserError: the grid file, the data, or a Caffe that fails.
     """
+    if path.resolve() == (out / "grid.json").resolve():
+        raise UserError(f"{path}: its results take that name: rename it, or choose another --out")
     plan = Grid.read(path)
     if seeds:
         rows = tuple(replace(row, seeds=tuple(seeds)) for row in plan.rows)
@@ -55,18 +57,14 @@ def grid(
         if name not in names:
             raise UserError(f"{path}: no row {name!r}{near_miss(name, names)}")
     runs = plan.runs(Data.read(data), out, engine)
-    elsewhere = _results(earlier)
-    mine = {r["key"]: r for r in (read_json(out / "grid.json") or {}).get("results", ())}
-    found: dict[int, dict[str, Any]] = {}
-    for i, (_, run) in enumerate(runs):
-        result = run.finished() or next(filter(run.is_mine, mine.values()), None)
-        result = result or elsewhere.get(run.plan)
-        if result:
-            found[i] = result
+    found = _found(runs, out, earlier)
     wanted = {i: run for i, (row, run) in enumerate(runs) if not only or row.name in only}
     missing = {i: run for i, run in wanted.items() if i not in found}
 
     def tabulate() -> dict[str, Any]:
+        for i, (_, run) in enumerate(runs):  # another grid may train here, too
+            if i not in found and (result := run.finished()):
+                found[i] = result
         table = tabulated(plan, runs, found, out)
         write_table(table, out)
         return table
@@ -120,18 +118,42 @@ class _Left:
         return f"{len(self.seconds)} runs left: {self.most}about {left}"
 
 
-def _results(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """The results in some grid.jsons by their plan.
+def _found(
+    runs: list[tuple[Row, Run]], out: Path, earlier: Sequence[Path]
+) -> dict[int, dict[str, Any]]:
+    """The results that are there: in the runs' folders, in OUT/grid.json, and in `earlier`.
 
     Raises:
-        UserError: one of them is not a grid.json.
+        UserError: one of them is not a grid.json, or OUT/grid.json alone has results that are
+            none of these runs': it is about to be written anew.
     """
+    before = read_grid(out / "grid.json")["results"] if (out / "grid.json").exists() else []
+    mine = {result.get("key"): result for result in before}
+    elsewhere = {
+        result["plan"]: result
+        for path in earlier
+        for result in read_grid(path)["results"]
+        if "plan" in result
+    }
     found = {}
-    for path in files:
-        table = read_json(path)
-        if not isinstance(table, dict) or "results" not in table:
-            raise UserError(f"{path}: does not exist, or is not a grid.json")
-        found.update({r["plan"]: r for r in table["results"] if "plan" in r})
+    for i, (_, run) in enumerate(runs):
+        result = run.finished() or mine.get(run.key) or elsewhere.get(run.plan)
+        if result:
+            found[i] = result
+    plans = {run.plan for i, (_, run) in enumerate(runs) if i in found}
+    lost = [
+        result
+        for result in before
+        if result.get("plan") not in plans
+        and not (out / "runs" / result["name"] / "result.json").exists()
+    ]
+    if lost:
+        names = shortened([result["name"] for result in lost])
+        raise UserError(
+            f"{out}/grid.json alone has {len(lost)} results ({names}) of another engine, version, "
+            "data folder or grid file, which would be overwritten: take those of this grid file "
+            f"with --resume-from {out}/grid.json, or choose another --out"
+        )
     return found
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import read_json, sha256
+from xresnet.basics.files import sha256
 from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.forward import image_layer
-from xresnet.reproduce.snapshots import is_whole_weights, snapshots
+from xresnet.reproduce.results import find_result
+from xresnet.reproduce.snapshots import is_whole_weights, iteration_of, snapshots
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _kept_alone(folder: Path) -> dict[int, Path]:
     Raises:
         UserError: they are not those that its result is of.
     """
-    result = read_json(folder / "result.json") or {}
+    result = find_result(folder) or {}
     found = {}
     for name, digest in result.get("sha256", {}).items():
         path = folder / name
@@ -90,5 +91,5 @@ def _kept_alone(folder: Path) -> dict[int, Path]:
                 raise UserError(
                     f"{path} is damaged, or belongs to another run than {folder}/result.json"
                 )
-            found[int(path.stem.rpartition("_")[2])] = path
+            found[iteration_of(path)] = path
     return found

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from xresnet.basics.cli import UserError, printable
-from xresnet.basics.files import read_json, read_text, sha256, write, write_json
+from xresnet.basics.files import read_text, sha256, write, write_json
 from xresnet.caffeproto import caffemodel
 from xresnet.reproduce.evaluation import Evaluation
 from xresnet.reproduce.forward import MEAN, mean_file
 from xresnet.reproduce.kept import CLASSES, Kept, read_record
 from xresnet.reproduce.net import Net
+from xresnet.reproduce.results import find_result
 
 DATA = "DATA"
 
@@ -47,7 +48,7 @@ def pack(net: Net, out: Path) -> Path:
     learned = [layer for layer in caffemodel.load(net.weights) if layer.blobs]
     caffemodel.save(out / net.weights.name, record["name"], learned)
     write_json(out / "run.json", {**record, "data": {**record["data"], "folder": DATA}})
-    of_run = read_json(net.folder / "result.json") or {}
+    of_run = find_result(net.folder) or {}
     result = {
         "name": record["name"],
         "tasks": {task: {k: v[k] for k in ("top1", "top5")} for task, v in _tasks(evaluation)},

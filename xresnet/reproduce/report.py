@@ -20,16 +20,15 @@ from data_prep.classes import MISSING, VSO
 from data_prep.folder import DataFolder
 from data_prep.lists import read_list
 from netgen.paper import paper
-from xresnet.basics import shapes
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import sha256, write
-from xresnet.reproduce import figures, pages
+from xresnet.reproduce import figures, pages, results
 from xresnet.reproduce.accuracy import METRICS
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, ENGINES
 from xresnet.reproduce.evaluation import Evaluation, compare
 from xresnet.reproduce.folder import RunFolder
-from xresnet.reproduce.kept import FACTS, Kept, read_record
+from xresnet.reproduce.kept import Kept, read_record
 from xresnet.reproduce.records import records
 from xresnet.reproduce.snapshots import snapshots
 from xresnet.reproduce.table2 import SMOKE
@@ -38,48 +37,6 @@ from xresnet.reproduce.versions import versions
 EXAMPLES = 12  # images shown with what the net saw in them
 EQUAL = 0.9  # the smallest class's share of the largest from which sizes need no picture
 MANY = 12  # rows from which a table is folded; trainings, from twice as many
-
-_RUN = {
-    "name": str,
-    "iterations": int,
-    "sha256": {str: str},
-    "commands": [str],
-}
-_PERCENT = {"mean": float, "sd": (float, None), "values?": [float]}
-_TABLE = {
-    "table": [
-        {
-            "row": str,
-            "task": str,
-            "shared": bool,
-            "params": (float, None),
-            "paper_params": (float, None),
-            **{f"{metric}{part}": float for metric in METRICS for part in ("", "_difference")},
-            **{f"paper_{metric}": float for metric in METRICS},
-            **{f"{metric}_{end}?": float for metric in METRICS for end in ("low", "high")},
-        }
-    ],
-    "setting": {"name": str, "what": str},
-    "data": FACTS,
-    "runs": [_RUN],
-    "engine?": str,
-    "versions": dict,
-}
-_GRID = {
-    "name": str,
-    "what": str,
-    "runs": int,
-    "finished": int,
-    "rows": [
-        {
-            "name": str,
-            "params": (float, None),
-            "n": int,
-            "tasks": {str: dict.fromkeys(METRICS, _PERCENT)},
-        }
-    ],
-    "results": [_RUN],
-}
 
 
 @dataclass(frozen=True)
@@ -109,8 +66,9 @@ class Results:
         Raises:
             UserError: none there, or a file is damaged.
         """
-        table = _read(out / "table2.json", _TABLE)
-        grid = _read(out / "grid.json", _GRID)
+        table = results.find(out / "table2.json", results.TABLE)
+        shape = {**results.GRID, "results": [results.SHOWN]}
+        grid = results.find(out / "grid.json", shape)
         alone = (out / "run.json").exists()
         if not table and not grid and not alone:
             raise UserError(
@@ -432,14 +390,12 @@ def _data(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _commands(found: Results) -> dict[str, Any]:
-    results = [
+    made = [
         *(found.table["runs"] if found.table else []),
         *(found.grid["results"] if found.grid else []),
     ]
-    if found.alone:
-        results = [_made(found.runs[0])]
     return {
-        "results": results,
+        "results": [_made(found.runs[0])] if found.alone else made,
         "records": {run.resolve().name: read_record(run) for run in found.runs},
         "versions": found.table["versions"] if found.table else versions(found.engines),
     }
@@ -491,7 +447,3 @@ def _charts(panels: dict[str, Figure], label: str) -> list[Any]:
 
 def _net(run: Path) -> str:
     return next(iter(read_record(run)["net"]), "")
-
-
-def _read(path: Path, shape: Any) -> Any:
-    return shapes.read(path, shape) if path.exists() else None

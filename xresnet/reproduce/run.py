@@ -8,7 +8,6 @@ RUN/test.log      Caffe's words in `caffe test`
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,14 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xresnet.basics import bars
-from xresnet.basics.files import read_json, sha256, write_json
+from xresnet.basics.files import fingerprint, sha256, write_json
 from xresnet.reproduce import stop
 from xresnet.reproduce.accuracy import KS
 from xresnet.reproduce.caffe import Caffe
 from xresnet.reproduce.driver import train
 from xresnet.reproduce.evaluate import caffe_test_arguments, evaluate, on_training
 from xresnet.reproduce.net import Net
-from xresnet.reproduce.snapshots import delete_except
+from xresnet.reproduce.results import find_result
+from xresnet.reproduce.snapshots import delete_except, iteration_of
 from xresnet.reproduce.training import Training
 
 Name = TypeVar("Name", bound=Hashable)
@@ -64,7 +64,7 @@ class Run:
         test = caffe_test_arguments(net, tested["images"], engine)
         commands = [*self.training.commands(), test]
         made = {
-            "key": self._key(),
+            "key": self.key,
             "plan": self.plan,
             "name": self.name,
             "params": params,
@@ -74,7 +74,7 @@ class Run:
                 for task, values in tested["tasks"].items()
             },
             **({"train": on_training(net, engine)} if self.both else {}),
-            "iterations": int(weights.stem.rpartition("_")[2]),
+            "iterations": iteration_of(weights),
             "trained_by": self.training.files.engines(),
             "tested_by": engine.name,
             "version": engine.version(),
@@ -91,27 +91,22 @@ class Run:
 
     def finished(self) -> dict[str, Any] | None:
         """The result of an earlier call; None where this very run is not done."""
-        done = read_json(self.folder / "result.json")
-        return done if done and self.is_mine(done) else None
-
-    def is_mine(self, result: dict[str, Any]) -> bool:
-        """Whether a result, from wherever, is this very run's, by this very engine."""
-        return result["key"] == self._key()
+        done = find_result(self.folder)
+        return done if done and done.get("key") == self.key else None
 
     @property
     def plan(self) -> str:
         """Changes with what is trained and how long, not with the engine and its version."""
-        parts = [self.training.key, repr(self.training.schedule)]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        return fingerprint(self.training.key, repr(self.training.schedule))
+
+    @property
+    def key(self) -> str:
+        """Changes with whatever could change the result: the plan, the engine, its version."""
+        return fingerprint(self.plan, self.training.engine.version())
 
     def _files(self) -> list[Path]:
         solvers = sorted(self.folder.glob("solver_*.prototxt"))
         return [self.folder / "net.prototxt", self.folder / "deploy.prototxt", *solvers]
-
-    def _key(self) -> str:
-        """Changes with whatever could change the result."""
-        parts = [self.plan, self.training.engine.version()]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def run_all(

@@ -112,6 +112,11 @@ def snapshots(folder: Path, last_layer: str | None = None, prefix: str = PREFIX)
     return sorted(found)
 
 
+def iteration_of(path: Path) -> int:
+    """The iteration in the name of a snapshot's file."""
+    return int(path.stem.rpartition("_")[2])
+
+
 def iterations(folder: Path) -> set[int]:
     """Of which iterations there are files, whole or half."""
     names = [_FILE.fullmatch(path.name) for path in folder.glob(f"{PREFIX}_iter_*")]

@@ -13,10 +13,11 @@ from netgen.options import words
 from netgen.paper import paper
 from xresnet.basics import cores
 from xresnet.basics.cli import UserError, near_miss
-from xresnet.basics.files import read_json, write, write_json
+from xresnet.basics.files import write, write_json
 from xresnet.reproduce.data import Data, hold_vso
 from xresnet.reproduce.deepsentibank import DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, Engine
+from xresnet.reproduce.results import find
 from xresnet.reproduce.run import Run, run_all
 from xresnet.reproduce.schedule import Plateau, Schedule, Stage, Stages
 from xresnet.reproduce.start import Start, hold_imagenet, is_imagenet
@@ -199,7 +200,7 @@ def _nets(
 
 def _refuse_another_table(out: Path, setting: Setting) -> None:
     """A rehearsal must not take the place of the table, nor the table that of a rehearsal."""
-    before = read_json(out / "table2.json")
+    before = find(out / "table2.json", {"setting": {"name": str}})
     name = before["setting"]["name"] if before else setting.name
     if name != setting.name:
         raise UserError(f"{out} holds the table of another setting ({name}): choose another --out")

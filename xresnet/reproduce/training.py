@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from netgen.blocks import cached_maps
 from netgen.measure import takes_part
 from netgen.options import Options, words
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import sha256
+from xresnet.basics.files import fingerprint, sha256
 from xresnet.caffeproto import text
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
@@ -116,9 +115,8 @@ class Training:
         # What Caffe reads of the net: the comments may change with this code.
         net = self.data.network(self.net, "DATA").proto()
         solver = json.dumps(words(self.solver))
-        parts = [self.data.key, text.dump(net), solver, self.schedule.identity]
-        parts += self.initial.values()
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        parts = (self.data.key, text.dump(net), solver, self.schedule.identity)
+        return fingerprint(*parts, *self.initial.values())
 
     @cached_property
     def initial(self) -> dict[str, str]:
