@@ -33,7 +33,14 @@ def parser() -> cli.Parser:
         *(train, table2, features, grid, compare, evaluate),
         *(figure5, figure6, predict, pack, watch, report),
     ):
-        module.add(commands)
+        command = commands.add_parser(
+            module.NAME,
+            help=module.SUMMARY,
+            description=module.DESCRIPTION,
+            epilog=module.EXAMPLES,
+        )
+        command.set_defaults(run=module.run)
+        module.add(command)
     return p
 
 

@@ -25,6 +25,7 @@ from xresnet.basics.files import write, write_json
 from xresnet.reproduce.figures import differences, save
 from xresnet.reproduce.results import read_grid
 from xresnet.reproduce.stats import holm, pairs_needed, t_interval, t_test
+from xresnet.reproduce.tables import markdown_table
 
 MEAN = "mean of tasks"
 POINT = 1.0  # a difference of less is negligible; also what the number of seeds is planned for
@@ -108,9 +109,10 @@ def _arms(table: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
             "name": name,
             "params": sum(rows[row][seeds[0]]["params"] for row in names),
             "seeds": seeds,
-            "test": _by_measure([m["test"] for m in merged], tasks),
-            "train": _by_measure([m["train"] for m in merged], tasks),
-            "top5": _by_measure([m["top5"] for m in merged], tasks),
+            **{
+                kind: _by_measure([values[kind] for values in merged], tasks)
+                for kind in ("test", "train", "top5")
+            },
         }
     return arms
 
@@ -214,52 +216,42 @@ def markdown(made: dict[str, Any]) -> str:
 def _arms_table(made: dict[str, Any]) -> list[str]:
     arms = made["arms"]
     measures = _measures(arms, "test")
-    lines = [
-        "Top-1 in per cent of the labelled test images, mean ± standard deviation over the seeds; "
-        "in brackets on the training images.",
-        "",
-        "| Arm | Params (M) | seeds | " + " | ".join(map(_title, measures)) + " |",
-        "|---|---:|---:|" + "---:|" * len(measures),
-    ]
+    rows = []
     for arm in arms:
         cells = [arm["name"], f"{arm['params'] / 1e6:.2f}", str(len(arm["seeds"]))]
         for measure in measures:
             test, train = arm["test"].get(measure), arm["train"].get(measure)
             trained = f" ({statistics.fmean(train):.1f})" if train else ""
             cells.append(_spread(test) + trained if test else "–")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        rows.append(cells)
+    heads = ["Arm", "Params (M)", "seeds", *map(_title, measures)]
+    return [
+        "Top-1 in per cent of the labelled test images, mean ± standard deviation over the seeds; "
+        "in brackets on the training images.",
+        "",
+        *markdown_table(heads, "lrr" + "r" * len(measures), rows),
+    ]
 
 
 def _top5_table(made: dict[str, Any]) -> list[str]:
     arms = made["arms"]
     measures = _measures(arms, "top5")
-    lines = [
+    rows = [
+        [arm["name"], *(_spread(arm["top5"][m]) if m in arm["top5"] else "–" for m in measures)]
+        for arm in arms
+    ]
+    return [
         "Top-5 in per cent of the labelled test images, mean ± standard deviation over the seeds.",
         "",
-        "| Arm | " + " | ".join(map(_title, measures)) + " |",
-        "|---|" + "---:|" * len(measures),
+        *markdown_table(["Arm", *map(_title, measures)], "l" + "r" * len(measures), rows),
     ]
-    for arm in arms:
-        cells = [_spread(arm["top5"][m]) if m in arm["top5"] else "–" for m in measures]
-        lines.append(f"| {' | '.join([arm['name'], *cells])} |")
-    return lines
 
 
 def _comparisons_table(made: dict[str, Any]) -> list[str]:
     comparisons = made["comparisons"]
     if not comparisons:
         return []
-    lines = [
-        "Differences in points over pairs of the same seed, their 95% t-interval, p of the paired "
-        "t-test (of the primary comparisons after Holm's correction), whether the interval lies "
-        f"within ± {POINT:g} point, the relative gain, and how many seeds find {POINT:g} point "
-        "with 80% power: by the first three, by all.",
-        "",
-        "| Comparison | of | pairs | difference | 95% interval | p | "
-        f"within ± {POINT:g} | relative | seeds needed |",
-        "|---|---|---:|---:|---:|---:|---|---:|---:|",
-    ]
+    rows = []
     for c in comparisons:
         name = f"{c['a']} − {c['b']}"
         name = f"**{name}**" if c["kind"] == "primary" else name
@@ -272,30 +264,36 @@ def _comparisons_table(made: dict[str, Any]) -> list[str]:
                 needed = f"{v.get('seeds_planned', '–')}, {v['seeds_for_a_point']}"
             cells = [name, _title(measure), str(len(c["seeds"])), f"{v['mean']:+.2f}"]
             cells += [interval, p, within, f"{v['relative']:+.1f}%", needed]
-            lines.append(f"| {' | '.join(cells)} |")
+            rows.append(cells)
             name = ""
+    heads = ["Comparison", "of", "pairs", "difference", "95% interval", "p"]
+    heads += [f"within ± {POINT:g}", "relative", "seeds needed"]
     unequal = [c for c in comparisons if abs(c["params"] - 1) >= 0.05]
     told = [f"{c['a']} {100 * (c['params'] - 1):+.1f}% against {c['b']}" for c in unequal]
-    return [*lines, *(["", f"Parameters: {', '.join(told)}."] if told else [])]
+    return [
+        "Differences in points over pairs of the same seed, their 95% t-interval, p of the paired "
+        "t-test (of the primary comparisons after Holm's correction), whether the interval lies "
+        f"within ± {POINT:g} point, the relative gain, and how many seeds find {POINT:g} point "
+        "with 80% power: by the first three, by all.",
+        "",
+        *markdown_table(heads, "llrrrrlrr", rows),
+        *(["", f"Parameters: {', '.join(told)}."] if told else []),
+    ]
 
 
 def _seeds_table(made: dict[str, Any]) -> list[str]:
     arms = made["arms"]
     seeds = sorted({seed for arm in arms for seed in arm["seeds"]})
-    lines = [
-        "Every seed, top-1:",
-        "",
-        "| Arm | of | " + " | ".join(map(str, seeds)) + " |",
-        "|---|---|" + "---:|" * len(seeds),
-    ]
+    rows = []
     for arm in arms:
         name = arm["name"]
         for measure, values in arm["test"].items():
             by_seed = dict(zip(arm["seeds"], values))
             cells = [f"{by_seed[seed]:.2f}" if seed in by_seed else "–" for seed in seeds]
-            lines.append(f"| {name} | {_title(measure)} | {' | '.join(cells)} |")
+            rows.append([name, _title(measure), *cells])
             name = ""
-    return lines
+    table = markdown_table(["Arm", "of", *map(str, seeds)], "ll" + "r" * len(seeds), rows)
+    return ["Every seed, top-1:", "", *table]
 
 
 TABLES = {

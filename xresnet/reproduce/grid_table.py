@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,18 @@ from xresnet.basics.files import write, write_json
 from xresnet.reproduce.accuracy import METRICS
 from xresnet.reproduce.grid_file import Grid, Row
 from xresnet.reproduce.run import Run
+from xresnet.reproduce.tables import csv_text, markdown_table
 
 
 def markdown(table: dict[str, Any]) -> str:
     """The table; each figure a mean, and the seeds' standard deviation where there are several."""
     tasks = list(dict.fromkeys(task for row in table["rows"] for task in row["tasks"]))
     heads = [f"{task} {metric}" for task in tasks for metric in METRICS]
+    rows = []
+    for row in table["rows"]:
+        params = "–" if row["params"] is None else f"{row['params']:.2f}"
+        spreads = [row["tasks"].get(task, {}).get(metric) for task in tasks for metric in METRICS]
+        rows.append([row["name"], params, str(row["n"]), *map(_mean, spreads)])
     lines = [
         f"# {table['name']}",
         "",
@@ -26,15 +30,8 @@ def markdown(table: dict[str, Any]) -> str:
         f"{table['finished']} of {table['runs']} runs are finished. Per cent of the labelled test "
         "images; mean, and ± the standard deviation over seeds (n).",
         "",
-        "| Net | Params (M) | n | " + " | ".join(heads) + " |",
-        "|---|---:|---:|" + "---:|" * len(heads),
+        *markdown_table(["Net", "Params (M)", "n", *heads], "lrr" + "r" * len(heads), rows),
     ]
-    for row in table["rows"]:
-        cells = [row["name"], _params(row), str(row["n"])]
-        for task in tasks:
-            for metric in METRICS:
-                cells.append(_mean(row["tasks"].get(task, {}).get(metric)))
-        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -61,10 +58,14 @@ def tabulated(
                 ]
                 if values:
                     tasks.setdefault(task, {})[metric] = _spread(values)
-        params = mine[0]["params"] / 1e6 if mine else None
-        made = [r["name"] for r in mine]
         rows.append(
-            {"name": row.name, "n": len(mine), "params": params, "tasks": tasks, "runs": made}
+            {
+                "name": row.name,
+                "n": len(mine),
+                "params": mine[0]["params"] / 1e6 if mine else None,
+                "tasks": tasks,
+                "runs": [result["name"] for result in mine],
+            }
         )
     return {
         "name": plan.name,
@@ -96,19 +97,14 @@ def write_table(table: dict[str, Any], out: Path) -> None:
     """Write grid.json, grid.md and grid.csv."""
     write_json(out / "grid.json", table)
     write(out / "grid.md", markdown(table))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["net", "params", "task", "metric", "n", "mean", "sd"])
-    for row in table["rows"]:
-        for task, metrics in row["tasks"].items():
-            for metric, s in metrics.items():
-                cells = [row["name"], row["params"], task, metric, row["n"], s["mean"], s["sd"]]
-                writer.writerow(cells)
-    write(out / "grid.csv", text.getvalue())
-
-
-def _params(row: dict[str, Any]) -> str:
-    return "–" if row["params"] is None else f"{row['params']:.2f}"
+    rows = [
+        [row["name"], row["params"], task, metric, row["n"], spread["mean"], spread["sd"]]
+        for row in table["rows"]
+        for task, metrics in row["tasks"].items()
+        for metric, spread in metrics.items()
+    ]
+    heads = ["net", "params", "task", "metric", "n", "mean", "sd"]
+    write(out / "grid.csv", csv_text(heads, rows))
 
 
 def _mean(spread: dict[str, Any] | None) -> str:

@@ -16,11 +16,13 @@ from typing import Any
 from xresnet.basics.cli import UserError, printable
 from xresnet.basics.files import read_text, sha256, write, write_json
 from xresnet.caffeproto import caffemodel
+from xresnet.reproduce.accuracy import METRICS
 from xresnet.reproduce.evaluation import Evaluation
 from xresnet.reproduce.forward import MEAN, mean_file
 from xresnet.reproduce.kept import CLASSES, Kept, read_record
 from xresnet.reproduce.net import Net
 from xresnet.reproduce.results import find_result
+from xresnet.reproduce.tables import markdown_table
 
 DATA = "DATA"
 
@@ -51,7 +53,10 @@ def pack(net: Net, out: Path) -> Path:
     of_run = find_result(net.folder) or {}
     result = {
         "name": record["name"],
-        "tasks": {task: {k: v[k] for k in ("top1", "top5")} for task, v in _tasks(evaluation)},
+        "tasks": {
+            task: {metric: values[metric] for metric in METRICS}
+            for task, values in evaluation["tasks"].items()
+        },
         "images": evaluation["images"],
         **{k: of_run[k] for k in ("params", "trained_by", "tested_by", "version") if k in of_run},
         "sha256": {
@@ -70,8 +75,8 @@ def card(record: dict[str, Any], result: dict[str, Any], kept: Kept) -> str:
     data, engines = record["data"], " and ".join(record.get("engines") or ["caffe"])
     (weights,) = (name for name in result["sha256"] if name.endswith(".caffemodel"))
     rows = [
-        f"| {task} | {data['classes'][task]} | {_told(v['top1'])} | {_told(v['top5'])} |"
-        for task, v in _tasks(result)
+        [task, str(data["classes"][task]), _told(v["top1"]), _told(v["top5"])]
+        for task, v in result["tasks"].items()
     ]
     options = printable(" ".join([*record["net"], *record["solver"]]))
     return "\n".join(
@@ -83,9 +88,7 @@ def card(record: dict[str, Any], result: dict[str, Any], kept: Kept) -> str:
             f"Trained by {engines}, on {data['train']:,} images of {kept.size} x {kept.size} "
             f"pixels; tested on {result['images']:,} others (`result.json`):",
             "",
-            "| Task | Classes | Top-1 (%) | Top-5 (%) |",
-            "|---|---:|---:|---:|",
-            *rows,
+            *markdown_table(["Task", "Classes", "Top-1 (%)", "Top-5 (%)"], "lrrr", rows),
             "",
             "In brackets: 95% intervals over the test images.",
             "",
@@ -97,10 +100,6 @@ def card(record: dict[str, Any], result: dict[str, Any], kept: Kept) -> str:
             "",
         ]
     )
-
-
-def _tasks(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return list(result["tasks"].items())
 
 
 def _told(right: dict[str, Any]) -> str:

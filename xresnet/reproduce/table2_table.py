@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from typing import Any
 
 from netgen.paper import paper
 from xresnet.reproduce.accuracy import METRICS
+from xresnet.reproduce.tables import csv_text, markdown_table
 
 
 def tabulated(
@@ -43,6 +42,13 @@ def markdown(table: dict[str, Any]) -> str:
     """The table as the paper sets it: ours, the paper's figure in brackets, our 95% interval."""
     data = table["data"]
     classes = ", ".join(f"{n} {task}" for task, n in data["classes"].items())
+    rows = []
+    for row, net, params in _shown(table):
+        cells = [net, paper()["tasks"][row["task"]], params]
+        for metric in METRICS:
+            cells += [_cell(row, metric), _interval(row, metric), _difference(row, metric)]
+        rows.append(cells)
+    heads = ["Top-1 (%)", "Interval", "Diff.", "Top-5 (%)", "Interval", "Diff."]
     lines = [
         f"# Table 2 ({table['setting']['name']})",
         "",
@@ -52,14 +58,8 @@ def markdown(table: dict[str, Any]) -> str:
         "",
         f"{data['train']:,} training and {data['test']:,} test images; classes: {classes}.",
         "",
-        "| Net | Task | Params (M) | Top-1 (%) | Interval | Diff. | Top-5 (%) | Interval | Diff. |",
-        "|---|---|---:|---:|---|---:|---:|---|---:|",
+        *markdown_table(["Net", "Task", "Params (M)", *heads], "llrrlrrlr", rows),
     ]
-    for row, net, params in _shown(table):
-        cells = [net, paper()["tasks"][row["task"]], params]
-        for metric in METRICS:
-            cells += [_cell(row, metric), _interval(row, metric), _difference(row, metric)]
-        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -110,9 +110,5 @@ def _difference(row: dict[str, Any], metric: str) -> str:
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
     """A line a row, each with its own figures and the paper's."""
-    text = io.StringIO()
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(columns, [[row.get(name) for name in columns] for row in rows])

@@ -1,1 +1,1 @@
-"""The commands, a module each: `add` declares its arguments, `run` does it."""
+"""The commands, a module each: its name and help, `add` declares its arguments, `run` does it."""

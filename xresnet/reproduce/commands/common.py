@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol, Union
+from typing import Any, Union
 
 from netgen.weights.plan import BRANCH_INITS
 from xresnet.basics.cli import UserError, option_help, printable
@@ -16,13 +16,6 @@ from xresnet.reproduce.deepsentibank import AMONG, DeepSentiBank
 from xresnet.reproduce.engine import CAFFE, ENGINES, Engine, Torch
 from xresnet.reproduce.schedule import Plateau
 from xresnet.reproduce.start import Start
-
-
-class Commands(Protocol):
-    """What ArgumentParser.add_subparsers returns."""
-
-    def add_parser(self, name: str, **words: Any) -> argparse.ArgumentParser: ...
-
 
 Arguments = Union[argparse.ArgumentParser, argparse._ArgumentGroup]
 JOBS = at_least(1, "jobs", most=1_024)
@@ -35,20 +28,6 @@ examples:
   python -m xresnet predict runs/xs photos/ > predictions.json
   python -m xresnet predict imagenet cat.jpg
 """
-
-
-def add(
-    commands: Commands,
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    summary: str,
-    description: str,
-    examples: str,
-) -> argparse.ArgumentParser:
-    """A command's parser; `run` does it, and returns the exit status."""
-    p = commands.add_parser(name, help=summary, description=description, epilog=examples)
-    p.set_defaults(run=run)
-    return p
 
 
 def option(

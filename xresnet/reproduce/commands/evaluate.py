@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from xresnet.basics.cli import UserError
@@ -13,6 +13,13 @@ from xresnet.reproduce.evaluation import Evaluation, as_text, compare
 from xresnet.reproduce.kept import Kept
 from xresnet.reproduce.net import net_of
 
+NAME = "eval"
+SUMMARY = "evaluate a trained net exactly, in two ways"
+DESCRIPTION = (
+    "Test a run's net on every test image once, by `caffe test` and from the "
+    "net's scores themselves; both must agree. Intervals are 95%, by "
+    "bootstrap over images. Written to RUN/eval_SNAPSHOT.json."
+)
 EXAMPLES = """\
 examples:
   python -m xresnet eval runs/xs
@@ -22,17 +29,7 @@ examples:
 """
 
 
-def add(commands: common.Commands) -> None:
-    p = common.add(
-        commands,
-        "eval",
-        run,
-        "evaluate a trained net exactly, in two ways",
-        "Test a run's net on every test image once, by `caffe test` and from the "
-        "net's scores themselves; both must agree. Intervals are 95%, by "
-        "bootstrap over images. Written to RUN/eval_SNAPSHOT.json.",
-        EXAMPLES,
-    )
+def add(p: ArgumentParser) -> None:
     p.add_argument(
         "folder", type=Path, metavar="RUN", help="a run's folder, or a .caffemodel in it"
     )
@@ -49,7 +46,7 @@ def add(commands: common.Commands) -> None:
     common.add_data(d, required=False)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Namespace) -> int:
     engine = common.engine(args)
     other = Evaluation.find(args.against) if args.against else None  # before the long test
     if args.deepsentibank and not (args.classes and args.data):
@@ -65,10 +62,9 @@ def run(args: argparse.Namespace) -> int:
         folder, weights, root = net.folder, net.weights, Kept.read(net.folder).tested_on()
     if other:
         other.hold_images(root)
-    if published:
-        result = published.evaluate(data, folder, engine)
-    else:
-        result = evaluate(net, folder, engine)
+    result = (
+        published.evaluate(data, folder, engine) if published else evaluate(net, folder, engine)
+    )
     if other:
         result["against"] = compare(Evaluation.of(folder, weights), other)
     return common.show(result, args.json, as_text(result))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from xresnet.reproduce import choices
@@ -10,6 +10,13 @@ from xresnet.reproduce.commands import common
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.features import features
 
+NAME = "features"
+SUMMARY = "cache a frozen trunk's maps as a data folder"
+DESCRIPTION = (
+    "Run the trunk of a ResNet up to a block over a data folder, once, and write "
+    "the block's output as databases of floats. train, grid and eval use the new folder like "
+    "any data folder: their nets begin after that block."
+)
 EXAMPLES = """\
 examples:
   python -m xresnet features res4f --weights imagenet --data data/fashion \\
@@ -18,17 +25,7 @@ examples:
 """
 
 
-def add(commands: common.Commands) -> None:
-    p = common.add(
-        commands,
-        "features",
-        run,
-        "cache a frozen trunk's maps as a data folder",
-        "Run the trunk of a ResNet up to a block over a data folder, once, and write "
-        "the block's output as databases of floats. train, grid and eval use the new folder like "
-        "any data folder: their nets begin after that block.",
-        EXAMPLES,
-    )
+def add(p: ArgumentParser) -> None:
     p.add_argument("block", metavar="BLOCK", help="the block whose output is cached, such as res4f")
     common.add_data(p)
     common.add_out(p, "the data folder to write")
@@ -45,7 +42,7 @@ def add(commands: common.Commands) -> None:
     choices.add(p)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Namespace) -> int:
     net, solver = choices.of(args)
     made = features(
         Data.read(args.data),

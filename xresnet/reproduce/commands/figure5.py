@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.net import weights_of
 from xresnet.reproduce.snapshots import snapshots
 
+NAME = "figure5"
+SUMMARY = "draw learned cross-residual weights, as Figure 5"
+DESCRIPTION = (
+    "Cross-residual weights, a plot a layer, a curve a Source-Target, each sorted "
+    "by weight; with --change, how they moved over a run's snapshots."
+)
+EXAMPLES = common.PICTURE_EXAMPLES
 
-def add(commands: common.Commands) -> None:
-    p = common.add(
-        commands,
-        "figure5",
-        run,
-        "draw learned cross-residual weights, as Figure 5",
-        "Cross-residual weights, a plot a layer, a curve a Source-Target, each sorted "
-        "by weight; with --change, how they moved over a run's snapshots.",
-        common.PICTURE_EXAMPLES,
-    )
+
+def add(p: ArgumentParser) -> None:
     p.add_argument(
         "snapshot", type=Path, metavar="SNAPSHOT", help="a .caffemodel, or a run's folder"
     )
@@ -31,7 +30,7 @@ def add(commands: common.Commands) -> None:
     common.add_json(p, "statistics of the weights")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Namespace) -> int:
     from xresnet.reproduce import figures  # matplotlib takes its time
 
     place = args.snapshot

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 
 from xresnet.basics.cli import printable
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.net import net_of
 from xresnet.reproduce.predict import images_of, predict
 
+NAME = "figure6"
+SUMMARY = "draw images with their best classes, as Figure 6"
+DESCRIPTION = "Images beside their five best adjectives, adjective-noun pairs and nouns."
+EXAMPLES = common.PICTURE_EXAMPLES
 
-def add(commands: common.Commands) -> None:
-    p = common.add(
-        commands,
-        "figure6",
-        run,
-        "draw images with their best classes, as Figure 6",
-        "Images beside their five best adjectives, adjective-noun pairs and nouns.",
-        common.PICTURE_EXAMPLES,
-    )
+
+def add(p: ArgumentParser) -> None:
     common.add_images(p)
     common.add_picture(p, "figure6.png")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Namespace) -> int:
     from xresnet.reproduce import figures  # matplotlib takes its time
 
     net, images = net_of(args.snapshot), images_of(args.images)

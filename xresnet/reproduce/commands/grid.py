@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from xresnet import reproduce
@@ -14,6 +14,13 @@ from xresnet.reproduce.grid_table import markdown
 
 SHIPPED = {path.stem: path for path in sorted(Path(reproduce.__file__).parent.glob("grids/*.json"))}
 
+NAME = "grid"
+SUMMARY = "train a grid of nets and seeds, and tabulate means and deviations"
+DESCRIPTION = (
+    "Train every row and seed of a grid file and tabulate means and deviations "
+    "after each run. Finished runs are kept, so the same command continues after any "
+    "interruption; it needs only grid.json for that."
+)
 EXAMPLES = """\
 examples:
   python -m xresnet grid cifar --data data/cifar --out runs/study
@@ -25,17 +32,7 @@ examples:
 """
 
 
-def add(commands: common.Commands) -> None:
-    p = common.add(
-        commands,
-        "grid",
-        run,
-        "train a grid of nets and seeds, and tabulate means and deviations",
-        "Train every row and seed of a grid file and tabulate means and deviations "
-        "after each run. Finished runs are kept, so the same command continues after any "
-        "interruption; it needs only grid.json for that.",
-        EXAMPLES,
-    )
+def add(p: ArgumentParser) -> None:
     p.add_argument(
         "file",
         type=_file,
@@ -62,7 +59,7 @@ def _file(word: str) -> Path:
     return Path(word) if word not in SHIPPED or Path(word).exists() else SHIPPED[word]
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Namespace) -> int:
     engine = common.engine(args)
     table = grid(
         args.file,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from xresnet.basics.cli import printable
@@ -10,6 +10,12 @@ from xresnet.reproduce.commands import common
 from xresnet.reproduce.net import net_of
 from xresnet.reproduce.pack import pack
 
+NAME = "pack"
+SUMMARY = "pack a trained net to share: weights, classes and a card"
+DESCRIPTION = (
+    "Copy what `predict` needs of an evaluated run into a folder without paths of this "
+    "machine, with a card that says what was trained and how accurate it is."
+)
 EXAMPLES = """\
 examples:
   python -m xresnet pack runs/xs --out models/xs
@@ -17,21 +23,12 @@ examples:
 """
 
 
-def add(commands: common.Commands) -> None:
-    p = common.add(
-        commands,
-        "pack",
-        run,
-        "pack a trained net to share: weights, classes and a card",
-        "Copy what `predict` needs of an evaluated run into a folder without paths of this "
-        "machine, with a card that says what was trained and how accurate it is.",
-        EXAMPLES,
-    )
+def add(p: ArgumentParser) -> None:
     p.add_argument("folder", type=Path, metavar="RUN", help="a run's folder")
     common.add_snapshot(p)
     common.add_out(p, "the folder to write")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Namespace) -> int:
     print(printable(pack(net_of(args.folder, args.snapshot), args.out)))
     return 0

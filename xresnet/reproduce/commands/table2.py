@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,12 @@ from xresnet.reproduce.table2 import (
 )
 from xresnet.reproduce.table2_table import markdown
 
+NAME = "table2"
+SUMMARY = "train and test the nets of Table 2"
+DESCRIPTION = (
+    "Train and test the nets of Table 2, and write the table. "
+    "Finished runs are kept as they are; interrupted ones are resumed."
+)
 EXAMPLES = """\
 examples:
   python -m xresnet table2 --smoke --data work/demo/data --out work/demo
@@ -32,16 +38,7 @@ examples:
 """
 
 
-def add(commands: common.Commands) -> None:
-    p = common.add(
-        commands,
-        "table2",
-        run,
-        "train and test the nets of Table 2",
-        "Train and test the nets of Table 2, and write the table. "
-        "Finished runs are kept as they are; interrupted ones are resumed.",
-        EXAMPLES,
-    )
+def add(p: ArgumentParser) -> None:
     p.add_argument("--smoke", action="store_true", help=SMOKE.what)
     common.add_data(p)
     common.add_out(p, "where all results go")
@@ -66,7 +63,7 @@ def add(commands: common.Commands) -> None:
     choices.add(p, {"--task": task})
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Namespace) -> int:
     setting, engine, start = _setting(args), common.engine(args), common.start(args)
     deepsentibank = common.deepsentibank(args, *args.deepsentibank or (None, None))
     if args.check:
@@ -87,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     return common.show(table, args.json, f"\n{markdown(table)}\n{also}")
 
 
-def _setting(args: argparse.Namespace) -> Setting:
+def _setting(args: Namespace) -> Setting:
     rule = common.rule(args)
     net, solver = choices.of(args)
     if args.smoke:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 
 from netgen import Network
 from xresnet.basics.cli import printable
@@ -14,6 +14,12 @@ from xresnet.reproduce.driver import train
 from xresnet.reproduce.schedule import SNAPSHOT_EVERY, Plateau
 from xresnet.reproduce.training import KEPT, Training
 
+NAME = "train"
+SUMMARY = "train a net as the paper did, unattended"
+DESCRIPTION = (
+    "Train a net with Caffe: a fixed rate, lowered when the loss plateaus, "
+    "until convergence. The same command resumes a training that was stopped or killed."
+)
 EXAMPLES = """\
 examples:
   python -m xresnet train xs_resnet50 --data data/vso --out runs/xs --gpu 0 --weights imagenet
@@ -27,27 +33,13 @@ By hand from the same files, at any time:
 """
 
 
-def add(commands: common.Commands) -> None:
-    p = common.add(
-        commands,
-        "train",
-        run,
-        "train a net as the paper did, unattended",
-        "Train a net with Caffe: a fixed rate, lowered when the loss plateaus, "
-        "until convergence. The same command resumes a training that was stopped or killed.",
-        EXAMPLES,
-    )
+def add(p: ArgumentParser) -> None:
     p.add_argument("net", metavar="NET", help="a name from `python -m netgen --list`")
     common.add_data(p)
     common.add_out(p, "the run's folder")
     common.add_engine(p, trains=True)
-    common.add_weights(
-        p,
-        "initial .caffemodels, or runs whose last ones they are",
-        common.paths,
-        default=(),
-        metavar="FILE,...",
-    )
+    what = "initial .caffemodels, or runs whose last ones they are"
+    common.add_weights(p, what, common.paths, default=(), metavar="FILE,...")
     common.add_threads(p)
     common.option(p, "--keep", "number of recent snapshots to keep", COUNT, KEPT, metavar="N")
     what = "iterations between snapshots, rounded to divide an epoch"
@@ -56,9 +48,9 @@ def add(commands: common.Commands) -> None:
     choices.add(p)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Namespace) -> int:
     chosen, solver = choices.of(args)
-    net = Network(args.net, chosen)
+    net, engine = Network(args.net, chosen), common.engine(args)
     data = Data.read(args.data)
     weights = common.start(args).weights(args.weights, data.network(net, "DATA"), args.out)
     training = Training(
@@ -69,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         schedule=Plateau(**common.rule(args)),
         solver={**({} if args.snapshot is None else {"snapshot": args.snapshot}), **solver},
         weights=weights,
-        engine=common.engine(args),
+        engine=engine,
         keep=args.keep,
     )
     print(printable(train(training).weights))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import time
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from xresnet.basics.cli import UserError, printable
@@ -12,6 +12,13 @@ from xresnet.basics.numbers import PORT, SECONDS
 from xresnet.reproduce.commands import common
 
 HOST, AT = "127.0.0.1", 8080
+NAME = "watch"
+SUMMARY = "serve a page of running trainings, or draw one of them"
+DESCRIPTION = (
+    "Serve a page that updates itself: progress, time left, losses, accuracies "
+    "and rates of all trainings below a folder, whichever engine writes train.log. With --out, "
+    "write the curves of one run as a .png, .svg or .pdf instead."
+)
 EXAMPLES = """\
 examples:
   python -m xresnet watch runs                     a page of all trainings there
@@ -21,17 +28,7 @@ examples:
 """
 
 
-def add(commands: common.Commands) -> None:
-    p = common.add(
-        commands,
-        "watch",
-        run,
-        "serve a page of running trainings, or draw one of them",
-        "Serve a page that updates itself: progress, time left, losses, accuracies "
-        "and rates of all trainings below a folder, whichever engine writes train.log. With --out, "
-        "write the curves of one run as a .png, .svg or .pdf instead.",
-        EXAMPLES,
-    )
+def add(p: ArgumentParser) -> None:
     p.add_argument("folder", type=Path, metavar="DIR", help="a run, or a folder of runs")
     common.option(p, "--port", "port of the page", PORT, unset=str(AT), metavar="N")
     what = f"address of the page: {HOST}, for this machine only; 0.0.0.0: for every machine"
@@ -40,7 +37,7 @@ def add(commands: common.Commands) -> None:
     common.option(p, "--every", "redraw --out at this interval", SECONDS, unset="once", metavar="S")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Namespace) -> int:
     from xresnet.reproduce import watch  # matplotlib takes its time
 
     if args.out:
