@@ -31,7 +31,7 @@ from data_prep.progress import Progress, Report
 from data_prep.records import Record, records
 from xresnet.basics import bars
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import PathLike, inside, sync_folder, write
+from xresnet.basics.files import PathLike, fsync, inside, write
 from xresnet.basics.numbers import PIXELS, THREADS
 
 MAX_DROPPED = 0.01  # share of a list; more points to a mistake in the folder
@@ -285,7 +285,7 @@ def _publish(places: dict[str, Path], names: dict[str, Path], aside: Path) -> No
     for kind in ("label", "image"):
         if places[kind].exists():
             places[kind].rename(names[kind])
-            sync_folder(names[kind].parent)
+            fsync(names[kind].parent)
     _clear(aside)
 
 

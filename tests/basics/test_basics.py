@@ -216,6 +216,16 @@ def test_text_without_an_end_is_refused(monkeypatch):
         files.read_text("/dev/zero")
 
 
+def test_a_line_is_added_below_one_that_was_cut(tmp_path):
+    path = tmp_path / "log"
+    assert files.append_line(path, "a") == 2
+    path.write_text("a\nb")
+    assert files.append_line(path, "ü", sync=True) == len("a\nb\nü\n".encode())
+    assert path.read_text() == "a\nb\nü\n"
+    with pytest.raises(UserError, match="cannot write /dev/full: No space left"):
+        files.append_line("/dev/full", "a")
+
+
 def test_text_is_read_with_any_line_ends(tmp_path):
     (tmp_path / "a").write_bytes("ü\r\nb\rc\n".encode())
     assert files.read_text(tmp_path / "a") == "ü\nb\nc\n"

@@ -202,6 +202,15 @@ def test_a_record_that_is_no_image_is_one_line(tmp_path):
         list(records(tmp_path))
 
 
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    one = Evaluation.of(tmp_path, tmp_path / "a.caffemodel")
+    one.path.with_suffix(".npz").symlink_to("/dev/full")
+    truth = {"adj": np.zeros(2, np.int64)}
+    with pytest.raises(UserError, match=r"cannot write .*/eval_a\.npz: No space left"):
+        one.write({}, {"adj": np.eye(2, 6, dtype=np.float32)}, truth)
+    assert not one.path.exists()
+
+
 def test_ties_count_against_the_truth_as_in_caffe():
     values = np.array([[1, 1, 0, 0], [0, 3, 2, 1], [0, 0, 0, 0]], np.float32)
     assert ranks(values, np.array([0, 2, 3])).tolist() == [2, 2, 4]

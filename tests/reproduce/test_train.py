@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -246,7 +246,7 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_try(engine, drawn, tmp_
     good = training(drawn, tmp_path, engine, max_epochs=1)
     at = train(good).iteration
     taken = RunFolder(tmp_path).decisions()
-    (tmp_path / "decisions.jsonl").write_text(json.dumps(taken[0].as_json()) + "\n")
+    (tmp_path / "decisions.jsonl").write_text(json.dumps(asdict(taken[0])) + "\n")
     with pytest.raises(UserError, match=rf"not a finite number .*{at}.*--lr 1e\+08 .*--weights"):
         train(training(drawn, tmp_path, engine, lr=1e9, max_epochs=3))
     assert snapshots(tmp_path)[-1].iteration == at

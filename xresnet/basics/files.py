@@ -97,7 +97,7 @@ def replacing(path: PathLike, sync: bool = True) -> Iterator[BinaryIO]:
             os.unlink(temporary)
         raise
     if sync:
-        sync_folder(path.parent)
+        fsync(path.parent)
 
 
 def _is_written_through(path: Path) -> bool:
@@ -123,9 +123,33 @@ def _json_escaped(found: re.Match[str]) -> str:
     return found[0] if is_printable(found[0]) else json.dumps(found[0])[1:-1]
 
 
-def sync_folder(folder: PathLike) -> None:
-    """Sync a folder to the disk, so that a rename in it survives a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def append_line(path: PathLike, line: str, sync: bool = False) -> int:
+    """Append a line to a file, below one that a kill may have cut; returns the file's new size.
+
+    Args:
+        sync: sync the file to the disk.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with open(path, "ab+") as file:
+            if end := file.seek(0, os.SEEK_END):
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(line.encode() + b"\n")
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+            return file.tell()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def fsync(path: PathLike) -> None:
+    """Sync a file, or a folder's entries, to the disk, so that it survives a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -20,6 +20,7 @@ from typing import BinaryIO, ClassVar
 
 from xresnet.basics import bars
 from xresnet.basics.cli import UserError
+from xresnet.basics.files import append_line
 from xresnet.realcaffe import train_log
 from xresnet.reproduce import stop
 from xresnet.reproduce.engine import CAFFE, Engine, explained
@@ -109,16 +110,10 @@ class Caffe:
     def _begin(self) -> None:
         """Head this call's part of the log, in glog's form, for other readers' sake."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab+") as file:
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(end - 1)
-                if file.read(1) != b"\n":  # an earlier Caffe was killed within a line
-                    file.write(b"\n")
-            now = datetime.now().strftime("%m%d %H:%M:%S.%f")
-            words = shlex.join([*self.engine.typed, *self.command])
-            file.write(f"I{now} {threading.get_native_id():5} reproduce.py:1] {words}\n".encode())
-        self._start = self.log.stat().st_size
+        now = datetime.now().strftime("%m%d %H:%M:%S.%f")
+        words = shlex.join([*self.engine.typed, *self.command])
+        line = f"I{now} {threading.get_native_id():5} reproduce.py:1] {words}"
+        self._start = append_line(self.log, line)
 
     def __enter__(self) -> Caffe:
         return self

@@ -98,6 +98,11 @@ class Engine(ABC):
         return "0" if self.gpu == "all" else self.gpu and self.gpu.split(",")[0]
 
     @property
+    def one_gpu(self) -> list[str]:
+        """Caffe's option for a command that takes one GPU; none on the CPU."""
+        return ["-gpu", self.first_gpu] if self.first_gpu else []
+
+    @property
     def training(self) -> list[str]:
         """Its own words behind Caffe's `train -solver ...`."""
         return []

@@ -44,7 +44,7 @@ def _timed(training: Training) -> tuple[float, float]:
     data = training.data.order[1] if training.data.order else training.data
     with unnamed(data.network(training.net).prototxt()) as net:
         command = [*engine.program(), "time", "-model", str(net), "-iterations", str(ITERATIONS)]
-        command += ["-gpu", gpu] if (gpu := engine.first_gpu) else []
+        command += engine.one_gpu
         ran = subprocess.run(
             command, capture_output=True, text=True, errors="replace", env=engine.environment()
         )

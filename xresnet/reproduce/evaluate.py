@@ -40,14 +40,7 @@ def evaluate(net: Net, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
     truth = labels(root)
     images = len(next(iter(truth.values())))
     tested = caffe_test(net, folder / "test.log", images, engine)
-    transform = Transform.of(net.model)
-    found = scores(
-        net.deploy,
-        net.weights,
-        (transform(pixels) for pixels in records(root)),
-        net.batch,
-        engine,
-    )
+    found = _scores(net, root, "test", engine)
     result = summary(found, truth, names)
     exact = {}  # in place of Caffe's mean of batches, where labels are missing
     for task, values in result["tasks"].items():
@@ -89,15 +82,20 @@ def on_training(net: Net, engine: Engine = CAFFE) -> dict[str, dict[str, float]]
 
     Beside the same on the test images it tells how well a net generalises.
     """
-    transform, root = Transform.of(net.model), Kept.read(net.folder).root
-    images = (transform(pixels) for pixels in records(root, "train"))
-    found = scores(net.deploy, net.weights, images, net.batch, engine)
+    root = Kept.read(net.folder).root
     truth = labels(root, "train")
     return {
         task: {f"top{k}": 100 * float((rank <= k).mean()) for k in KS}
-        for task, values in found.items()
+        for task, values in _scores(net, root, "train", engine).items()
         for rank in [ranks(values, truth[task])[truth[task] != MISSING]]
     }
+
+
+def _scores(net: Net, root: Path, part: str, engine: Engine) -> dict[str, np.ndarray]:
+    """Task -> scores N x K of the images of a part of the data folder `root`."""
+    transform = Transform.of(net.model)
+    images = (transform(pixels) for pixels in records(root, part))
+    return scores(net.deploy, net.weights, images, net.batch, engine)
 
 
 def caffe_test(net: Net, log: Path, images: int, engine: Engine = CAFFE) -> train_log.TestResult:
@@ -126,8 +124,4 @@ def caffe_test_arguments(net: Net, images: int, engine: Engine = CAFFE) -> list[
             "write the net again with --test-images"
         )
     command = ["test", "-model", str(net.model.resolve()), "-weights", str(net.weights.resolve())]
-    return [
-        *command,
-        *("-iterations", str(iterations)),
-        *(["-gpu", gpu] if (gpu := engine.first_gpu) else []),
-    ]
+    return [*command, "-iterations", str(iterations), *engine.one_gpu]

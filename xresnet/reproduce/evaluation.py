@@ -9,6 +9,7 @@ RUN/eval_SNAPSHOT.json   what came out, of the weights SNAPSHOT.caffemodel
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 import zlib
@@ -21,7 +22,7 @@ import numpy as np
 from data_prep.classes import MISSING
 from xresnet.basics import shapes
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import replacing, write_json
+from xresnet.basics.files import write, write_json
 from xresnet.reproduce.accuracy import KS, ranks
 from xresnet.reproduce.forward import softmax
 from xresnet.reproduce.records import labels
@@ -153,8 +154,9 @@ class Evaluation:
             arrays[f"best_{task}"] = best.astype(np.int16)
             arrays[f"prob_{task}"] = np.take_along_axis(softmax(values), best, 1).astype(np.float32)
             arrays[f"truth_{task}"] = truth[task].astype(np.int16)
-        with replacing(self.path.with_suffix(".npz")) as file:
-            np.savez_compressed(file, **arrays)
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)
+        write(self.path.with_suffix(".npz"), file.getvalue())
         write_json(self.path, result)
 
 

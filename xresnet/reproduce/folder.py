@@ -14,14 +14,13 @@ RUN/net.prototxt deploy.prototxt   what is trained; its inference form
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import read_text, write
+from xresnet.basics.files import append_line, read_text, write
 from xresnet.reproduce.engine import CAFFE
 from xresnet.reproduce.history import History
 from xresnet.reproduce.kept import find_record
@@ -91,20 +90,8 @@ class RunFolder:
 
     def append(self, decision: Decision) -> None:
         """Add a decision, and see that it lasts."""
-        path = self.path / "decisions.jsonl"
-        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **decision.as_json()})
-        try:
-            with path.open("ab+") as file:
-                end = file.seek(0, os.SEEK_END)
-                if end:
-                    file.seek(end - 1)
-                    if file.read(1) != b"\n":
-                        file.write(b"\n")
-                file.write(line.encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **asdict(decision)})
+        append_line(self.path / "decisions.jsonl", line, sync=True)
 
     # ---- files --------------------------------------------------------------------------
 

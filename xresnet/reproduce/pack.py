@@ -51,7 +51,7 @@ def pack(net: Net, out: Path) -> Path:
     caffemodel.save(out / net.weights.name, record["name"], learned)
     write_json(out / "run.json", {**record, "data": {**record["data"], "folder": DATA}})
     of_run = find_result(net.folder) or {}
-    result = {
+    result: dict[str, Any] = {
         "name": record["name"],
         "tasks": {
             task: {metric: values[metric] for metric in METRICS}

@@ -79,16 +79,14 @@ def read_grid(path: Path) -> dict[str, Any]:
         UserError: no such file, or it is not a grid.json.
     """
     try:
-        grid: dict[str, Any] = shapes.read(path, GRID)
+        return shapes.read(path, GRID)
     except UserError as error:
         raise UserError(f"{error}: not a grid.json that `xresnet grid` wrote") from error
-    return grid
 
 
 def find_result(run: Path) -> dict[str, Any] | None:
     """The result in a run's folder; None where there is none, or a damaged one to make again."""
     try:
-        found: dict[str, Any] | None = find(run / "result.json", RESULT)
+        return find(run / "result.json", RESULT)
     except UserError:
         return None
-    return found

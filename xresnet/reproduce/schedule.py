@@ -46,9 +46,6 @@ class Decision:
         if not isinstance(self.why, str) or not isinstance(self.numbers, dict):
             raise UserError("a decision has a reason in words, and its numbers by name")
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Epoch:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xresnet.basics.cli import UserError
-from xresnet.basics.files import replacing, sync_folder
+from xresnet.basics.files import fsync, replacing
 from xresnet.caffeproto import wire
 
 PREFIX = "snapshot"
@@ -56,13 +56,8 @@ class Snapshot:
 
     def sync(self) -> None:
         """Have the disk hold it, so that a power cut cannot take it."""
-        for path in (self.weights, self.state):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        sync_folder(self.state.parent)
+        for path in (self.weights, self.state, self.state.parent):
+            fsync(path)
 
     def settle(self) -> None:
         """Have the state name the weights beside it.
