@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +102,8 @@ def figure5(weights: Path, by_channel: bool = False) -> Figure:
     direction) cross-residual layers" (Figure 5). `by_channel` leaves them in the channels'
     order, as section 5.2.2 may be read (docs/REPRODUCTION.md).
     """
-    blocks = cross_weights(weights)
-    figure, axes = _side_by_side(len(blocks))
-    for axis, (block, curves) in zip(axes, blocks.items()):
-        _cross(axis, block, curves, by_channel)
-    axes[0].set_ylabel("cross-residual weight")
-    _legend_outside(axes[-1])
-    return figure
+    draw = partial(_cross, by_channel=by_channel)
+    return _side_by_side(cross_weights(weights), draw, "cross-residual weight")
 
 
 def figure5_panels(weights: Path) -> dict[str, Figure]:
@@ -115,12 +111,12 @@ def figure5_panels(weights: Path) -> dict[str, Figure]:
     blocks = cross_weights(weights)
     values = np.concatenate([v for curves in blocks.values() for v in curves.values()])
     margin = 0.05 * (np.ptp(values) or 1)
-    found = {}
-    for block, curves in blocks.items():
-        found[block], (axis,) = _panel()
+
+    def draw(axis: Any, block: str, curves: Mapping[tuple[str, str], np.ndarray]) -> None:
         _cross(axis, block, curves)
         axis.set_ylim(min(values.min(), 0) - margin, values.max() + margin)
-    return found
+
+    return _panels(blocks, draw)
 
 
 def pairs(weights: Path) -> dict[str, dict[str, Any]]:
@@ -135,13 +131,7 @@ def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
     Raises:
         UserError: fewer than two snapshots.
     """
-    found = _moved(snapshots)
-    figure, axes = _side_by_side(len(found))
-    for axis, (block, moved) in zip(axes, found.items()):
-        _change(axis, block, moved)
-    axes[0].set_ylabel("mean weight")
-    _legend_outside(axes[-1])
-    return figure
+    return _side_by_side(_moved(snapshots), _change, "mean weight")
 
 
 def figure5_change_panels(snapshots: Sequence[tuple[int, Path]]) -> dict[str, Figure]:
@@ -150,11 +140,7 @@ def figure5_change_panels(snapshots: Sequence[tuple[int, Path]]) -> dict[str, Fi
     Raises:
         UserError: fewer than two snapshots.
     """
-    panels = {}
-    for block, moved in _moved(snapshots).items():
-        panels[block], (axis,) = _panel()
-        _change(axis, block, moved)
-    return panels
+    return _panels(_moved(snapshots), _change)
 
 
 def _moved(
@@ -198,15 +184,30 @@ def _change(
     axis.set(title=block, xlabel="iteration")
 
 
-def _legend_outside(axis: Any) -> None:
-    """A legend to the right of the last plot, over none of its curves."""
-    axis.legend(
+def _side_by_side(blocks: Mapping[str, Any], draw: Callable[..., None], label: str) -> Figure:
+    """A row of plots on one scale, each drawn by `draw(axis, block, values)`."""
+    n = len(blocks)
+    figure, axes = plt.subplots(1, n, figsize=(4 * n, 3), sharey=True, squeeze=False)
+    for axis, (block, values) in zip(axes[0], blocks.items()):
+        draw(axis, block, values)
+    axes[0][0].set_ylabel(label)
+    axes[0][-1].legend(  # to the right of the last plot, over none of its curves
         fontsize=8,
         title="Source-Target",
         title_fontsize=8,
         loc="upper left",
         bbox_to_anchor=(1.02, 1),
     )
+    return figure
+
+
+def _panels(blocks: Mapping[str, Any], draw: Callable[..., None]) -> dict[str, Figure]:
+    """A small chart for each block, drawn by `draw(axis, block, values)`."""
+    found = {}
+    for block, values in blocks.items():
+        found[block], (axis,) = _panel()
+        draw(axis, block, values)
+    return found
 
 
 @dataclass(frozen=True)
@@ -224,17 +225,9 @@ def dots(found: Sequence[Dot]) -> Figure:
     values = np.array([dot.value for dot in found])
     away = abs(values - np.median(values))
     usual = away <= max(8 * float(np.median(away)), 8)
-    low, high = (
-        extreme(
-            [
-                v
-                for dot, near in zip(found, usual)
-                if near
-                for v in (dot.value, *(dot.interval or ()), *dot.seeds)
-            ]
-        )
-        for extreme in (min, max)
-    )
+    near_by = [dot for dot, near in zip(found, usual) if near]
+    shown = [v for dot in near_by for v in (dot.value, *(dot.interval or ()), *dot.seeds)]
+    low, high = min(shown), max(shown)
     margin = 0.08 * (high - low) or 1
     figure, (axis,) = _panel(height=0.45 + 0.22 * len(found))
     for y, (dot, near) in enumerate(zip(found, usual)):
@@ -583,12 +576,6 @@ def _panel(rows: int = 1, height: float = 2.1) -> tuple[Figure, tuple[Any, ...]]
         rows, 1, figsize=(PANEL, height), sharex=True, squeeze=False, layout="constrained"
     )
     return figure, tuple(axes[:, 0])
-
-
-def _side_by_side(plots: int) -> tuple[Figure, list[Any]]:
-    """A row of plots on one scale."""
-    figure, axes = plt.subplots(1, plots, figsize=(4 * plots, 3), sharey=True, squeeze=False)
-    return figure, list(axes[0])
 
 
 def _line(i: int) -> dict[str, Any]:

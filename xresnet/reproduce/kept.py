@@ -132,7 +132,10 @@ class Kept:
                 other classes, and training images could be among the test's.
         """
         if not self.root.is_dir():
-            raise UserError(f"{self.run}: its data folder {self.root} does not exist")
+            raise UserError(
+                f"{self.run}: its data folder {self.root} does not exist: put it, or a link to it, "
+                "there again"
+            )
         if changed := self.change():
             raise UserError(f"{changed}, so a test on it would say nothing about this net")
         return self.root
