@@ -3,7 +3,7 @@
 The two ways share the weights and little else: `caffe test` reads both
 databases with its Data layers and counts with its Accuracy layers; the other
 reads the records with our own code, feeds the deploy net, and counts here. They
-must agree to the last image.
+must agree on every image.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from xresnet.reproduce.records import labels, records
 
 
 def evaluate(net: Net, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
-    """Evaluate both ways, hold them together, and write what came out into `folder`.
+    """Evaluate in both ways, check that they agree, and write the result into `folder`.
 
     Raises:
-        UserError: the data are not those that it was trained on, the two ways disagree, or
-            Caffe fails.
+        UserError: the data are not those that the net was trained on, the two ways disagree,
+            or Caffe fails.
     """
     kept = Kept.read(net.folder)
     root, names = kept.tested_on(), kept.names
@@ -68,19 +68,19 @@ def evaluate(net: Net, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
 
 
 def _mean_of_batches(right: np.ndarray, labelled: np.ndarray, batch: int) -> float:
-    """What Caffe's Accuracy tells of a test: the mean of the batches' shares of right images.
+    """The accuracy that Caffe prints: the mean over batches of the share of right images.
 
-    Each share is of the batch's labelled images, 0 where there is none: with labels missing that
-    is not the share of all.
+    Each share is of the batch's labelled images, and 0 if there is none. Where labels are
+    missing, this mean is not the share of all labelled images.
     """
     hits, counts = (x.reshape(-1, batch).sum(axis=1) for x in (right & labelled, labelled))
     return float((hits / np.maximum(counts, 1)).mean())
 
 
 def on_training(net: Net, engine: Engine = CAFFE) -> dict[str, dict[str, float]]:
-    """Task -> top1 and top5 in per cent on the training images, as TEST has them: unflipped.
+    """Task -> top1 and top5 in per cent on the training images, unflipped.
 
-    Beside the same on the test images it tells how well a net generalises.
+    The difference to the test images shows how well a net generalises.
     """
     root = Kept.read(net.folder).root
     truth = labels(root, "train")
@@ -99,7 +99,7 @@ def _scores(net: Net, root: Path, part: str, engine: Engine) -> dict[str, np.nda
 
 
 def caffe_test(net: Net, log: Path, images: int, engine: Engine = CAFFE) -> train_log.TestResult:
-    """Caffe's own test of every image once.
+    """Run `caffe test` over every test image once.
 
     Raises:
         UserError: the test batch does not divide the images, or Caffe fails.
@@ -116,7 +116,7 @@ def caffe_test(net: Net, log: Path, images: int, engine: Engine = CAFFE) -> trai
 
 
 def caffe_test_arguments(net: Net, images: int, engine: Engine = CAFFE) -> list[str]:
-    """`caffe`'s arguments for a test that sees each image once."""
+    """The arguments of a `caffe test` that reads each test image once."""
     iterations, rest = divmod(images, net.batch)
     if rest:
         raise UserError(

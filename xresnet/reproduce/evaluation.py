@@ -1,10 +1,10 @@
 """The results that `eval` writes: reading, comparing and printing them.
 
-RUN/eval_SNAPSHOT.json   what came out, of the weights SNAPSHOT.caffemodel
-    eval_SNAPSHOT.npz    each image's rank of the truth, and its five best classes with their
-                         probabilities, a task
+RUN/eval_SNAPSHOT.json   accuracies and confusions of the weights SNAPSHOT.caffemodel
+    eval_SNAPSHOT.npz    for each image and task the rank of the true class, and the five best
+                         classes with their probabilities
 
-(Older runs have one eval.json and eval.npz, of the snapshot that is named in it.)
+Older runs have a single eval.json and eval.npz, which names its snapshot.
 """
 
 from __future__ import annotations
@@ -48,25 +48,25 @@ RESULT = {  # the shape of an evaluation's JSON
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was written about one snapshot: `path`, .json, and .npz beside it."""
+    """The evaluation of one snapshot: the .json at `path`, and an .npz beside it."""
 
     path: Path
 
     @classmethod
     def of(cls, folder: Path, weights: Path) -> Evaluation:
-        """That of the weights, in a run's folder, written or not."""
+        """The evaluation of these weights in a run's folder, which need not exist yet."""
         return cls(folder / f"eval_{weights.stem}.json")
 
     @classmethod
     def all(cls, folder: Path) -> list[Evaluation]:
-        """Those in a run's folder, by iteration."""
+        """All evaluations in a run's folder, by iteration."""
         found = [folder / "eval.json", *folder.glob("eval_*.json")]
         whole = [path for path in found if path.is_file() and path.with_suffix(".npz").is_file()]
         return sorted(map(cls, whole), key=lambda one: (one.iteration, one.path.name))
 
     @classmethod
     def find(cls, place: Path) -> Evaluation:
-        """The newest of a run's folder, or that of a .caffemodel in one.
+        """The latest evaluation in a run's folder, or that of a .caffemodel in one.
 
         Raises:
             UserError: there is none.
@@ -85,24 +85,24 @@ class Evaluation:
 
     @property
     def snapshot(self) -> str:
-        """The weights' file's name, without .caffemodel."""
+        """The name of the file of weights, without .caffemodel."""
         if self.path.name == "eval.json":
             return Path(self.result()["weights"]["file"]).stem
         return self.path.stem[len("eval_") :]
 
     @property
     def iteration(self) -> int:
-        """The snapshot's; 0 where its name tells none."""
+        """The snapshot's iteration; 0 if its name has none."""
         number = re.search(r"_iter_(\d+)$", self.snapshot)
         return int(number[1]) if number else 0
 
     @property
     def title(self) -> str:
-        """The run and the snapshot, for people."""
+        """The names of run and snapshot, to be read by people."""
         return f"{self.run.name}, {self.snapshot}"
 
     def result(self) -> dict[str, Any]:
-        """What `evaluate` returned.
+        """The result as `evaluate` returned it.
 
         Raises:
             UserError: the file is damaged.
@@ -110,10 +110,10 @@ class Evaluation:
         return shapes.read(self.path, RESULT)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """rank_TASK (N), best_TASK (N x 5) and truth_TASK (N), each an image of the test set.
+        """rank_TASK (N), best_TASK (N x 5) and truth_TASK (N), int16, a row per test image.
 
-        prob_TASK (N x 5, float32) are the probabilities of the classes in best_TASK;
-        evaluations of before they were kept have none.
+        prob_TASK (N x 5, float32) are the probabilities of the classes in best_TASK; older
+        evaluations have none.
 
         Raises:
             UserError: the file is damaged.
@@ -133,10 +133,10 @@ class Evaluation:
         return arrays
 
     def hold_images(self, root: Path) -> None:
-        """Hold the evaluated images to be those of a data folder.
+        """Check that the images of a data folder were evaluated.
 
         Raises:
-            UserError: they are others.
+            UserError: other images were.
         """
         found = self.arrays()
         for task, own in labels(root).items():
@@ -146,7 +146,7 @@ class Evaluation:
     def write(
         self, result: dict[str, Any], found: dict[str, np.ndarray], truth: dict[str, np.ndarray]
     ) -> None:
-        """Write both files; `found` holds scores N x K a task, `truth` labels N."""
+        """Write both files; for each task `found` has scores N x K, `truth` labels N."""
         arrays: dict[str, Any] = {}
         for task, values in found.items():
             best = np.argsort(-values, axis=1, kind="stable")[:, :5]
@@ -161,7 +161,7 @@ class Evaluation:
 
 
 def compare(a: Evaluation, b: Evaluation) -> dict[str, Any]:
-    """McNemar's test between two evaluations on the same test images, by task and k.
+    """McNemar's test of two evaluations on the same test images, by task and k.
 
     Raises:
         UserError: they are of other images, or a file is damaged.
@@ -194,7 +194,7 @@ def compare(a: Evaluation, b: Evaluation) -> dict[str, Any]:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """An evaluation for people."""
+    """An evaluation as text."""
     lines = [f"{result['name']}: {result['images']:,} test images ({result['agrees']})"]
     for task, values in result["tasks"].items():
         of = f" of {values['labelled']:,} with a label" if "labelled" in values else ""

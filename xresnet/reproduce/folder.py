@@ -1,14 +1,14 @@
-"""A run's folder: what a training writes there, and reads to resume.
+"""A run's folder: the files that a training writes, and reads to resume.
 
-RUN/net.prototxt deploy.prototxt   what is trained; its inference form
-    solver_1.prototxt ...          a stage each; solver.prototxt is the present one
-    snapshot_iter_*                Caffe's (reproduce.snapshots)
-    train.log                      Caffe's words, whole, of all calls
-    decisions.jsonl                each decision with the numbers it rests on
+RUN/net.prototxt deploy.prototxt   the training net and its inference form
+    solver_1.prototxt ...          the solver of each stage; solver.prototxt is the present one
+    snapshot_iter_*                Caffe's snapshots (reproduce.snapshots)
+    train.log                      Caffe's whole output, of all calls
+    decisions.jsonl                each decision with its numbers
     tensorboard/                   event files
-    run.json                       what this is, and of which data
-    classes/ mean.binaryproto      what else its net needs of them (reproduce.kept)
-    .lock                          held by the driver at work (reproduce.lock)
+    run.json                       net, solver and data of this training
+    classes/ mean.binaryproto      copies of the data's (reproduce.kept)
+    .lock                          held while a driver trains here (reproduce.lock)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OWN_FILES = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run, whichever training they are of."""
+    """The files of a run, whatever is trained."""
 
     path: Path
 
@@ -46,19 +46,19 @@ class RunFolder:
 
     @property
     def key(self) -> str | None:
-        """The key of the training that it holds; None where it holds none."""
+        """The key of the training in this folder; None if there is none."""
         record = find_record(self.path)
         return record["key"] if record else None
 
     def engines(self) -> list[str]:
-        """The names of the engines that trained here, the last one last; none without a run."""
+        """The names of the engines that trained here, in order; none without a run."""
         record = find_record(self.path)
-        return record.get("engines", [CAFFE.name]) if record else []  # older ones knew but Caffe
+        return record.get("engines", [CAFFE.name]) if record else []  # older runs had Caffe only
 
     def history(self) -> History:
-        """What the log tells of the weights that were kept.
+        """The log's losses and test passes, without those after the decision to stop.
 
-        After the decision to stop, Caffe goes on for some iterations until it hears of it.
+        Caffe trains on for some iterations until it is stopped.
         """
         history, taken = History.read(self.log), self.decisions()
         if taken and taken[-1].action == "stop":
@@ -68,10 +68,10 @@ class RunFolder:
     # ---- decisions ----------------------------------------------------------------------
 
     def decisions(self) -> list[Decision]:
-        """All of them; a line cut short by a kill counts for nothing.
+        """All decisions; a line that a kill has cut short is skipped.
 
         Raises:
-            UserError: a line is whole, but no decision: somebody has changed it.
+            UserError: a complete line is not a decision, as somebody has changed it.
         """
         found = []
         path = self.path / "decisions.jsonl"
@@ -89,7 +89,7 @@ class RunFolder:
         return found
 
     def append(self, decision: Decision) -> None:
-        """Add a decision, and see that it lasts."""
+        """Add a decision, and bring it to the disk."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **asdict(decision)})
         append_line(self.path / "decisions.jsonl", line, sync=True)
 
@@ -100,27 +100,27 @@ class RunFolder:
         return self.path.resolve() / f"solver_{stage + 1}.prototxt"
 
     def write_solver(self, stage: int, content: str) -> Path:
-        """Write the solver of a stage, which is the present one."""
+        """Write the solver of a stage, which becomes the present one."""
         path = self.solver(stage)
         self.write(path.name, content)
         self.write("solver.prototxt", content)
         return path
 
     def write(self, name: str, content: str) -> None:
-        """Write a file, unless that is what it holds."""
+        """Write a file, unless it has this content already."""
         path = self.path / name
         if not path.exists() or read_text(path) != content:
             write(path, content)
 
     def clear(self) -> None:
-        """Take away what a training leaves."""
+        """Delete the files of a training."""
         delete_except(self.path, ())
         for pattern in OWN_FILES:
             for old in self.path.glob(pattern):
                 old.unlink()
 
     def room(self) -> str:
-        """In words, what is free on its disk."""
+        """The free space of the folder's disk, in words."""
         return f"{megabytes(shutil.disk_usage(self.path).free)} free on that disk"
 
 

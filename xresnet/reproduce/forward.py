@@ -1,4 +1,4 @@
-"""Scores of images, from a deploy net: images in as Caffe's Data layer has them, scores out."""
+"""Scores of images from a deploy net, with images transformed as by Caffe's Data layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEAN = "mean.binaryproto"  # a run's own copy, in its folder
 
 @dataclass(frozen=True)
 class Transform:
-    """What Caffe's Data layer does to an image in the TEST phase.
+    """The transform of Caffe's Data layer in the TEST phase.
 
     `mean`: one value, three (blue, green, red), or an array C x H x W;
     `crop`: side of the square cut from the centre, 0 for none.
@@ -29,10 +29,10 @@ class Transform:
 
     @classmethod
     def of(cls, net: Path) -> Transform:
-        """That of the net's TEST Data layer of images, with the mean image that its run kept.
+        """The transform of a net's TEST Data layer, with the mean image that its run kept.
 
         Raises:
-            UserError: no such layer, or its mean image cannot be read.
+            UserError: the net has no such layer, or its mean image cannot be read.
         """
         param = image_layer(net).transform_param
         kept, named = net.parent / MEAN, mean_file(net)
@@ -43,7 +43,7 @@ class Transform:
         return cls(mean, param.crop_size)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """C x H x W uint8 to float32, mean off, cut."""
+        """C x H x W uint8 to float32: the mean is subtracted, then the centre is cut."""
         values = pixels.astype(np.float32)
         if self.mean.shape[1] > 1:  # a mean image has the uncut size
             values -= self.mean
@@ -54,16 +54,16 @@ class Transform:
 
 
 def mean_file(net: Path) -> Path | None:
-    """The mean image that the net subtracts; None where it subtracts values, or nothing."""
+    """The mean image that the net subtracts; None if it subtracts values, or nothing."""
     named = image_layer(net).transform_param.mean_file
     return Path(named) if named else None
 
 
 def image_layer(net: Path) -> Any:  # LayerParameter
-    """The Data layer from which the net tests.
+    """The Data layer of the test images.
 
     Raises:
-        UserError: it has none.
+        UserError: the net has none.
     """
     for layer in text.load(net, NetParameter).layer:
         if layer.type == "Data" and layer.top[0] == "data" and layer.include[0].phase == 1:
@@ -72,7 +72,11 @@ def image_layer(net: Path) -> Any:  # LayerParameter
 
 
 def heads(deploy: Path) -> dict[str, str]:
-    """Task -> blob of its scores, before softmax, of a deploy net of ours."""
+    """Task -> blob of its scores before softmax, of a deploy net of ours.
+
+    Raises:
+        UserError: the net has no softmax.
+    """
     found = {
         layer.name[len("prob_") :] if layer.name.startswith("prob_") else layer.name: layer.bottom[
             0
@@ -92,14 +96,14 @@ def scores(
     batch: int,
     engine: Engine = CAFFE,
 ) -> dict[str, np.ndarray]:
-    """Each image's scores before softmax, task -> float32 N x K.
+    """Each image's scores before softmax: task -> float32 N x K.
 
     Args:
-        images: C x H x W float32, as the net wants them.
-        batch: images a pass; of the size of `caffe test`'s it gives its very numbers.
+        images: float32, C x H x W, transformed for the net.
+        batch: images per pass; with the batch of `caffe test` the scores are the same.
 
     Raises:
-        UserError: the engine fails; its last words.
+        UserError: the engine fails (its last line), or a score is not finite.
     """
     blobs = heads(deploy)
     rows = engine.scores(deploy, weights, _batches(images, batch), list(blobs.values()))
@@ -111,7 +115,7 @@ def scores(
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
-    """Scores N x K to probabilities."""
+    """The probabilities of scores N x K."""
     powers = np.exp(values - values.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -128,7 +132,7 @@ def _batches(images: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
 
 
 def _widths(deploy: Path, blobs: dict[str, str]) -> list[int]:
-    """How many classes each head has."""
+    """The number of classes of each head."""
     layers = {top: la for la in text.load(deploy, NetParameter).layer for top in la.top}
     widths = []
     for blob in blobs.values():

@@ -17,10 +17,9 @@ _CALL = re.compile(r"reproduce\.py:1\] .*?caffe train (?:.*_iter_(\d+)\.solverst
 
 @dataclass
 class History:
-    """Displayed steps and test passes by iteration, as the weights that are there saw them.
+    """Displayed steps and test passes by iteration, up to the weights that the run has.
 
-    A run that went on from a snapshot forgets what came after that snapshot
-    before: `cut` does.
+    When a run resumes from a snapshot, `cut` discards what an earlier call logged after it.
     """
 
     steps: dict[int, TrainStep] = field(default_factory=dict)
@@ -28,7 +27,7 @@ class History:
 
     @classmethod
     def read(cls, log: Path) -> History:
-        """All of a log; empty if there is no log."""
+        """Read a whole log; a log that does not exist is empty."""
         history, reader = cls(), train_log.Reader()
         if log.exists():
             with log.open(encoding="utf-8", errors="replace") as file:
@@ -47,15 +46,15 @@ class History:
             self.tests[event.iteration] = event
 
     def cut(self, iteration: int) -> None:
-        """Forget what happened with later weights than those after `iteration` updates."""
+        """Discard what was logged with weights of more than `iteration` updates."""
         self.steps = {i: step for i, step in self.steps.items() if i < iteration}
         self.tests = {i: test for i, test in self.tests.items() if i <= iteration}
 
     def epochs(self, iterations: int, until: int) -> list[Epoch]:
         """The epochs of `iterations` iterations that end at or before `until`.
 
-        The training loss is the mean of Caffe's displayed ones, each the mean
-        of the iterations since the last display.
+        The training loss is the mean of the losses that Caffe displays, each of which is the
+        mean of the iterations since the last display.
         """
         found = []
         for end in range(iterations, until + 1, iterations):
@@ -71,11 +70,11 @@ class History:
         return found
 
     def last_finite(self) -> int:
-        """The last displayed iteration whose loss is a number; -1 if none."""
+        """The last displayed iteration with a finite loss; -1 if there is none."""
         return max((i for i, s in self.steps.items() if math.isfinite(s.loss)), default=-1)
 
     def best(self, among: set[int]) -> int | None:
-        """The iteration in `among` with the lowest test loss; None where none was tested."""
+        """The iteration in `among` with the lowest test loss; None if none was tested."""
         losses = {i: self.tests[i].loss for i in among & self.tests.keys()}
         tested = {i: loss for i, loss in losses.items() if loss is not None}
         return min(tested, key=tested.__getitem__, default=None)

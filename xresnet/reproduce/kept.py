@@ -1,11 +1,11 @@
-"""What a run keeps of its data in its own folder, so that its net can be used without them.
+"""The copies of data facts in a run's folder, by which its net can be used without the data.
 
 RUN/classes/                     the class names of each task, in label order
     mean.binaryproto             the mean image, where its net subtracts one
     run.json                     under "data": where the data lay, counts, size and key
 
-A data folder may be filtered or filled anew at any time; a label means what it meant when the
-net learned it. Runs of before that kept no classes: theirs are the data folder's, as long as
+A data folder may be filtered or filled anew at any time; labels keep the meaning that they had
+when the net learned them. Older runs kept no classes: theirs are the data folder's, as long as
 its key is the run's.
 """
 
@@ -45,11 +45,11 @@ RECORD = {
 
 
 def keep(data: Data, folder: Path, resumed: bool) -> None:
-    """Write what the run in `folder`, its net there already, needs of its data.
+    """Copy the class names and the mean image into a run's folder, which has its net already.
 
     Raises:
-        UserError: the training is `resumed`, and its classes or its mean are not what they
-            were; or there is no mean image where the net says so.
+        UserError: the training is `resumed`, and its classes or its mean image have changed; or
+            the net's mean image does not exist.
     """
     try:
         names = Classes.read(folder / CLASSES)
@@ -77,7 +77,7 @@ def keep(data: Data, folder: Path, resumed: bool) -> None:
 
 @dataclass(frozen=True)
 class Kept:
-    """A run's class names, its images' side in pixels before a crop, and its data's key."""
+    """A run's class names, the side of its images in pixels before a crop, and its data's key."""
 
     run: Path
     names: Classes
@@ -87,10 +87,10 @@ class Kept:
 
     @classmethod
     def read(cls, run: Path) -> Kept:
-        """That of the run in folder `run`.
+        """Read what the run in folder `run` has kept.
 
         Raises:
-            UserError: no run, or an older one whose data have changed.
+            UserError: it is not a run, or an older one whose data have changed.
         """
         facts = read_record(run)["data"]
         root = Path(image_layer(run / "net.prototxt").data_param.source).parent
@@ -108,7 +108,7 @@ class Kept:
         return cls(run, data.names, data.size, data.key, root)
 
     def change(self) -> str | None:
-        """What has changed in the data folder since the training; None also where it is gone."""
+        """What has changed in the data folder since training; None if nothing, or it is gone."""
         if not self.root.exists():
             return None
         try:
@@ -125,11 +125,11 @@ class Kept:
         return None
 
     def tested_on(self) -> Path:
-        """The data folder, to test on.
+        """The data folder, for tests of the net.
 
         Raises:
-            UserError: it is gone, or no more what the net was trained on: labels could mean
-                other classes, and training images could be among the test's.
+            UserError: it is gone, or has changed since the training: labels could mean other
+                classes, and training images could be among the test images.
         """
         if not self.root.is_dir():
             raise UserError(
@@ -142,10 +142,10 @@ class Kept:
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """run.json: what was trained on what.
+    """The content of run.json: net, solver and data of a run.
 
     Raises:
-        UserError: none there, or it is damaged.
+        UserError: there is no run.json, or it is damaged.
     """
     record = find_record(run)
     if record is None:
@@ -154,10 +154,10 @@ def read_record(run: Path) -> dict[str, Any]:
 
 
 def find_record(folder: Path) -> dict[str, Any] | None:
-    """run.json where there is one: which training this is.
+    """The content of run.json; None if there is none.
 
     Raises:
-        UserError: the file exists, but is not a run.json.
+        UserError: the file exists, but is damaged.
     """
     path = folder / "run.json"
     if not path.exists():

@@ -32,7 +32,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Run:
-    """A training, and the test of what it made; with `both`, on the training images, too."""
+    """A training and the test of its last weights; with `both`, on the training images as well."""
 
     training: Training
     both: bool = False
@@ -46,11 +46,11 @@ class Run:
         return self.training.folder
 
     def result(self) -> dict[str, Any]:
-        """Train and test, or take what an earlier call has left of it.
+        """Train and test, or return the result of an earlier call.
 
         Raises:
-            UserError: Caffe failed, or the loss is not finite.
-            KeyboardInterrupt: stopped, with a snapshot from which the next call goes on.
+            UserError: Caffe failed, or the loss is not a finite number.
+            KeyboardInterrupt: stopped, with a snapshot from which the next call resumes.
         """
         if done := self.finished():
             return done
@@ -85,23 +85,23 @@ class Run:
         return made
 
     def trim(self) -> None:
-        """Delete all snapshots but the last, whose result is there."""
+        """Delete all snapshots but the last, which the result is of."""
         for last in self.training.snapshots()[-1:]:
             delete_except(self.folder, [last.iteration])
 
     def finished(self) -> dict[str, Any] | None:
-        """The result of an earlier call; None where this very run is not done."""
+        """The result of an earlier call; None if there is none of this very run."""
         done = find_result(self.folder)
         return done if done and done.get("key") == self.key else None
 
     @property
     def plan(self) -> str:
-        """Changes with what is trained and how long, not with the engine and its version."""
+        """Identifies what is trained and for how long, whatever the engine and its version."""
         return fingerprint(self.training.key, repr(self.training.schedule))
 
     @property
     def key(self) -> str:
-        """Changes with whatever could change the result: the plan, the engine, its version."""
+        """Identifies everything that could change the result: plan, engine and its version."""
         return fingerprint(self.plan, self.training.engine.version())
 
     def _files(self) -> list[Path]:
@@ -114,9 +114,15 @@ def run_all(
     jobs: int,
     done: Callable[[Name, dict[str, Any]], object] = lambda name, result: None,
 ) -> dict[Name, dict[str, Any]]:
-    """The results of all runs, `jobs` at a time; the first error ends those not yet begun.
+    """Train and test all runs, `jobs` at a time, and return their results.
 
-    `done` hears of each as it comes. What can be refused is, before any of them trains.
+    All runs are checked before any is trained. After an error no other run is begun.
+
+    Args:
+        done: called with the name and the result of each run as it ends.
+
+    Raises:
+        UserError: a run cannot be trained, or has failed.
     """
     for run in runs.values():
         if not run.finished():

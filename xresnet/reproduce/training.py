@@ -1,4 +1,4 @@
-"""What is trained: a net, the data, a schedule, and the texts that Caffe takes of them."""
+"""A training: net, data and schedule, and the prototxts that Caffe reads."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ KEPT = 2  # most recent snapshots: the one before the last stands in for a damag
 
 @dataclass(frozen=True)
 class Training:
-    """A net, the data, a schedule, and the folder where all of it goes.
+    """A net, its data and schedule, and the folder of its files.
 
-    `net` is without what the data say of it, as `Network("xs_resnet50", {"width": 16})`;
-    `solver` are the solver's options by name, without rate and iterations. `weights`
-    are copied before the first iteration. `fresh` begins anew where the folder holds
-    another training, instead of an error.
-
-    Which engine trains is not part of what is trained: one goes on from the other's files.
+    Args:
+        net: without the options that the data determine: `Network("xs_resnet50", {"width": 16})`.
+        solver: the solver's options by name, without rate and iterations.
+        weights: .caffemodels that are copied before the first iteration.
+        engine: not a part of what is trained: one engine resumes from the other's files.
+        fresh: begin anew where the folder holds another rehearsal, instead of an error.
+        keep: how many of the last snapshots to keep.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Training:
 
     @cached_property
     def options(self) -> Options:
-        """The net's, with what its data say."""
+        """The net's options, with those that the data determine."""
         options = self.network.options
         held, wanted = (self.data.features or {}).get("maps"), cached_maps(options)
         if held and wanted and tuple(held) != wanted:
@@ -111,8 +112,8 @@ class Training:
 
     @cached_property
     def key(self) -> str:
-        """Changes with the net, the data or the solver; not with rates, rule or places."""
-        # What Caffe reads of the net: the comments may change with this code.
+        """Identifies net, data, solver and initial weights; not rates, plateau rule or paths."""
+        # As Caffe reads the net: comments may change with this code.
         net = self.data.network(self.net, "DATA").proto()
         solver = json.dumps(words(self.solver))
         parts = (self.data.key, text.dump(net), solver, self.schedule.identity)
@@ -120,19 +121,20 @@ class Training:
 
     @cached_property
     def initial(self) -> dict[str, str]:
-        """The files of initial weights, known by their content: path -> SHA-256."""
+        """The SHA-256 of each file of initial weights, by path."""
         return {str(path): _content(path) if path.is_file() else "missing" for path in self.weights}
 
     @cached_property
     def last_layer(self) -> str:
-        """The last layer of the training net: by it a .caffemodel is known to be whole."""
+        """The last layer of the training net, by which a complete .caffemodel is recognised."""
         layers = self.network.proto().layer
         return [layer.name for layer in layers if takes_part(layer, 0)][-1]
 
     def check(self) -> None:
-        """
+        """Check the net on these data and its initial weights.
+
         Raises:
-            UserError: its net cannot be on these data, or its weights are missing.
+            UserError: the net does not fit the data, or its weights are missing.
         """
         for path in self.weights:
             if not is_whole_weights(path):
@@ -143,11 +145,11 @@ class Training:
     # ---- what is there ------------------------------------------------------------
 
     def snapshots(self) -> list[Snapshot]:
-        """The whole ones, oldest first."""
+        """The complete snapshots, oldest first."""
         return snapshots(self.folder, self.last_layer)
 
     def is_done(self) -> bool:
-        """Whether this very training has come to its end."""
+        """Whether this training, and no other in its folder, has ended."""
         taken = self.files.decisions()
         return bool(taken) and taken[-1].action == "stop" and self.files.key == self.key
 
