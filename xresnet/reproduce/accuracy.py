@@ -1,7 +1,7 @@
 """Evaluation of scores: ranks of the true class, accuracies with intervals, ANP confusions.
 
-Caffe's rule of ties: right within k is a truth with no more than k scores as high as its own,
-itself counted.
+Ties are counted as in Caffe: an image is right within the top k if at most k scores are as high
+as the true class's, which is one of them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ METRICS = tuple(f"top{k}" for k in KS)
 
 
 def ranks(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """How many scores are as high as the true class's, itself counted: N x K, N to N.
+    """The rank of the true class: how many scores are as high as its own, itself counted.
 
-    Of an image without a label, and of a class that the net does not know (DeepSentiBank), it is
-    more than K and than any k.
+    For an image without a label, and for a class that the net does not have (DeepSentiBank), the
+    rank is more than K and more than any k.
+
+    Args:
+        values: scores, N x K.
+        truth: labels, N.
+
+    Returns:
+        N ranks.
     """
     own = values[np.arange(len(truth)), truth]
     found = (values >= own[:, None]).sum(axis=1)
@@ -33,7 +40,15 @@ def ranks(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def summary(
     found: dict[str, np.ndarray], truth: dict[str, np.ndarray], names: Classes
 ) -> dict[str, Any]:
-    """Accuracies with intervals, by task and class, and the confusion of ANPs."""
+    """Accuracies with intervals, by task and class, and the confusion of ANPs.
+
+    Args:
+        found: task -> scores N x K.
+        truth: task -> labels N.
+
+    Raises:
+        UserError: no image has a label of a task.
+    """
     images = len(next(iter(truth.values())))
     tasks: dict[str, Any] = {}
     for task, values in found.items():
@@ -68,10 +83,10 @@ def summary(
 def confusion(
     guess: np.ndarray, truth: np.ndarray, names: Classes, most: int = 20
 ) -> dict[str, Any]:
-    """Where wrong ANPs go: to the same noun ("sad dog" for "happy dog"), adjective, or neither.
+    """Wrong ANPs: how many have the true noun ("sad dog" for "happy dog"), or adjective.
 
-    `by_chance` is the share that guesses spread evenly over the other ANPs would
-    have. `pairs` are the commonest confusions of ANPs that share a half.
+    `by_chance` is the share of guesses spread evenly over the other ANPs. `pairs` are the `most`
+    frequent confusions of ANPs that share their adjective or noun.
     """
     anps = [Anp(name) for name in names.anp]
     adjectives = np.array([names["adj"].index(anp.adjective) for anp in anps])

@@ -1,7 +1,7 @@
-"""Caffe as a child process: output in a log file, parsed into events, no orphan left behind.
+"""Caffe as a child process: its output in a log file, parsed into events; no orphans.
 
-Caffe writes into the log file itself, and we read behind it. So nothing is
-lost, and Caffe never waits for us, whatever happens to this process.
+Caffe writes into the log file itself, which this process reads. Thus nothing is lost,
+and Caffe never waits, whatever happens to this process.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CaffeError(UserError):
     """Caffe ended with an error.
 
     `signal` is the number of the signal that ended it, 0 if none did;
-    `fatal` its own last word, if it had one.
+    `fatal` is the message of its failed check, if there is one.
     """
 
     def __init__(self, message: str, signal_number: int = 0, fatal: str = "") -> None:
@@ -62,15 +62,14 @@ class CaffeError(UserError):
 
 
 class Caffe:
-    """A `caffe train` or `caffe test` that runs, and the events of its log.
+    """A running `caffe train` or `caffe test`, and the events of its log.
 
     with Caffe(["train", "-solver", "x.prototxt"], log, name="xs") as caffe:
         for event in caffe.events():
             ...
 
-    Leaving the block early kills Caffe, but Ctrl-C waits for its snapshot;
-    `interrupt` asks it to take one and stop. `keep` is a file descriptor that Caffe
-    holds as long as it lives (a lock).
+    Leaving the block early kills Caffe; Ctrl-C waits for its snapshot. `interrupt` makes it take
+    one and stop. `keep` is a file descriptor (a lock's) that Caffe inherits.
     """
 
     _running: ClassVar[set[Caffe]] = set()
@@ -108,7 +107,7 @@ class Caffe:
             self._running.add(self)
 
     def _begin(self) -> None:
-        """Head this call's part of the log, in glog's form, for other readers' sake."""
+        """Write the command into the log, as a line of glog, so that other parsers can read it."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         now = datetime.now().strftime("%m%d %H:%M:%S.%f")
         words = shlex.join([*self.engine.typed, *self.command])
@@ -126,7 +125,7 @@ class Caffe:
         self._running.discard(self)
 
     def _wait_for_its_end(self) -> None:
-        """Interrupt it, and give it the time that its snapshot takes."""
+        """Interrupt Caffe, and wait for its snapshot."""
         self.interrupt()
         watch, begun = Standstill(self.process.pid), time.monotonic()
         while self.process.poll() is None:
@@ -165,10 +164,10 @@ class Caffe:
                 yield held.decode(errors="replace")
 
     def events(self) -> Iterator[train_log.Event]:
-        """What the lines mean.
+        """The events that the lines of the log tell of.
 
         Raises:
-            CaffeError: Caffe ended with an error: its own last word, and where the log is.
+            CaffeError: Caffe ended with an error: its last message, and where the log is.
         """
         reader, fatal, last = train_log.Reader(), "", ""
         for line in self.lines():
@@ -182,13 +181,13 @@ class Caffe:
             raise self._error(fatal, last)
 
     def interrupt(self) -> None:
-        """Ask for a snapshot and the end; a second request does no harm."""
+        """Make Caffe take a snapshot and end; a second call does no harm."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.send_signal(signal.SIGCONT)  # a stopped one would not hear it
 
     def kill(self) -> None:
-        """End it at once, without a snapshot."""
+        """End Caffe at once, without a snapshot."""
         self.process.kill()
         self.process.wait()
 
@@ -218,7 +217,7 @@ class Caffe:
 
     @classmethod
     def interrupt_all(cls) -> None:
-        """Ask every Caffe of this process for a snapshot and the end; no other will start."""
+        """Interrupt every Caffe of this process; no other will start."""
         stop.ask()
         with cls._starting:
             for caffe in tuple(cls._running):
@@ -226,9 +225,9 @@ class Caffe:
 
 
 def _fill(file: BinaryIO, line: bytes) -> None:
-    """Put a dot on a blank line that was read last.
+    """Put a dot into the line that was read last, if it is blank.
 
-    glog cuts a message after 30,000 characters (a large net's text), may be within an
+    glog cuts a message after 30,000 characters (a large net's text), possibly within an
     indentation; Caffe's parse_log.py dies on the blank line that this leaves.
     """
     if not line.strip() and len(line) > 1:

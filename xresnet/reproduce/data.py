@@ -1,4 +1,4 @@
-"""What the harness needs to know of a data folder."""
+"""A data folder as the harness sees it: classes, counts, and a key of its content."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ _making = threading.Lock()  # several runs of a grid want the same data at once
 
 @dataclass(frozen=True)
 class Data:
-    """A data folder with finished LMDBs: its classes, counts, and a key of its content.
+    """A data folder with finished LMDBs.
 
-    `order`: where the training images are to stand in another order, the seed of that order
-    and the data that they are taken from; `prepare` then makes the folder.
+    Args:
+        train, test: numbers of images.
+        size: side of an image in pixels.
+        key: identifies classes, lists of images, and maps.
+        features: the manifest's entry of maps cached by `features`.
+        order: if the training images are in another order, the seed of that order and the data
+            that they are taken from; `prepare` makes such a folder.
     """
 
     folder: DataFolder
@@ -35,15 +40,17 @@ class Data:
     test: int
     size: int
     key: str
-    features: dict[str, Any] | None = None  # the manifest's, of maps cached by `features`
+    features: dict[str, Any] | None = None
     order: tuple[int, Data] | None = None
 
     @classmethod
     def read(cls, root: Path) -> Data:
-        """Look into the folder; one in another order is what it was made from, so ordered.
+        """Read the folder's manifest, classes and lists.
+
+        A folder in another order is read as its source, `reordered`.
 
         Raises:
-            UserError: no finished LMDBs there.
+            UserError: the folder has no finished LMDBs.
         """
         folder = DataFolder(os.path.realpath(root))  # resolve() is no OSError on a looping link
         made = folder.read_manifest().get("lmdb")
@@ -62,16 +69,16 @@ class Data:
         return cls(folder, names, train, test, made["size"], key, features)
 
     def reordered(self, seed: int, root: Path) -> Data:
-        """The same data, its training images in the order of `seed`, to be made in `root`."""
+        """The same data with its training images in the order of `seed`, to be made in `root`."""
         key = hashlib.sha256(f"{self.key} in order {seed}".encode()).hexdigest()
         folder = DataFolder(os.path.realpath(root))
         return replace(self, folder=folder, key=key, order=(seed, self))
 
     def prepare(self) -> None:
-        """Make what is not there yet.
+        """Make the folder of another order, unless it is there.
 
         Raises:
-            UserError: no room, or the folder holds something else.
+            UserError: the disk is full, or the folder holds something else.
         """
         if self.order:
             seed, source = self.order
@@ -80,13 +87,15 @@ class Data:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """In the order of a label record's values."""
+        """The tasks in the order of a label record's values."""
         return tuple(Task(name, count) for name, count in self.names.counts.items())
 
     def choices(self, folder: str | None = None, whole: bool = False) -> dict[str, Any]:
-        """netgen's options of nets on this data, in `folder` if it is called otherwise.
+        """The options of netgen that these data determine.
 
-        On cached maps the nets begin behind their block; with `whole` they hold the trunk.
+        Args:
+            folder: stands in the net for the data folder's path.
+            whole: of a net on cached maps, the net with its trunk.
         """
         found = {
             "tasks": self.tasks,
@@ -100,10 +109,10 @@ class Data:
         return {name: value for name, value in found.items() if value is not None}
 
     def network(self, net: Network, folder: str | None = None, whole: bool = False) -> Network:
-        """`net` with these choices, too.
+        """`net` with the options that these data determine (`choices`).
 
         Raises:
-            UserError: it has chosen itself what the data say, or does not take it.
+            UserError: the net has chosen one of them itself, or does not take it.
         """
         choices = self.choices(folder, whole)
         for name in net.choices.keys() & choices.keys():
@@ -111,7 +120,7 @@ class Data:
         return net.choose(**choices)
 
     def facts(self) -> dict[str, Any]:
-        """For results: where, how many, which."""
+        """Folder, counts and key, as results record them."""
         return {
             "folder": str(self.folder.root),
             "classes": self.names.counts,
@@ -123,10 +132,10 @@ class Data:
 
 
 def hold_vso(data: Data, what: str) -> None:
-    """Hold data to be of VSO's three tasks, where `what` is about nothing else.
+    """Check that the data have VSO's three tasks, as `what` needs them.
 
     Raises:
-        UserError: they are of other tasks.
+        UserError: they have others.
     """
     if not data.names.by_anp:
         raise UserError(

@@ -1,21 +1,21 @@
-"""The driver: trains with Caffe by a schedule, and can be stopped and resumed at any time.
+"""The driver: trains with Caffe by a schedule; it can be stopped and resumed at any time.
 
-BVLC Caffe has no plateau policy, so a drop of the rate is: stop with a
-snapshot (SIGINT), write the solver anew with a tenth of base_lr, resume.
+BVLC Caffe has no plateau policy. To lower the rate, the driver stops Caffe with a
+snapshot (SIGINT), writes the solver with a tenth of base_lr, and resumes.
 
-**Stages.** A stage is one rate, and mostly one call of Caffe. What Caffe logs becomes
-milestones: a snapshot is written, an iteration is complete, test and all. At each place that
-the schedule names, the driver decides: keep, and Caffe never knew; or drop or stop, and Caffe
-is told to end. Whatever dies on the way, Caffe, the driver or the machine, all that counts
-stands in the folder: the last whole snapshot says where to go on, the last decision at which
-rate, and a decision that is missing in between is taken late.
+**Stages.** A stage is the training at one rate, mostly one call of Caffe. From Caffe's log the
+driver learns that a snapshot is written, or that an iteration and its test are complete. At each
+place that the schedule names, it decides: keep, and Caffe trains on undisturbed; or drop or stop,
+and Caffe is interrupted. If Caffe, the driver or the machine dies, everything needed is in the
+folder: the last complete snapshot says where to resume, the last decision at which rate, and a
+decision that is missing in between is made up for.
 
-**Epochs.** A resumed Caffe reads its databases from record 0. So a stage
-ends where an epoch does, at a snapshot that Caffe takes there by itself; what it has made beyond
-while we decided is thrown away. An epoch is ceil(images / batch) iterations,
-rounded up so that snapshots divide it: when a stage ends, fewer batches than
-there are snapshots in an epoch, a pass, have been read once more than the rest.
-After a crash the epoch's first records are read again in place of its last.
+**Epochs.** A resumed Caffe reads its databases from record 0. Therefore a stage ends with an
+epoch, at a snapshot that Caffe takes there by itself; iterations beyond it, made while the driver
+decided, are discarded. An epoch is ceil(images / batch) iterations, rounded up so that snapshots
+divide it: at the end of a stage, a few batches (fewer than an epoch has snapshots, per pass) have
+been read once more than the others. After a crash the epoch's first records are read again in
+place of its last.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ from xresnet.reproduce.training import Training
 
 
 def train(training: Training) -> Snapshot:
-    """Train to the schedule's end, from wherever an earlier call has left it.
+    """Train to the schedule's end, resuming what an earlier call has begun.
 
-    Returns the last snapshot.
+    Returns:
+        The last snapshot.
 
     Raises:
-        UserError: another process trains here, the folder holds another training,
-            the loss is no number, the disk is full, or Caffe fails.
-        KeyboardInterrupt: stopped, with a snapshot from which the next call goes on.
+        UserError: another process trains here, the folder holds another training, the loss is
+            not a finite number, the disk is full, or Caffe fails.
+        KeyboardInterrupt: stopped, with a snapshot from which the next call resumes.
     """
     training.check()
     with hold(training.folder) as lock:
@@ -63,19 +64,19 @@ def train(training: Training) -> Snapshot:
     return training.snapshots()[-1]
 
 
-# ---- what Caffe's events amount to -----------------------------------------------------
+# ---- milestones of Caffe's log ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Written:
-    """Both files of a snapshot are on the disk, as far as Caffe knows."""
+    """Caffe has written both files of a snapshot."""
 
     snapshot: Snapshot
 
 
 @dataclass(frozen=True)
 class Complete:
-    """All that `iteration` updates bring is there: the snapshot, and the test if there is one."""
+    """The snapshot after `iteration` updates is written, and the test, if there is one, is done."""
 
     iteration: int
 
@@ -86,13 +87,13 @@ Milestone = Union[train_log.Event, Written, Complete]
 def milestones(
     events: Iterable[train_log.Event], tests_at: Callable[[int], bool]
 ) -> Iterator[Milestone]:
-    """Caffe's events, and between them what they prove.
+    """Caffe's events, with the milestones that they prove between them.
 
-    Caffe announces each file of a snapshot before it writes it, and tests after it: so the
-    event behind the announcement of the second file proves that both are written.
+    Caffe announces each file of a snapshot before it writes it, and tests afterwards: the event
+    after the announcement of the second file proves that both are written.
 
     Args:
-        tests_at: whether Caffe tests after so many updates.
+        tests_at: whether Caffe tests after a number of updates.
     """
     announced: Snapshot | None = None
     for event in events:
@@ -120,9 +121,9 @@ def _announced(event: train_log.Event) -> Snapshot | None:
 
 
 class _Driver:
-    """A training at work, in a folder that is held and ready.
+    """A training in progress, in a folder that is locked and prepared.
 
-    The folder has all that counts; `history`, the losses, can be read again from its log.
+    Its state is in the folder; `history`, the losses, can be read again from the log.
     """
 
     def __init__(self, training: Training, lock: Lock) -> None:
@@ -166,7 +167,7 @@ class _Driver:
     # ---- a stage ----------------------------------------------------------------------
 
     def _stage(self) -> None:
-        """Caffe from the last snapshot at the present rate, to the next drop or stop."""
+        """Run Caffe from the last snapshot at the present rate, to the next drop or stop."""
         training, files = self.training, self.files
         found, taken = training.snapshots(), files.decisions()
         state = found[-1] if found else None
@@ -184,10 +185,10 @@ class _Driver:
             self._carry_out(turn)
 
     def _follow(self, caffe: Caffe) -> Decision | None:
-        """See Caffe to its end; returns the decision that ended it, if one did.
+        """Follow Caffe to its end; returns the decision that ended it, if there is one.
 
         Raises:
-            KeyboardInterrupt: somebody stopped Caffe, which took a snapshot.
+            KeyboardInterrupt: Caffe was interrupted by someone else, and took a snapshot.
         """
         events = milestones(caffe.events(), self.training.tests_at)
         for event in events:
@@ -214,7 +215,7 @@ class _Driver:
     # ---- decisions --------------------------------------------------------------------
 
     def _is_due(self, iteration: int) -> bool:
-        """Whether `iteration` is a place of a decision, and that is not taken yet."""
+        """Whether a decision is due at `iteration`, and not taken yet."""
         taken, due_after = self.files.decisions(), self.training.schedule.due_after
         return (
             due_after(iteration - 1, self.training.epoch) == iteration
@@ -222,9 +223,9 @@ class _Driver:
         )
 
     def _missing(self) -> int | None:
-        """The place of a decision that an earlier call was ended before it could take.
+        """The place of a decision that an earlier call did not live to take.
 
-        Not where a test is still to come: a Caffe that resumes begins with it.
+        None where its test is still missing: a resumed Caffe begins with that test.
         """
         taken, at = self.files.decisions(), self._at()
         due = self.training.schedule.due_after(taken[-1].iteration, self.training.epoch)
@@ -237,7 +238,7 @@ class _Driver:
         return self.training.schedule.decide(at, epochs, self.files.decisions())
 
     def _carry_out(self, decision: Decision) -> None:
-        """Write a decision down; where it ends a stage, what Caffe has made since is no use."""
+        """Record a decision; if it ends a stage, delete what Caffe has written since."""
         at = decision.iteration
         if decision.action != "keep":
             whole = {s.iteration for s in self.training.snapshots()}
@@ -252,7 +253,7 @@ class _Driver:
     # ---- snapshots, good and bad --------------------------------------------------------
 
     def _keep(self, snapshot: Snapshot) -> None:
-        """Hold a new snapshot to be whole, make it last, and prune the old ones."""
+        """Check that a new snapshot is complete, bring it to the disk, and delete old ones."""
         training = self.training
         if not snapshot.is_whole(training.last_layer):
             size = sum(p.stat().st_size for p in (snapshot.weights, snapshot.state) if p.exists())
@@ -270,7 +271,7 @@ class _Driver:
         delete_except(self.files.path, kept, before=snapshot.iteration)
 
     def _look_for_nan(self, step: train_log.TrainStep, caffe: Caffe) -> None:
-        """Stop Caffe where a loss is no number, and keep the snapshots of before."""
+        """Stop Caffe if a loss is not finite, and keep the snapshots of before."""
         if all(map(math.isfinite, [step.loss, *step.outputs.values()])):
             return
         caffe.kill()
@@ -286,7 +287,7 @@ class _Driver:
         )
 
     def _after_death(self, error: CaffeError, died_at: int | None) -> None:
-        """Let a training go on whose Caffe a signal ended; not twice at the same place."""
+        """Let a training resume whose Caffe a signal ended, but not twice at the same place."""
         whole = {s.iteration for s in self.training.snapshots()}
         at = max(whole, default=0)
         halves = iterations(self.files.path) > whole
@@ -305,7 +306,7 @@ class _Driver:
 
 
 def _see_out(events: Iterator[Milestone]) -> None:
-    """Let a Caffe end that was told to; whatever it says or dies of, all we need is written."""
+    """Let an interrupted Caffe end; its errors do not matter, as everything needed is written."""
     with contextlib.suppress(CaffeError):
         for _ in events:
             pass

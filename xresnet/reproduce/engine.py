@@ -1,8 +1,7 @@
 """The engines that run Caffe's files: real Caffe (default) or torchcaffe, on PyTorch.
 
-Both take the same commands, write the same log and the same snapshots, so the
-rest of this package knows but two things of them: how to start the program, and
-how to get a net's scores.
+Both take the same commands, and write the same log and the same snapshots. They differ
+in how their program is started, and in how a net's scores are computed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _NO_GPU = "Cannot use GPU in CPU-only Caffe"
 
 
 def explained(words: str) -> str:
-    """Caffe's last words, with what to do where they are known."""
+    """Caffe's last message, with what to do if it is a known one."""
     if _NO_GPU not in words:
         return words
     return (
@@ -44,8 +43,9 @@ def explained(words: str) -> str:
 class Engine(ABC):
     """A program with Caffe's commands, and the device that it computes on.
 
-    `gpu` is Caffe's -gpu (0, or 0,1, or all), None the CPU; `threads` are its
-    own in arithmetic on a CPU, None for as many as it likes.
+    Args:
+        gpu: Caffe's -gpu (0, or 0,1, or all); None is the CPU.
+        threads: of arithmetic on a CPU; None is the engine's own choice.
     """
 
     gpu: str | None = None
@@ -62,7 +62,7 @@ class Engine(ABC):
 
     @abstractmethod
     def program(self) -> list[str]:
-        """How to start it, before Caffe's words `train -solver ...`.
+        """The command that starts it, before Caffe's arguments `train -solver ...`.
 
         Raises:
             UserError: it is not installed, or cannot use that GPU.
@@ -70,7 +70,7 @@ class Engine(ABC):
 
     @abstractmethod
     def version(self) -> str:
-        """Its version, as results name it.
+        """Its version, as recorded in results.
 
         Raises:
             UserError: it is not installed.
@@ -80,21 +80,21 @@ class Engine(ABC):
     def scores(
         self, deploy: Path, weights: Path, batches: Iterable[np.ndarray], blobs: Sequence[str]
     ) -> np.ndarray:
-        """The values of some blobs of an inference net, each one that a softmax reads.
+        """The values of some blobs of an inference net, such as those that a softmax reads.
 
         Args:
-            batches: float32, n x C x H x W each, as the net wants them.
+            batches: float32, n x C x H x W each, transformed for the net.
 
         Returns:
-            float32, a row an image: all values of one blob after those of the other.
+            float32, a row per image: the values of one blob after those of the other.
 
         Raises:
-            UserError: it fails; its last words.
+            UserError: the engine fails; its last line.
         """
 
     @property
     def first_gpu(self) -> str | None:
-        """Where a net is tested, which takes one GPU."""
+        """The GPU that tests a net, for which Caffe takes one; None is the CPU."""
         return "0" if self.gpu == "all" else self.gpu and self.gpu.split(",")[0]
 
     @property
@@ -104,11 +104,11 @@ class Engine(ABC):
 
     @property
     def training(self) -> list[str]:
-        """Its own words behind Caffe's `train -solver ...`."""
+        """Arguments of this engine alone, after `train -solver ...`."""
         return []
 
     def environment(self) -> dict[str, str]:
-        """Variables for its process."""
+        """The environment variables of its process."""
         # glog's could silence the log that we read, or change its form; and by default it
         # leaves a copy of the log in /tmp, which nobody clears.
         kept = {k: v for k, v in os.environ.items() if not k.startswith("GLOG_")}

@@ -14,12 +14,12 @@ _MILLISECONDS = re.compile(r"Average (Forward pass|Forward-Backward): ([\d.e+-]+
 
 
 def estimate(training: Training) -> float:
-    """Seconds that a whole run takes, its tests included; with the plateau rule the most.
+    """The seconds of a whole run with its tests; with the plateau rule, at most.
 
-    The engine's `time` tells what an iteration costs.
+    They are computed from the times of an iteration by the engine's command `time`.
 
     Raises:
-        UserError: the engine cannot run the net; its last words.
+        UserError: the engine cannot run the net; its last line.
     """
     both, forward = _timed(training)
     options, epoch = training.options, training.epoch
@@ -39,7 +39,7 @@ def spoken(seconds: float) -> str:
 
 
 def _timed(training: Training) -> tuple[float, float]:
-    """Seconds of an iteration, and of its forward pass."""
+    """The seconds of an iteration, and of its forward pass."""
     engine = training.engine
     data = training.data.order[1] if training.data.order else training.data
     with unnamed(data.network(training.net).prototxt()) as net:

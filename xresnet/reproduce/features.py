@@ -1,18 +1,17 @@
 """A cached trunk: the maps of a block, computed once over a data folder.
 
-Where the shared trunk does not learn, each image's maps at its end never
-change. This writes them, as records of floats, into a data folder like any other; netgen
-makes the net that begins there (`--from-block`), and `Data.choices` say so
-by itself, so that `train`, `grid` and `eval` take the folder as it is. Then only the
-blocks behind it are computed and learned.
+If the shared trunk does not learn, its output for an image never changes. `features` writes
+these maps, as records of floats, into a data folder like any other. netgen makes the net that
+begins there (`--from-block`, which `Data.choices` sets), so that `train`, `grid` and `eval` take
+the folder as it is, and only the blocks after the trunk are computed and learned.
 
-BatchNorms of the trunk use their running statistics, as in TEST: frozen, not batch by batch.
+BatchNorms of the trunk use their running statistics, as in the TEST phase.
 
-**Flips.** Maps of a mirrored image are not the mirrored maps, for strides and paddings
-begin on one side. So the training list holds each image twice, as it is and mirrored
-(its path with a folder `mirrored`): the first half of the list has each image
-one way, by a hash of its path, the second half the other way. An epoch is then
-two passes over the images, and each is seen as often mirrored as not.
+**Flips.** The maps of a mirrored image are not the mirrored maps, as strides and paddings
+begin on one side. Therefore the training list has each image twice, as it is and mirrored
+(with a folder `mirrored` in its path): the first half of the list has each image one way,
+chosen by a hash of its path, the second half the other way. An epoch is then two passes over
+the images, and each is seen mirrored as often as not.
 """
 
 from __future__ import annotations
@@ -73,18 +72,21 @@ def features(
     flips: bool = True,
     engine: Engine = CAFFE,
 ) -> dict[str, Any]:
-    """Make `out` a data folder of the maps of `block`; returns the manifest's entry `features`.
+    """Make `out` a data folder of the maps of `block`.
+
+    A call that was stopped is resumed by the next.
 
     Args:
-        block: as res4f; the maps are those behind its ReLU.
+        block: such as res4f; the maps are its output, after the ReLU.
         weights: what `python -m netgen.weights init --from` takes, a run's folder, or `imagenet`.
-        choices: netgen's options of the trunk, as {"width": 16}.
-        flips: write each training image mirrored, too.
+        choices: netgen's options of the trunk, such as {"width": 16}.
+        flips: write each training image mirrored as well.
 
-    A call that was stopped goes on where it was.
+    Returns:
+        The manifest's entry `features`.
 
     Raises:
-        UserError: no such block, weights that lack a layer of the trunk, `out` holds
+        UserError: there is no such block, the weights lack a layer of the trunk, `out` holds
             other data, or the engine fails.
     """
     if data.features:
@@ -131,7 +133,7 @@ def features(
 
 @dataclass
 class _Trunk:
-    """The net from an image to the block's maps, its weights, and what goes before it."""
+    """The net from an image to the block's maps, its weights, and the image's transform."""
 
     block: str
     net: Any  # NetParameter
@@ -171,7 +173,7 @@ class _Trunk:
 
     @contextlib.contextmanager
     def on_disk(self) -> Iterator[None]:
-        """Have net and weights where the engine reads them."""
+        """Write net and weights to where the engine reads them."""
         learned = caffemodel.dumps(self.net.name, self.layers)
         with unnamed(text.dump(self.net)) as net, unnamed(learned) as weights:
             self.files = net, weights
@@ -192,7 +194,7 @@ class _Trunk:
 def _write_part(
     data: Data, folder: DataFolder, part: str, trunk: _Trunk, flips: bool, made: str
 ) -> dict[str, Any]:
-    """Both databases and the list of a part; returns what the manifest says of them."""
+    """Write both databases and the list of a part; returns the manifest's entry of the part."""
     first, second = (made_from(folder.lmdb(part, kind)) for kind in KINDS)
     if first and second and first["job"].get("made") == second["job"].get("made") == made:
         return first["report"]
@@ -257,7 +259,7 @@ def _write_part(
 
 
 def _listed(paths: Sequence[str], flips: bool) -> list[Image]:
-    """The records of a part, in order; with flips each image once as it is and once mirrored."""
+    """The records of a part in order; with flips each image as it is and mirrored."""
     if not flips:
         return [Image(i, path, False) for i, path in enumerate(paths)]
     first = [hashlib.sha256(path.encode()).digest()[0] % 2 == 1 for path in paths]
@@ -277,7 +279,7 @@ def _mirrored(path: str) -> str:
 def _chunks(
     root: Path, part: str, images: Sequence[Image], begin: int, shape: tuple[int, ...]
 ) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """(place of the first, pixels) of the images from `begin` on, some at a time."""
+    """(place of the first, pixels) of chunks of the images from `begin` on."""
     most = max(1, CHUNK // (4 * int(np.prod(shape))))
     chunk: list[np.ndarray] = []
     at = begin

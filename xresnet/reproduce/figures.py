@@ -55,23 +55,23 @@ def save(figure: Figure, path: Path) -> Path:
     """Write a picture: .svg, .png or .pdf.
 
     Raises:
-        UserError: another suffix, or the place cannot be written.
+        UserError: the suffix is another, or the file cannot be written.
     """
     return write(path, render(figure, path.suffix.lower()))
 
 
 def hold_suffix(suffix: str) -> None:
-    """Hold a file's suffix to be a picture's.
+    """Check that a file's suffix is a picture's.
 
     Raises:
-        UserError: it is another.
+        UserError: it is not.
     """
     if suffix not in FORMATS:
         raise UserError(f"a picture is {', '.join(sorted(FORMATS))}, not {suffix or 'nameless'}")
 
 
 def render(figure: Figure, suffix: str = ".svg", whole: bool = False) -> bytes:
-    """The picture's bytes, cut to what is drawn; `whole` keeps the figure's own size."""
+    """The picture's bytes, cropped to what is drawn; `whole` keeps the figure's size."""
     hold_suffix(suffix)
     target = io.BytesIO()
     metadata = {"Date": None} if suffix == ".svg" else None
@@ -95,11 +95,11 @@ def render(figure: Figure, suffix: str = ".svg", whole: bool = False) -> bytes:
 
 
 def figure5(weights: Path, by_channel: bool = False) -> Figure:
-    """Cross-residual weights: a plot a layer, a curve a Source-Target, each sorted by value.
+    """Cross-residual weights: a plot per layer, a curve per Source-Target, each sorted by value.
 
     "Learned unnormalized cross-residual weights (sorted) ... Left and right
     plots show cross-residual weights of the first and second (feed-forward
-    direction) cross-residual layers" (Figure 5). `by_channel` leaves them in the channels'
+    direction) cross-residual layers" (Figure 5). `by_channel` keeps them in the channels'
     order, as section 5.2.2 may be read (docs/REPRODUCTION.md).
     """
     draw = partial(_cross, by_channel=by_channel)
@@ -107,7 +107,7 @@ def figure5(weights: Path, by_channel: bool = False) -> Figure:
 
 
 def figure5_panels(weights: Path) -> dict[str, Figure]:
-    """Figure 5 as a small chart a layer, all on one scale, without a legend (`pairs` has it)."""
+    """Figure 5 as a small chart per layer, all on one scale; `pairs` is their legend."""
     blocks = cross_weights(weights)
     values = np.concatenate([v for curves in blocks.values() for v in curves.values()])
     margin = 0.05 * (np.ptp(values) or 1)
@@ -126,7 +126,7 @@ def pairs(weights: Path) -> dict[str, dict[str, Any]]:
 
 
 def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
-    """How the cross weights moved: the mean a layer, over (iteration, weights).
+    """The mean cross weights of each layer over snapshots, (iteration, weights).
 
     Raises:
         UserError: fewer than two snapshots.
@@ -135,7 +135,7 @@ def figure5_change(snapshots: Sequence[tuple[int, Path]]) -> Figure:
 
 
 def figure5_change_panels(snapshots: Sequence[tuple[int, Path]]) -> dict[str, Figure]:
-    """`figure5_change` as a small chart a layer, without a legend.
+    """`figure5_change` as a small chart per layer, without a legend.
 
     Raises:
         UserError: fewer than two snapshots.
@@ -221,7 +221,7 @@ class Dot:
 
 
 def dots(found: Sequence[Dot]) -> Figure:
-    """Nets one below the other, a dot each; one far from all others does not set the scale."""
+    """A dot per net, one below the other; a net far from all others does not set the scale."""
     values = np.array([dot.value for dot in found])
     away = abs(values - np.median(values))
     usual = away <= max(8 * float(np.median(away)), 8)
@@ -263,10 +263,10 @@ def sizes(counts: Sequence[int], what: str) -> Figure:
 
 
 def differences(made: dict[str, Any]) -> Figure:
-    """Arm against arm: a panel a comparison, a point a seed, mean and 95% interval, a zero line.
+    """Arm against arm: a panel per comparison, a point per seed, mean and 95% interval.
 
-    `made` is what `reproduce.compare.comparison` tells. Panels have their own scales; the grey
-    band is a point to either side of zero.
+    `made` is the result of `reproduce.compare.comparison`. Each panel has its own scale; the grey
+    band is one point to either side of zero.
     """
     found = made["comparisons"]
     columns = min(2, len(found))
@@ -300,7 +300,7 @@ def differences(made: dict[str, Any]) -> Figure:
 
 
 def cross_statistics(weights: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Figure 5 in numbers: block -> Source-Target -> mean, deviation, extremes, and shares.
+    """Figure 5 in numbers: block -> Source-Target -> mean, deviation, extremes and shares.
 
     The paper observes "mostly non-negative" weights, few near zero or one; near is within `NEAR`.
     """
@@ -323,7 +323,7 @@ def cross_statistics(weights: Path) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def statistics_text(statistics: dict[str, dict[str, dict[str, float]]]) -> str:
-    """`cross_statistics` for people."""
+    """`cross_statistics` as text."""
     pairs = [(block, pair, v) for block, found in statistics.items() for pair, v in found.items()]
     width = max(len(f"{block} {pair}") for block, pair, _ in pairs)
     lines = [
@@ -336,10 +336,10 @@ def statistics_text(statistics: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def hold_figure6(out: Path, images: int) -> None:
-    """Hold Figure 6 to what can be drawn, before anything is computed.
+    """Check that Figure 6 can be drawn, before anything is computed.
 
     Raises:
-        UserError: another suffix than a picture's, or too many images.
+        UserError: the suffix is not a picture's, or there are too many images.
     """
     hold_suffix(out.suffix.lower())
     if images > MOST_IMAGES:
@@ -375,7 +375,7 @@ def figure6(predictions: Sequence[dict[str, Any]]) -> Figure:
 
 
 def curves(name: str, history: History, decisions: Sequence[Decision], epoch: int) -> Figure:
-    """Losses, test accuracies and the rate's drops over a training's iterations."""
+    """Losses, test accuracies and drops of the rate over a training."""
     tasks, tests = loss_tasks([history]), bool(_tops(history))
     figure, axes = plt.subplots(1, 1 + tests, figsize=(4.5 * (1 + tests), 2.9), squeeze=False)
     _losses(axes[0][0], history, epoch, tasks, raw=True)
@@ -398,9 +398,11 @@ def small_curves(
     tasks: Sequence[str],
     top: float | None = None,
 ) -> Figure:
-    """A training's curves as one of many: no legend; task i of `tasks` has colour i.
+    """The curves of one of several trainings, without a legend; task i of `tasks` has colour i.
 
-    `epoch` None counts iterations; `top` is the loss at which the chart ends.
+    Args:
+        epoch: its iterations; None: the x-axis counts iterations, not epochs.
+        top: the upper end of the losses' axis.
     """
     tests = bool(_tops(history))
     figure, axes = _panel(rows=1 + tests, height=1.55 * (1 + tests))
@@ -416,21 +418,21 @@ def small_curves(
 
 
 def loss_tasks(histories: Iterable[History]) -> list[str]:
-    """The tasks with a loss in any of the trainings; "" where a net has but one, `loss`."""
+    """The tasks with a loss in any of the trainings; "" for a net's only loss, `loss`."""
     keys = {key for h in histories for step in h.steps.values() for key in step.outputs}
     return sorted({_task(key) for key in keys if key.startswith("loss")})
 
 
 def has_test_losses(history: History) -> bool:
-    """Whether the test passes told losses too, which are drawn dashed."""
+    """Whether the test passes have losses, which are drawn dashed."""
     return any(key.startswith("loss") for test in history.tests.values() for key in test.outputs)
 
 
 def loss_top(history: History) -> float | None:
-    """Where a chart of the losses ends, such that one outlier does not flatten the rest.
+    """The upper end of a losses' axis, such that an outlier does not flatten the rest.
 
-    The highest loss; or, where that is more than twice what 95% of any task's are below, a
-    little above those. None where no loss is a number.
+    It is the highest loss; or, if this is more than twice the largest 95% quantile of a task's
+    losses, a little more than that quantile. None if no loss is finite.
     """
     found = [
         y for loss in _loss_curves(history, None).values() for _, y in (loss.smoothed, loss.tested)
@@ -444,14 +446,14 @@ def loss_top(history: History) -> float | None:
 
 
 def shared_top(histories: Iterable[History]) -> float | None:
-    """One end of scale for many trainings: the highest of theirs, but not twice the usual."""
+    """One upper end for several trainings: their highest, at most twice their median."""
     tops = [top for history in histories if (top := loss_top(history)) is not None]
     return min(max(tops), 2 * float(np.median(tops))) if tops else None
 
 
 @dataclass(frozen=True)
 class _Loss:
-    """A task's losses as (x, losses): each displayed one, their means, those of the tests."""
+    """A task's losses as (x, losses): displayed ones, their local means, those of tests."""
 
     raw: tuple[np.ndarray, np.ndarray]
     smoothed: tuple[np.ndarray, np.ndarray]
@@ -459,7 +461,7 @@ class _Loss:
 
 
 def _loss_curves(history: History, epoch: int | None) -> dict[str, _Loss]:
-    """The losses by task; of a net that names none, their sum as the task ""."""
+    """The losses by task; without names of tasks, their sum as the task ""."""
     steps = [history.steps[i] for i in sorted(history.steps)]
     x = np.array([step.iteration / (epoch or 1) for step in steps])
     keys: dict[str | None, str] = {
@@ -481,7 +483,7 @@ def _losses(
     top: float | None = None,
     raw: bool = False,
 ) -> None:
-    """Loss curves, those of the tests dashed; `raw` shows each displayed loss behind them."""
+    """Loss curves, those of tests dashed; `raw` draws each displayed loss behind them."""
     highest = (0.0, -np.inf)
     for task, loss in _loss_curves(history, epoch).items():
         colour = _colour(task, tasks)
@@ -514,7 +516,7 @@ def _accuracies(axis: Any, history: History, epoch: int | None, tasks: Sequence[
 
 
 def _drops(axis: Any, decisions: Sequence[Decision], epoch: int | None, named: bool = True) -> None:
-    """A dotted line where the rate fell, with the new one if `named`."""
+    """A dotted line at each drop of the rate, with the new one if `named`."""
     for decision in decisions:
         if decision.action != "drop":
             continue
@@ -533,18 +535,18 @@ def _drops(axis: Any, decisions: Sequence[Decision], epoch: int | None, named: b
 
 
 def _tops(history: History) -> list[str]:
-    """The test outputs that are drawn as accuracies: `top1_TASK`, or a net's `accuracy`."""
+    """The test outputs that are accuracies: `top1_TASK`, or a net's `accuracy`."""
     keys = {key for test in history.tests.values() for key in test.outputs}
     return sorted(key for key in keys if key.startswith(("top1", "accuracy")))
 
 
 def _task(output: str) -> str:
-    """The task in an output's name: `loss_adj`, `top1_adj`; "" where it names none."""
+    """The task in an output's name (`loss_adj`, `top1_adj`); "" if it has none."""
     return output.partition("_")[2]
 
 
 def _tested(history: History, key: str | None, epoch: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """An output of the test passes: where, and its values."""
+    """An output of the test passes as (x, values)."""
     found = [
         (i / (epoch or 1), test.outputs[key])
         for i, test in sorted(history.tests.items())
@@ -555,7 +557,7 @@ def _tested(history: History, key: str | None, epoch: int | None) -> tuple[np.nd
 
 
 def _smooth(x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of groups of points, so that at most some `GROUPS` are left."""
+    """Means of groups of points; about `GROUPS` of them."""
     width = max(1, len(values) // GROUPS)
     n = len(values) // width * width
     return x[:n].reshape(-1, width).mean(axis=1), values[:n].reshape(-1, width).mean(axis=1)
@@ -579,13 +581,13 @@ def _panel(rows: int = 1, height: float = 2.1) -> tuple[Figure, tuple[Any, ...]]
 
 
 def _line(i: int) -> dict[str, Any]:
-    """Colour and style of curve number `i`, no two alike among the first two dozen."""
+    """Colour and style of curve number `i`, different for the first two dozen."""
     style = STYLES[i // len(COLOURS) % len(STYLES)]
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": style}
 
 
 def _pair(pair: tuple[str, str]) -> str:
-    """Source-Target, as the paper's legend has it."""
+    """Source-Target, as in the paper's legend."""
     return "-".join(map(_title, pair))
 
 

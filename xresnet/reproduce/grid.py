@@ -1,8 +1,8 @@
-"""Several nets, several seeds, one table: ablations, and studies.
+"""A grid of nets and seeds in one table: ablations and studies.
 
-Runs go seed by seed, so that each row has something early. Each has its own
-folder; one that is done is taken as it is, and the table is written after each.
-OUT/grid.json holds all results: with it alone, elsewhere, a grid goes on.
+Runs are trained seed by seed, so that each row has a result early. Each has its own
+folder; a finished one is kept as it is, and the table is written after each run.
+OUT/grid.json has all results: with this file alone, a grid continues elsewhere.
 """
 
 from __future__ import annotations
@@ -35,16 +35,23 @@ def grid(
     seeds: Sequence[int] = (),
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
-    """Train what is missing, `jobs` runs at a time; returns what grid.json then holds.
+    """Train the missing runs of a grid; writes grid.json, .md and .csv after each.
 
-    grid.md, grid.csv and grid.json are written after each run. Results in OUT/grid.json are
-    taken as they are, and those in `earlier`, grid.jsons of other machines, whatever the
-    engine and its version were. Without `train` only what is there already is tabulated.
-    `only` names the rows that are trained now, if not all; `seeds` stand in for the file's.
-    Of a run's snapshots the last is kept.
+    Finished runs are kept: those in OUT/runs and OUT/grid.json, if they are of the same engine
+    and version. Of a run's snapshots the last is kept.
+
+    Args:
+        train: if false, tabulate the finished runs only.
+        jobs: how many runs train at a time.
+        earlier: grid.jsons of other machines, whose results are taken whatever their engine.
+        only: the names of the rows to train; all by default.
+        seeds: in place of the grid file's.
+
+    Returns:
+        The content of grid.json.
 
     Raises:
-        UserError: the grid file, the data, or a Caffe that fails.
+        UserError: a mistake in the grid file, unfit data, or Caffe fails.
     """
     if path.resolve() == (out / "grid.json").resolve():
         raise UserError(f"{path}: its results take that name: rename it, or choose another --out")
@@ -88,7 +95,7 @@ def grid(
 
 
 class _Left:
-    """How long the rest takes: from a few timed iterations, then from the runs themselves."""
+    """The time that is left: by a few timed iterations, then by the runs themselves."""
 
     def __init__(
         self, plan: Grid, runs: list[tuple[Row, Run]], missing: dict[int, Run], jobs: int
@@ -124,8 +131,8 @@ def _found(
     """The results that are there: in the runs' folders, in OUT/grid.json, and in `earlier`.
 
     Raises:
-        UserError: one of them is not a grid.json, or OUT/grid.json alone has results that are
-            none of these runs': it is about to be written anew.
+        UserError: one of them is not a grid.json; or results would be lost, as OUT/grid.json is
+            written anew, and it alone has results that are none of these runs'.
     """
     before = read_grid(out / "grid.json")["results"] if (out / "grid.json").exists() else []
     mine = {result.get("key"): result for result in before}

@@ -1,4 +1,4 @@
-"""A grid file: nets and seeds, how they are trained, and what is compared.
+"""Grid files: nets and seeds, how they are trained, and which are compared.
 
     {"name": "...", "what": "...",
      "net": ["--width", "8", ...],         netgen's arguments, of all rows
@@ -12,10 +12,10 @@
      "rows": [{"name": "XS", "net": ["xs_resnet50"]}, ...],
      "arms", "primary", "exploratory": what reproduce.compare compares (optional)}
 
-A row may have `seeds`, `solver`, `weights`, `branch_init` and `data` (a folder beside that of
---data) of its own; what it says of net and solver outweighs what the grid says. Caffe reads a
-database in its order, so `shuffle` makes a data folder a seed, OUT/data/order-SEED
-(data_prep.reorder), and either engine trains on it.
+A row may have its own `seeds`, `solver`, `weights`, `branch_init` and `data` (a folder beside that
+of --data); its options of net and solver override the grid's. As Caffe reads a database in its
+order, `shuffle` makes a data folder for each seed, OUT/data/order-SEED (data_prep.reorder), on
+which either engine trains.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ FILE = {
 
 @dataclass(frozen=True)
 class Row:
-    """A net, trained once a seed by a solver of these options."""
+    """A net that is trained once per seed."""
 
     name: str
     net: Network
@@ -67,7 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a grid file says."""
+    """The content of a grid file."""
 
     name: str
     rows: tuple[Row, ...]
@@ -87,7 +87,7 @@ class Grid:
         """Read a grid file.
 
         Raises:
-            UserError: no such file, or what is wrong in it.
+            UserError: there is no such file, or a mistake in it; the message says where.
         """
         values = shapes.read(path, FILE)
         _know(path, values, _keys(FILE))
@@ -137,8 +137,8 @@ class Grid:
         """All runs, seed by seed.
 
         Raises:
-            UserError: a row's own data folder has no databases, or its net cannot be; nothing
-                is made by then.
+            UserError: a row's data folder has no databases, its net does not fit them, or there
+                are no weights for it.
         """
         beside = data.folder.root.parent
         folders = {r.data: Data.read(beside / r.data) if r.data else data for r in self.rows}
@@ -157,7 +157,7 @@ class Grid:
         ]
 
     def _weights(self, data: dict[str, Data], folder: Path) -> dict[str, tuple[Path, ...]]:
-        """Row -> what all its seeds start from; `folder` is for what is made of ImageNet's."""
+        """Row -> initial weights of all its seeds; those made of ImageNet's go into `folder`."""
         wanted, lacking = {}, []
         for row in self.rows:
             files = self.weights if row.weights is None else row.weights
@@ -174,7 +174,7 @@ class Grid:
     def _run(
         self, row: Row, i: int, data: Data, weights: tuple[Path, ...], out: Path, engine: Engine
     ) -> Run:
-        """A row's run of its seed number `i`."""
+        """The run of a row's seed number `i`."""
         seed = row.seeds[i]
         name = f"{_folder(row.name)}-{seed}"
         if self.shuffle:
@@ -200,7 +200,7 @@ class Grid:
 
 
 def _folder(name: str) -> str:
-    """A row's name as part of a folder's."""
+    """A row's name in the name of a folder."""
     return name.replace(" ", "_").replace("/", "_")
 
 
@@ -215,7 +215,7 @@ def _know(where: object, values: dict[str, Any], known: set[str]) -> None:
 
 
 def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[str, Any]:
-    """The grid file's arms and the pairs of them that are compared."""
+    """The arms of a grid file, and the pairs of them that are compared."""
     arms = values.get("arms", {})
     for name, members in arms.items():
         for row in members:
@@ -243,7 +243,7 @@ def _shared(values: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[st
 
 
 def _network(words: Sequence[str], shared: dict[str, Any], where: str) -> Network:
-    """The net that a row's words name, with the shared options that they do not outweigh."""
+    """The net of a row, whose own options override the shared ones."""
     name, own = choices.of_net(words, where)
     if not name:
         raise UserError(f"{where}: its `net` names none")

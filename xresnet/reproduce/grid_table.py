@@ -14,7 +14,7 @@ from xresnet.reproduce.tables import csv_text, markdown_table
 
 
 def markdown(table: dict[str, Any]) -> str:
-    """The table; each figure a mean, and the seeds' standard deviation where there are several."""
+    """The table in Markdown: means, and standard deviations where there are several seeds."""
     tasks = list(dict.fromkeys(task for row in table["rows"] for task in row["tasks"]))
     heads = [f"{task} {metric}" for task in tasks for metric in METRICS]
     rows = []
@@ -38,7 +38,7 @@ def markdown(table: dict[str, Any]) -> str:
 def tabulated(
     plan: Grid, runs: list[tuple[Row, Run]], found: dict[int, dict[str, Any]], out: Path
 ) -> dict[str, Any]:
-    """What grid.json holds: means and deviations by row, and the results `found` of `runs`."""
+    """The content of grid.json: means and deviations by row, and the results `found` of `runs`."""
     rows, results = [], []
     names = [task.name for task in runs[0][1].training.data.tasks] if runs else []
     for row in plan.rows:
@@ -82,7 +82,7 @@ def tabulated(
 
 
 def _portable(result: dict[str, Any], out: Path) -> dict[str, Any]:
-    """A result without this machine's folders: its commands are as typed in OUT."""
+    """A result without this machine's folders: with its commands as typed in OUT."""
     here = f"{out.resolve()}/"
     commands = [command.replace(here, "") for command in result["commands"]]
     return {**result, "commands": commands}

@@ -11,10 +11,10 @@ from xresnet.reproduce.tensorboard import Events
 
 
 class Live:
-    """Shows events: iteration, epoch, losses and accuracies a task, rate, images a second.
+    """Shows iteration, epoch, losses and accuracies by task, learning rate and images per second.
 
-    The time left is the time to the last iteration allowed; a plateau may end
-    it sooner.
+    The time left is the time to the last iteration allowed; with the plateau rule, training may
+    end before it.
     """
 
     def __init__(self, name: str, total: int, epoch: int, batch: int, tensorboard: Path) -> None:
@@ -25,7 +25,7 @@ class Live:
         self._accuracies = ""
 
     def begin(self, history: History, at: int) -> None:
-        """All that went before, up to iteration `at`."""
+        """Show the history up to iteration `at`."""
         events: list[TrainStep | TestPass] = [*history.steps.values(), *history.tests.values()]
         for event in sorted(events, key=lambda e: e.iteration):
             self._record(event)
@@ -43,7 +43,7 @@ class Live:
         self.bar.update(iteration - self.bar.n)
 
     def say(self, line: str) -> None:
-        """A line above the progress line."""
+        """Print a line above the progress line."""
         bars.say(f"{self.bar.desc.strip()}: {line}")
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The lock of a run's folder: only one driver at a time.
 
-The lock is the kernel's (flock) on RUN/.lock. Caffe holds it with its driver, so an orphan of
-a killed driver keeps others out until it has written its snapshot. The file names both.
+The lock is the kernel's (flock) on RUN/.lock. Caffe inherits it from its driver, so an orphan of
+a killed driver keeps others out until it has written its snapshot. The file names both processes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ UNSEEN = 5  # seconds for a holder of which there is no trace, such as a child o
 
 @dataclass(frozen=True)
 class Lock:
-    """A held lock; who inherits `descriptor` holds it too."""
+    """A held lock; a process that inherits `descriptor` holds it as well."""
 
     descriptor: int
 
     def name(self, caffe: int | None = None) -> None:
-        """Write who holds it: this process, and its Caffe by process id."""
+        """Write the process ids of this process and of its Caffe into the file."""
         words = f"{os.getpid()} {caffe or ''}\n".encode()
         os.pwrite(self.descriptor, words, 0)
         os.ftruncate(self.descriptor, len(words))
@@ -38,11 +38,11 @@ class Lock:
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[Lock]:
-    """Hold a run's folder, which is made where there is none, and goes again if it stays empty.
+    """Lock a run's folder; a folder that this makes is removed again if it stays empty.
 
     Raises:
-        UserError: another driver is at work here, an orphaned Caffe does not end, or the
-            folder cannot be written.
+        UserError: another driver trains here, an orphaned Caffe does not end, or the folder
+            cannot be written.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     descriptor = _locked(folder)
@@ -63,7 +63,7 @@ def hold(folder: Path) -> Iterator[Lock]:
 
 
 def _locked(folder: Path) -> int:
-    """The descriptor of the lock, once it is ours."""
+    """The descriptor of the lock, when it is ours."""
     path = folder / ".lock"
     while True:
         try:
@@ -81,7 +81,7 @@ def _locked(folder: Path) -> int:
 
 
 def _wait(descriptor: int, folder: Path) -> None:
-    """Until the lock is ours: an orphaned Caffe was interrupted when its driver died."""
+    """Wait until the lock is ours; an orphaned Caffe was interrupted when its driver died."""
     begun = time.monotonic()
     orphan: Standstill | None = None
     while not _try_lock(descriptor):
@@ -120,7 +120,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _holders(descriptor: int) -> tuple[int, int]:
-    """The process ids of driver and Caffe; 0 for one that is not named."""
+    """The process ids of driver and Caffe in the file; 0 for one that is missing."""
     words = os.pread(descriptor, 40, 0).decode(errors="replace").split()
     numbers = [int(word) if word.isdecimal() else 0 for word in words]
     driver, caffe, *_ = [*numbers, 0, 0]

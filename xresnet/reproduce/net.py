@@ -1,4 +1,4 @@
-"""A trained net in a run's folder: which weights, with the forms that they go into."""
+"""A trained net in a run's folder: its prototxts, and the weights of a snapshot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xresnet.reproduce.snapshots import is_whole_weights, iteration_of, snapshot
 
 @dataclass(frozen=True)
 class Net:
-    """A net: its train/test form, its deploy form, and weights."""
+    """A net: its train/test prototxt, its deploy prototxt, and weights."""
 
     name: str
     model: Path
@@ -39,7 +39,7 @@ def net_of(place: Path, snapshot: str | None = None) -> Net:
     `place` may also be a .caffemodel in a run's folder.
 
     Raises:
-        UserError: no run there, or no such snapshot.
+        UserError: it is not a run, or has no such snapshot.
     """
     folder = place.parent if place.suffix == ".caffemodel" else place
     model, deploy = folder / "net.prototxt", folder / "deploy.prototxt"
@@ -77,10 +77,10 @@ def weights_of(place: Path) -> Path:
 
 
 def _kept_alone(folder: Path) -> dict[int, Path]:
-    """Iteration -> the weights of a finished run that keeps no solver's state: a model to use.
+    """Iteration -> weights of a finished run without solver states, such as a packed net.
 
     Raises:
-        UserError: they are not those that its result is of.
+        UserError: the weights are not those of its result.
     """
     result = find_result(folder) or {}
     found = {}

@@ -1,7 +1,7 @@
-"""Pages of HTML from templates/, in one style, with nothing from elsewhere.
+"""HTML pages from templates/, in one style, each in one file.
 
-Whatever a template shows is escaped, and characters that no reader can see are spelled out:
-names of runs, classes and files are anybody's.
+All values are escaped, and invisible characters are spelled out, as names of runs, classes and
+files may hold anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def page(template: str, **values: Any) -> str:
 
 
 def chart(figure: Figure, label: str) -> Markup:
-    """A figure as part of a page: its text and lines take the page's colour, light or dark."""
+    """A figure as a part of a page, whose colours it takes, light or dark."""
     svg = figures.render(figure, whole=True).decode()
     svg = svg[svg.index("<svg") :]
     own = hashlib.sha256(svg.encode()).hexdigest()[:8]  # no two figures share an identifier
@@ -53,7 +53,7 @@ def chart(figure: Figure, label: str) -> Markup:
 
 
 def photo(pixels: np.ndarray) -> str:
-    """A 3 x H x W image as a data address; small ones as they are, large ones made small."""
+    """A 3 x H x W image as a data URL; large ones are resized."""
     image = pixels.transpose(1, 2, 0)
     if image.shape[0] > 2 * SHOWN:
         image = cv2.resize(image, (2 * SHOWN, 2 * SHOWN), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""What a trained net sees in images: the best classes of each task (Figure 6)."""
+"""Predictions of a trained net: the best classes of each task (Figure 6)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
     """The image files among `paths` and, in order, in the folders among them.
 
     Raises:
-        UserError: a path that is not there, or no image at all.
+        UserError: a path does not exist, or a folder has no images.
     """
     found: list[Path] = []
     for path in paths:
@@ -53,14 +53,16 @@ def predict(
     engine: Engine = CAFFE,
     say: Callable[[str], object] = say,
 ) -> list[dict[str, Any]]:
-    """The `top` classes of each task with their probabilities, an entry an image.
+    """The `top` classes of each task with their probabilities, an entry per readable image.
 
-    Images are read and resized as data_prep's are, and named as the run named its classes.
-    `say` hears of each image that cannot be read, which has no entry, and of data that have
-    changed since the training.
+    Images are read and resized as by data_prep; the class names are those of the run.
+
+    Args:
+        say: called with a line on each image that cannot be read, and on data that have changed
+            since the training.
 
     Raises:
-        UserError: no run, or the engine fails.
+        UserError: the net is not a run's, or the engine fails.
     """
     kept, transform = Kept.read(net.folder), Transform.of(net.model)
     if changed := kept.change():
@@ -76,7 +78,7 @@ def imagenet(
     engine: Engine = CAFFE,
     say: Callable[[str], object] = say,
 ) -> list[dict[str, Any]]:
-    """`predict` of the published ResNet-50, whose weights are fetched where they are not yet.
+    """`predict` of the published ResNet-50, whose weights are fetched if necessary.
 
     Raises:
         UserError: they cannot be had, or the engine fails.
@@ -104,7 +106,7 @@ def answers(
     engine: Engine,
     say: Callable[[str], object],
 ) -> list[dict[str, Any]]:
-    """`predict` of any deploy net of ours: `names` are the classes of each of its tasks."""
+    """`predict` of any deploy net of ours; `names` has the classes of each of its tasks."""
     seen: list[Path] = []
 
     def readable() -> Iterator[np.ndarray]:

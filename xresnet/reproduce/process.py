@@ -7,21 +7,21 @@ from pathlib import Path
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet buried does not."""
+    """Whether a process runs; a zombie does not."""
     fields = _stat(pid)
     return bool(fields) and fields[0] not in "ZX"
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process was stopped (SIGSTOP, Ctrl-Z) and waits for SIGCONT."""
+    """Whether a process is stopped (SIGSTOP, Ctrl-Z) and waits for SIGCONT."""
     fields = _stat(pid)
     return bool(fields) and fields[0] in "Tt"
 
 
 class Standstill:
-    """Watches a process and its children: for how long have they used no processor?
+    """For how long a process and its children have used no processor time.
 
-    A Caffe whose GPU is gone, or whose partner in NCCL is, waits for ever and looks alive.
+    A Caffe that has lost its GPU, or its peer in NCCL, waits for ever and looks alive.
     """
 
     def __init__(self, pid: int) -> None:
@@ -30,7 +30,7 @@ class Standstill:
         self._since = time.monotonic()
 
     def seconds(self) -> float:
-        """Since when nothing was done, as far as the calls of this have seen."""
+        """Seconds since the last call that saw work."""
         used = sum(map(_ticks, [self.pid, *_children(self.pid)]))
         if used != self._used:
             self._used, self._since = used, time.monotonic()

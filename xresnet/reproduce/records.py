@@ -15,7 +15,11 @@ from xresnet.caffeproto.datum import parse_datum
 
 
 def records(root: Path, part: str = "test") -> Iterator[np.ndarray]:
-    """The images of a part, 3 x H x W uint8 BGR, in the database's order; or cached maps."""
+    """The images of a part, 3 x H x W uint8 BGR, in the database's order; or cached maps.
+
+    Raises:
+        UserError: there is no such database, or a record is damaged.
+    """
     database = root / f"{part}_image_lmdb"
     for key, value in items(database):
         try:
@@ -25,7 +29,7 @@ def records(root: Path, part: str = "test") -> Iterator[np.ndarray]:
 
 
 def keys(root: Path, part: str = "test") -> list[str]:
-    """The records' names: `%08d_<path>`."""
+    """The keys of a part's records: `%08d_<path>`."""
     return [key.decode(errors="replace") for key, _ in items(root / f"{part}_label_lmdb")]
 
 

@@ -1,4 +1,4 @@
-"""One page that shows what was made and how: no file beside it, nothing from elsewhere.
+"""The report: one self-contained page of all results and how they were made.
 
 A section is a function here that gathers its values, and a template of its name in
 templates/report/ that shows them.
@@ -50,7 +50,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Results:
-    """What lies in the folder of `table2`, `grid` or `train`."""
+    """The results in the folder of `table2`, `grid` or `train`."""
 
     out: Path
     table: dict[str, Any] | None
@@ -61,10 +61,10 @@ class Results:
 
     @classmethod
     def read(cls, out: Path) -> Results:
-        """Those in `out`.
+        """Read the results in `out`.
 
         Raises:
-            UserError: none there, or a file is damaged.
+            UserError: there are none, or a file is damaged.
         """
         table = results.find(out / "table2.json", results.TABLE)
         shape = {**results.GRID, "results": [results.SHOWN]}
@@ -85,7 +85,7 @@ class Results:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Those of the data."""
+        """Folder, counts and key of the data."""
         if self.runs:
             return read_record(self.runs[0])["data"]
         if self.table:
@@ -94,7 +94,7 @@ class Results:
 
     @property
     def star(self) -> Evaluation | None:
-        """Whose examples are shown: the first XS, else the first with several tasks, else any."""
+        """The evaluation whose examples are shown: of XS, else of several tasks, else any."""
         found = list(self.evaluated.values())
         best = [one for one in found if _net(one.run).startswith("xs_")]
         multi = [one for one in found if len(one.result()["tasks"]) > 1]
@@ -102,15 +102,18 @@ class Results:
 
     @property
     def alone(self) -> bool:
-        """Whether it is one run, not those of a table."""
+        """Whether it is a single run, without a table."""
         return not self.table and not self.grid
 
 
 def report(out: Path, page: Path | None = None) -> Path:
-    """Write the page about all that lies in `out`, the folder of `table2`, `grid` or `train`.
+    """Write the page about the results in `out`, the folder of `table2`, `grid` or `train`.
+
+    Args:
+        page: its file; OUT/report.html by default.
 
     Raises:
-        UserError: none of them there.
+        UserError: there are no results, or a file is damaged.
     """
     found = Results.read(out)
     facts, star = found.facts, found.star
@@ -147,7 +150,7 @@ def report(out: Path, page: Path | None = None) -> Path:
 
 
 def _glance(found: Results) -> dict[str, Any] | None:
-    """Top-1 of all nets, a chart a task; nothing where there are no nets to compare."""
+    """Top-1 of all nets, a chart per task; None without nets to compare."""
     panels: dict[str, list[figures.Dot]] = {}
     if found.table:
         for row in found.table["table"]:
@@ -228,7 +231,7 @@ def _comparisons(found: Results) -> dict[str, Any] | None:
 
 
 def _examples(star: Evaluation) -> dict[str, Any]:
-    """Test images that the net has right and wrong, each evenly spread over the test set."""
+    """Right and wrong test images, each evenly spread over the test set."""
     kept = Kept.read(star.run)
     try:
         root = kept.tested_on()
@@ -263,7 +266,7 @@ def _examples(star: Evaluation) -> dict[str, Any]:
 
 
 def _spread(ranks: np.ndarray, labelled: np.ndarray) -> dict[str, list[int]]:
-    """Places of images that are right and wrong, half of `EXAMPLES` each where there are any."""
+    """Places of right and wrong images, half of `EXAMPLES` each if there are enough."""
     right, wrong = (np.flatnonzero(labelled & ((ranks <= 1) == hit)) for hit in (True, False))
     half = EXAMPLES // 2
     counts = {
@@ -282,7 +285,7 @@ def _truth(found: dict[str, np.ndarray], names: Any, task: str, i: int) -> str:
 
 
 def _seen(found: dict[str, np.ndarray], names: Any, task: str, i: int) -> dict[str, Any]:
-    """What the net says about an image: its best classes, and the true one's place."""
+    """The net's best classes for an image, and the rank of the true one."""
     best, truth = found[f"best_{task}"][i], found[f"truth_{task}"][i]
     shares = found[f"prob_{task}"][i].tolist() if f"prob_{task}" in found else [None] * len(best)
     return {
@@ -302,7 +305,7 @@ def _confusions(star: Evaluation) -> dict[str, Any] | None:
 
 
 def _figure5(found: Results) -> dict[str, Any] | None:
-    """Of the first X-ResNet whose joints learn and that has a snapshot."""
+    """Of the first XS that has a snapshot."""
     for run in found.runs:
         whole = {s.weights.stem: s for s in snapshots(run)} if _net(run).startswith("xs_") else {}
         if not whole:  # not trained far enough for a snapshot
@@ -329,7 +332,7 @@ def _figure5(found: Results) -> dict[str, Any] | None:
 
 
 def _training(runs: list[Path]) -> dict[str, Any] | None:
-    """Each run's curves, all of losses on one scale."""
+    """Each run's curves; all losses on one scale."""
     histories = {run: RunFolder(run).history() for run in runs}
     histories = {run: history for run, history in histories.items() if history.steps}
     if not histories:
@@ -402,7 +405,7 @@ def _commands(found: Results) -> dict[str, Any]:
 
 
 def _made(run: Path) -> dict[str, Any]:
-    """A run's commands as its logs tell them, and what its files' content is."""
+    """A run's commands, from its logs, and the hashes of its files."""
     trained, tested = (
         re.findall(r" reproduce\.py:1\] (.+)", log.read_text("utf-8", errors="replace"))
         if log.is_file()
@@ -433,7 +436,7 @@ def _what(found: Results) -> str:
 
 
 def _files(found: Results) -> list[str]:
-    """What holds the page's numbers for programs, beside it."""
+    """The files with the page's numbers, for programs."""
     names = ["table2.json", "table2.csv", "grid.json", "grid.csv", "result.json", "decisions.jsonl"]
     there = [name for name in names if (found.out / name).is_file()]
     for one in found.evaluated.values():

@@ -1,9 +1,9 @@
 """When the learning rate falls and when training ends.
 
 "A starting fixed learning rate of 0.001 ... decreased by a factor of ten
-whenever the loss plateaued until convergence" (section 5.2). `Plateau` is
-that, made explicit; `Stages` is a plan fixed beforehand, for rehearsals. Both
-are a `Schedule`, which is all that the driver asks.
+whenever the loss plateaued until convergence" (section 5.2). `Plateau` makes
+that rule explicit; `Stages` is a plan fixed beforehand. Both implement
+`Schedule`, through which the driver uses them.
 docs/REPRODUCTION.md argues the defaults.
 """
 
@@ -26,10 +26,10 @@ ACTIONS = ("start", "keep", "drop", "stop")
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided at `iteration`, and the numbers it rests on.
+    """A decision at `iteration`, with the numbers that it is based on.
 
-    `action`: start, keep (go on as before), drop (go on at `lr`, lower), stop.
-    `lr` is the rate from here on.
+    `action` is start, keep (train on), drop (train on at a lower `lr`) or stop; `lr` is the
+    learning rate from here on.
     """
 
     action: str
@@ -49,7 +49,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Epoch:
-    """The losses of one epoch: its end, its training loss's mean, the test loss at its end."""
+    """The epoch that ends at `iteration`: its mean training loss, and the test loss at its end."""
 
     iteration: int
     train: float | None = None
@@ -57,53 +57,53 @@ class Epoch:
 
 
 class Schedule(ABC):
-    """Which rate when, and where a training ends. An `epoch` is its number of iterations.
+    """The learning rate over a training, and its end. An `epoch` is given in iterations.
 
-    The driver ends a stage where `decide` says drop or stop. It asks at the places that
-    `due_after` names, each of which has a snapshot.
+    The driver asks `decide` at the iterations that `due_after` names, each of which has a
+    snapshot, and ends a stage if the answer is drop or stop.
     """
 
     @property
     @abstractmethod
     def identity(self) -> str:
-        """What of it tells one training from another; empty where it may change on the way."""
+        """What identifies a training of this schedule; empty if it may change on the way."""
 
     @abstractmethod
     def intervals(self, epoch: int, snapshot: int | None) -> tuple[int, int]:
-        """Iterations between snapshots, and of an epoch that they fit.
+        """(iterations between snapshots, iterations of an epoch that these divide).
 
         Args:
-            epoch: iterations that see each image once.
-            snapshot: the interval that is asked for; None where none is.
+            epoch: iterations in which each image is seen once.
+            snapshot: the wanted interval; None if there is none.
         """
 
     @abstractmethod
     def test_interval(self, asked: int | None, epoch: int) -> int | None:
-        """Iterations between Caffe's tests where `asked` are wanted; 0: none, None: an epoch."""
+        """Iterations between Caffe's tests if `asked` are wanted; 0: no tests, None: an epoch."""
 
     @abstractmethod
     def end(self, stage: int, epoch: int) -> int:
-        """The iteration at which Caffe is to end a stage by itself; -1 is the last stage."""
+        """The iteration at which Caffe ends a stage by itself; stage -1 is the last."""
 
     @abstractmethod
     def due_after(self, iteration: int, epoch: int) -> int | None:
-        """The first place of a decision behind `iteration`; None behind the last."""
+        """The first iteration after `iteration` at which a decision is due; None after the last."""
 
     @abstractmethod
     def first(self) -> Decision:
-        """The start."""
+        """The decision to start."""
 
     @abstractmethod
     def decide(self, now: int, epochs: Sequence[Epoch], taken: Sequence[Decision]) -> Decision:
-        """What is to be done after iteration `now`, with the `epochs` and decisions before it."""
+        """The decision after iteration `now`, based on the `epochs` and decisions before it."""
 
     @abstractmethod
     def words(self, decision: Decision, epoch: int) -> str | None:
-        """What whoever watches is told of a decision; None where it is no news."""
+        """A decision as a line for the user; None if there is nothing to tell."""
 
 
 def _value(default: Any, of: Number | tuple[str, ...], what: str, metavar: str = "") -> Any:
-    """A field of the rule: its default, what it may be, and what a command's help says of it."""
+    """A field of the rule: its default, its range, and its help on a command line."""
     return field(default=default, metadata={"of": of, "what": what, "metavar": metavar or None})
 
 
@@ -111,13 +111,12 @@ def _value(default: Any, of: Number | tuple[str, ...], what: str, metavar: str =
 class Plateau(Schedule):
     """Lower the rate when an epoch's loss has not fallen for some epochs.
 
-    The loss (`on`: train, the mean over the epoch; or test, at its end) is
-    smoothed over `window` epochs. An epoch is a gain if it brings the
-    smoothed loss below (1 - `min_gain`) times the stage's best so far. `patience` epochs in
-    a row without a gain are a plateau: the rate falls to `factor` of itself.
-    Converged is: a whole stage at a lowered rate brought its best no lower
-    than (1 - `min_gain`) times the best before it, or the rate has fallen
-    `drops` times and there is another plateau. `max_epochs` ends it anyhow.
+    The loss (`on`: train, the mean over the epoch; or test, at its end) is averaged over
+    `window` epochs. An epoch is a gain if it brings this loss below (1 - `min_gain`) times the
+    stage's best so far. `patience` epochs in a row without a gain are a plateau: the rate is
+    multiplied by `factor`. Training has converged if a stage at a lowered rate ends in a plateau
+    with its best loss no lower than (1 - `min_gain`) times the best before it, or if there is a
+    plateau after `drops` drops. It ends after `max_epochs` epochs at the latest.
     """
 
     lr: float = _value(0.001, RATE, "the initial learning rate", "LR")
@@ -213,7 +212,7 @@ class Plateau(Schedule):
         return [sum(losses[i : i + w]) / w for i in range(len(losses) - w + 1)]
 
     def _waited(self, losses: Sequence[float]) -> tuple[float | None, int]:
-        """The lowest loss, and how many epochs brought no gain since the last that did."""
+        """The lowest loss, and the number of epochs since the last gain."""
         reference, waited = None, 0
         for loss in losses:
             if reference is None or loss < (1 - self.min_gain) * reference:
@@ -276,7 +275,7 @@ class Stages(Schedule):
 
 
 def _part(epoch: int) -> int:
-    """Iterations between snapshots that divide an epoch; the epoch where none of use do."""
+    """Iterations between snapshots that divide an epoch; the epoch if no suitable number does."""
     if epoch <= SNAPSHOT_EVERY:
         return epoch
     few = range(SNAPSHOT_EVERY, SNAPSHOT_EVERY // 4, -1)

@@ -1,12 +1,12 @@
-"""Caffe's snapshots in a run's folder: which are whole, which to keep.
+"""Caffe's snapshots in a run's folder: which are complete, and which to keep.
 
 A snapshot is two files, `snapshot_iter_N.caffemodel` (written first) and
 `snapshot_iter_N.solverstate`; torchcaffe adds `snapshot_iter_N.torchcaffe`, which
-it can do without. Both are protobuf messages without a checksum;
-a full disk, a kill or a power cut leaves a half of one, which Caffe would
-load without a word or die on. So whole means: its fields end where the file
-ends, and the field that Caffe writes last is there. Only tags and lengths are
-read, some kilobytes of 170 MB.
+it can do without. Both are protobuf messages without a checksum; a full disk,
+a kill or a power cut leaves a part of one, which Caffe would load silently or
+die on. A file is complete if its fields end where the file ends, and the field
+that Caffe writes last is there. Only tags and lengths are read, some kilobytes
+of 170 MB.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, folder: Path, iteration: int) -> Snapshot:
-        """That of `iteration` in a run's folder."""
+        """The snapshot of `iteration` in a run's folder, which need not exist."""
         return cls(iteration, folder / f"{PREFIX}_iter_{iteration}.solverstate")
 
     @property
@@ -55,16 +55,16 @@ class Snapshot:
         return is_whole_state(self.state) and is_whole_weights(self.weights, last_layer)
 
     def sync(self) -> None:
-        """Have the disk hold it, so that a power cut cannot take it."""
+        """Bring its files to the disk, so that a power cut cannot take them."""
         for path in (self.weights, self.state, self.state.parent):
             fsync(path)
 
     def settle(self) -> None:
-        """Have the state name the weights beside it.
+        """Make the state name the weights beside it.
 
-        Caffe writes their absolute path into the state, and reads what lies there: a copied
-        run would go on with the original's weights, and a moved one, or one that a container
-        has under another path, not at all.
+        Caffe writes their absolute path into the state, and reads that file when it resumes: a
+        copied run would resume with the original's weights, and a moved one, or one that a
+        container has under another path, not at all.
 
         Raises:
             UserError: the state cannot be written.
@@ -96,7 +96,7 @@ class Snapshot:
 
 
 def snapshots(folder: Path, last_layer: str | None = None, prefix: str = PREFIX) -> list[Snapshot]:
-    """The whole snapshots of a folder, oldest first."""
+    """The complete snapshots in a folder, oldest first."""
     found = []
     for path in folder.glob(f"{glob.escape(prefix)}_iter_*.solverstate"):
         name = _STATE.fullmatch(path.name)
@@ -113,13 +113,13 @@ def iteration_of(path: Path) -> int:
 
 
 def iterations(folder: Path) -> set[int]:
-    """Of which iterations there are files, whole or half."""
+    """The iterations of which there are files, complete or not."""
     names = [_FILE.fullmatch(path.name) for path in folder.glob(f"{PREFIX}_iter_*")]
     return {int(name[2]) for name in names if name}
 
 
 def delete_except(folder: Path, keep: Iterable[int], before: float = math.inf) -> None:
-    """Delete every snapshot before iteration `before`, whole or half, but those in `keep`."""
+    """Delete the files of all snapshots before iteration `before`, except those in `keep`."""
     kept = set(keep)
     for path in folder.iterdir():
         name = _FILE.fullmatch(path.name)

@@ -1,10 +1,10 @@
 """Initial weights: `--weights imagenet` converts ImageNet's weights for any of our nets.
 
 FOLDER/NET-DIGEST.caffemodel   what `netgen.weights init` makes of the published weights
-       NET-DIGEST.json         of which package or file, how, and what became of each layer
+       NET-DIGEST.json         from which package or file, how, and what became of each layer
 
-ResNets' come from package registries (`netgen.weights.fetch`). Of the other baselines' no
-registry is known to carry a file: a user who has one puts it into the cache.
+Those of ResNets come from package registries (`netgen.weights.fetch`). No registry is known
+to carry those of the other baselines: a user who has such a file puts it into the cache.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PACKAGE_OF_WIDTHS = {(64, 64): "resnet50", (32, 64): "resnet50_thin"}  # res2's 
 
 @dataclass(frozen=True)
 class Brought:
-    """A published .caffemodel that a user must bring; its SHA-1 is the one published with it."""
+    """A published .caffemodel that users must bring, with its published SHA-1."""
 
     file: str
     sha1: str
@@ -61,7 +61,7 @@ BROUGHT = {
 
 @dataclass(frozen=True)
 class Start:
-    """How initial weights are made of ImageNet's; None is the default of `netgen.weights`."""
+    """How ImageNet's weights become initial weights; None is the default of `netgen.weights`."""
 
     branch_init: str | None = None
     bn_epsilon: float | None = None
@@ -81,15 +81,20 @@ class Start:
         )
 
     def refuse_idle(self, files: Iterable[Path]) -> None:
-        """
+        """Refuse choices of how to convert ImageNet's weights, if they are not among the files.
+
         Raises:
-            UserError: `imagenet` is not among the files, but a choice of how to convert it.
+            UserError: there is such a choice without `imagenet`.
         """
         if self != Start() and not any(map(is_imagenet, files)):
             raise UserError("--branch-init and --bn-epsilon go with --weights imagenet")
 
     def made(self, net: Network, folder: Path) -> Path:
-        """The weights that the net starts from; made where they are not yet."""
+        """The file in `folder` of the net's initial weights, made if it is not there.
+
+        Raises:
+            UserError: there are no such weights for that net, or they cannot be had.
+        """
         path, how = self._place(net, folder)
         if not _is_whole(path):
             title, layers, report = self._initial(net)
@@ -103,12 +108,12 @@ class Start:
         return _is_whole(self._place(net, folder)[0])
 
     def source(self, net: Network) -> Source:
-        """Those weights without a file, as if read from one."""
+        """The same weights without a file, as if read from one."""
         _, layers, _ = self._initial(net)
         return Source(str(IMAGENET), "Caffe", {x.name: x for x in layers if x.blobs})
 
     def _place(self, net: Network, folder: Path) -> tuple[Path, dict[str, Any]]:
-        """The file of the net's weights, named by how they are made, and that."""
+        """The file of the net's weights, and how they are made, by which it is named."""
         how = {
             "net": net.words(),
             "branch_init": self.branch_init or BRANCH_INITS[0],
@@ -135,10 +140,10 @@ def _note(advice: str) -> None:
 
 
 def is_imagenet(path: Path) -> bool:
-    """Whether a path is the word that stands for ImageNet's weights.
+    """Whether a path is the word `imagenet`, which stands for ImageNet's weights.
 
     Raises:
-        UserError: it could be that, or a file or folder here.
+        UserError: there is a file or folder of that name here, too.
     """
     if path != IMAGENET:
         return False
@@ -151,11 +156,11 @@ def is_imagenet(path: Path) -> bool:
 
 
 def hold_imagenet(nets: Iterable[Network]) -> None:
-    """Hold ImageNet's weights of some nets to be at hand; those of registries are fetched.
+    """Check that ImageNet's weights of some nets are at hand; those of registries are fetched.
 
     Raises:
-        UserError: there are none for a net, or they cannot be had; with all files that a
-            user must bring.
+        UserError: there are none for a net, or they cannot be had. All missing files that
+            users must bring are named.
     """
     found = {(net.name, *_origin(net).values()): net for net in nets}
     _refuse_missing(name for name, *_ in found if name in BROUGHT)
@@ -167,7 +172,7 @@ def hold_imagenet(nets: Iterable[Network]) -> None:
 
 
 def record_of(weights: Path) -> dict[str, Any] | None:
-    """How a file of initial weights was made, where it was made here: without its layers."""
+    """How a file of initial weights was made (without its layers); None if not by `Start`."""
     found = read_json(weights.with_suffix(".json"))
     if not isinstance(found, dict) or "branch_init" not in found:
         return None
@@ -175,10 +180,10 @@ def record_of(weights: Path) -> dict[str, Any] | None:
 
 
 def _origin(net: Network) -> dict[str, str]:
-    """Which published weights are the net's.
+    """The package or file with the net's published weights.
 
     Raises:
-        UserError: none are.
+        UserError: there is none.
     """
     options = net.options
     if net.name in BROUGHT:
@@ -199,7 +204,7 @@ def _origin(net: Network) -> dict[str, str]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file that was made here is as its record says."""
+    """Whether a file that `Start` made is complete, by its record."""
     record = read_json(path.with_suffix(".json"))
     return bool(record) and path.is_file() and record.get("sha256") == sha256(path)
 
@@ -222,7 +227,7 @@ def _package(net: Network) -> fetch.Package:
 
 
 def _refuse_missing(nets: Iterable[str]) -> None:
-    """Name all files at once that a user must bring for `nets` and has not."""
+    """Name all missing files that users must bring for `nets` at once."""
     place = cache.folder("weights")
     nets = [net for net in dict.fromkeys(nets) if not (place / BROUGHT[net].file).is_file()]
     if nets:

@@ -1,7 +1,7 @@
 """The request to stop (Ctrl-C or a kill), and how it reaches all threads of this process.
 
-`timeout`, SLURM and systemd send their SIGTERM to some processes twice. So the first signal
-counts, and those that follow change nothing: what is being saved is saved.
+`timeout`, SLURM and systemd send SIGTERM to some processes twice. Therefore only the first signal
+counts, and later ones do not disturb what is being saved.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ _asked = threading.Event()
 
 
 def ask() -> None:
-    """Let `check` stop every thread: Python raises KeyboardInterrupt in the main one alone."""
+    """Ask all threads to stop at their next `check`: Python interrupts the main thread only."""
     _asked.set()
 
 
 def clear() -> None:
-    """The threads that were to stop have ended."""
+    """Forget the request, as all threads have ended."""
     _asked.clear()
 
 
 def check() -> None:
-    """
+    """Stop this thread if it was asked to.
+
     Raises:
-        KeyboardInterrupt: somebody asked to stop.
+        KeyboardInterrupt: `ask` was called.
     """
     if _asked.is_set():
         raise KeyboardInterrupt
@@ -37,9 +38,9 @@ def check() -> None:
 def on_signals() -> Iterator[None]:
     """Within the block the first SIGINT or SIGTERM raises KeyboardInterrupt, once.
 
-    After it both stay ignored, beyond the block too: the process is ending, and a second
-    signal must not change its exit status. An ignored SIGINT stays so: a shell starts what
-    it puts in the background that way.
+    After it both are ignored, also after the block: the process is ending, and a second signal
+    must not change its exit status. A SIGINT that was ignored before stays ignored: a shell starts
+    background commands that way.
     """
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""Table 2: each net trained and tested, beside the paper's figures."""
+"""Table 2: all nets trained and tested, beside the paper's figures."""
 
 from __future__ import annotations
 
@@ -33,9 +33,13 @@ SMOKE_ROWS = ("resnet50", "x0_resnet50", "xi_resnet50", "xs_resnet50")
 
 @dataclass(frozen=True)
 class Setting:
-    """The size of the nets and how they are trained; one for all rows.
+    """The size of the nets and how they are trained, for all rows of a table.
 
-    `net` are netgen's options of the net by name, `solver` those of its solver.
+    Args:
+        what: a description of the table.
+        net: netgen's options of the nets by name.
+        solver: netgen's options of the solvers by name.
+        rows: the rows that are trained by default.
     """
 
     name: str
@@ -80,14 +84,18 @@ def table2(
 ) -> dict[str, Any]:
     """Train, test and tabulate `rows`; writes table2.md, .csv, .json and .tex into `out`.
 
-    `jobs` nets train at a time and share the cores: on a CPU as many as there
-    are cores unless said otherwise, for small nets use one core better than
-    one net uses many; on a GPU one. `weights` is a folder of initial .caffemodels named by
-    net (`xs_resnet50.caffemodel`), or `imagenet`, from which `start` makes them.
-    `deepsentibank` says with which files its row is made.
+    Args:
+        jobs: how many nets train at a time and share the cores; by default on a CPU one per
+            core, as small nets use one core better than one net uses many, and one on a GPU.
+        weights: a folder of initial .caffemodels named by net (`xs_resnet50.caffemodel`), or
+            `imagenet`, which `start` converts.
+        deepsentibank: the files of its row.
+
+    Returns:
+        The content of table2.json.
 
     Raises:
-        UserError: unknown rows, no LMDBs in `data`, or a Caffe that fails.
+        UserError: an unknown row, missing weights, no LMDBs in `data`, or Caffe fails.
     """
     rows, start = rows or setting.rows, start or Start()
     _refuse(out, setting, rows, weights, start, deepsentibank)
@@ -145,10 +153,10 @@ def check(
     start: Start | None = None,
     deepsentibank: DeepSentiBank | None = None,
 ) -> None:
-    """Refuse what `table2` would, before there is any data; ImageNet's weights are fetched.
+    """Check the arguments of `table2` before there are data; ImageNet's weights are fetched.
 
     Raises:
-        UserError: as `table2`'s, with all files of ImageNet's weights that a user must bring.
+        UserError: as of `table2`. All missing files of ImageNet's weights are named.
     """
     rows = rows or setting.rows
     _refuse(out, setting, rows, weights, start or Start(), deepsentibank)
@@ -165,7 +173,7 @@ def _refuse(
     start: Start,
     deepsentibank: DeepSentiBank | None,
 ) -> None:
-    """Refuse what needs no data to be known as wrong."""
+    """Check everything that needs no data."""
     known = (DEEPSENTIBANK, *ROWS)
     for row in rows:
         if row not in known:
@@ -188,7 +196,7 @@ def _refuse(
 def _nets(
     setting: Setting, rows: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, str | None], Network]]:
-    """What is trained for `rows`: (net, task or None), and the net without what data say of it.
+    """The nets of `rows`: (name, task or None), and the net without the data's options.
 
     Raises:
         UserError: an option that a row's net does not take.
@@ -199,7 +207,7 @@ def _nets(
 
 
 def _refuse_another_table(out: Path, setting: Setting) -> None:
-    """A rehearsal must not take the place of the table, nor the table that of a rehearsal."""
+    """Refuse to replace the table by a rehearsal, or a rehearsal by the table."""
     before = find(out / "table2.json", {"setting": {"name": str}})
     name = before["setting"]["name"] if before else setting.name
     if name != setting.name:
@@ -207,7 +215,7 @@ def _refuse_another_table(out: Path, setting: Setting) -> None:
 
 
 def _initial(folder: Path | None, net: str) -> tuple[Path, ...]:
-    """The net's initial weights in `folder`; none where no folder is given."""
+    """The file of the net's initial weights in `folder`; empty if no folder is given."""
     if folder is None:
         return ()
     if is_imagenet(folder):
@@ -219,5 +227,5 @@ def _initial(folder: Path | None, net: str) -> tuple[Path, ...]:
 
 
 def _tasks(net: str) -> list[str | None]:
-    """The nets of a row: one a task, in the table's order, or one for all (None)."""
+    """The tasks of a row's nets, in the table's order; None is a net of all tasks."""
     return list(paper()["tasks"]) if CATALOG[net].single_task else [None]

@@ -13,7 +13,7 @@ from xresnet.reproduce.tables import csv_text, markdown_table
 def tabulated(
     classes: dict[str, int], results: dict[tuple[str, str | None], dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One record a net and task: ours and the paper's parameters, top-1 and top-5."""
+    """A record per net and task: parameters, top-1 and top-5, ours and the paper's."""
     found = []
     for line in paper()["table2"]:
         chance = line["row"] == "Chance"
@@ -39,7 +39,7 @@ def tabulated(
 
 
 def markdown(table: dict[str, Any]) -> str:
-    """The table as the paper sets it: ours, the paper's figure in brackets, our 95% interval."""
+    """The table in Markdown: our figure, the paper's in brackets, our 95% interval, difference."""
     data = table["data"]
     classes = ", ".join(f"{n} {task}" for task, n in data["classes"].items())
     rows = []
@@ -64,7 +64,7 @@ def markdown(table: dict[str, Any]) -> str:
 
 
 def latex(table: dict[str, Any]) -> str:
-    """The table for a paper (needs the package booktabs)."""
+    """The table in LaTeX (with the package booktabs)."""
     lines = [
         f"% {table['setting']['name']}: {table['setting']['what']}; in brackets: the paper's",
         r"\begin{tabular}{llrrr}",
@@ -80,7 +80,7 @@ def latex(table: dict[str, Any]) -> str:
 
 
 def _shown(table: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """Each row with its net's name and parameters, where they are not those of the row above."""
+    """Each row with its net's name and parameters, unless they are those of the row above."""
     shown = None
     for row in table["table"]:
         net = "" if row["row"] == shown else row["row"]
@@ -89,7 +89,7 @@ def _shown(table: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
 
 
 def _chance(classes: int) -> dict[str, float]:
-    """The paper's chance in percent: five guesses with replacement for top-5."""
+    """Chance in per cent as in the paper: for top-5, five guesses with replacement."""
     return {"top1": 100 / classes, "top5": 100 * (1 - (1 - 1 / classes) ** 5)}
 
 
@@ -109,6 +109,6 @@ def _difference(row: dict[str, Any], metric: str) -> str:
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """A line a row, each with its own figures and the paper's."""
+    """The table as CSV, each row with our figures and the paper's."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return csv_text(columns, [[row.get(name) for name in columns] for row in rows])

@@ -1,4 +1,4 @@
-"""What a training finds in its folder: nothing, itself to go on from, or another training."""
+"""The state of a run's folder before training: empty, to be resumed, or another training's."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from xresnet.reproduce.training import Training
 
 
 def take_up(training: Training) -> None:
-    """Make the folder ready to train in: take up an older run, or begin.
+    """Prepare the folder for training: resume the run that it holds, or begin one.
 
     Raises:
-        UserError: the folder holds another training, or not enough to go on.
+        UserError: the folder holds another training, or too little to resume this one.
     """
     files = training.files
     goes_on = _goes_on(training)
@@ -41,7 +41,7 @@ def take_up(training: Training) -> None:
 
 
 def _record(training: Training, engines: list[str]) -> dict[str, Any]:
-    """run.json: what this is, and of which data."""
+    """The content of run.json: net, solver, weights and data."""
     return {
         "key": training.key,
         "name": training.name,
@@ -58,12 +58,12 @@ def _record(training: Training, engines: list[str]) -> dict[str, Any]:
 
 
 def _goes_on(training: Training) -> bool:
-    """Whether the folder holds this training, and enough to go on.
+    """Whether the folder holds this training, to be resumed.
 
-    Where nothing was trained there is nothing to lose: the folder is begun anew.
+    A folder in which nothing was trained is begun anew.
 
     Raises:
-        UserError: it holds another training, or too little of this one.
+        UserError: it holds another training, or too little to resume this one.
     """
     files = training.files
     folder, record = files.path, find_record(files.path)
@@ -104,7 +104,7 @@ def _goes_on(training: Training) -> bool:
 
 
 def _difference(training: Training, record: dict[str, Any]) -> str:
-    """In words, by what the recorded training is another than this one."""
+    """How the recorded training differs from this one, in words."""
     weights, initial = record.get("weights", {}), training.initial
     changed = [path for path, digest in initial.items() if weights.get(path, digest) != digest]
     reasons = {

@@ -16,7 +16,7 @@ from xresnet.reproduce.engine import ENGINES
 
 
 def versions(engines: Iterable[str]) -> dict[str, Any]:
-    """The software and machine that made the table."""
+    """The versions of the software, and the machine; `engines` by name."""
     packages = ("numpy", "protobuf", "lmdb", "opencv-python-headless", "xresnet-caffe")
     return {
         **{name: _known(ENGINES[name]().version) for name in engines},
@@ -30,7 +30,7 @@ def versions(engines: Iterable[str]) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of this code; None outside of a repository, or where there is no git."""
+    """The commit of this code; None outside of a repository, or without git."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
@@ -40,7 +40,7 @@ def _commit() -> str | None:
 
 
 def _known(tell: Callable[[], str | None]) -> str | None:
-    """What `tell` says; None where that engine is gone since it trained."""
+    """What `tell` returns; None if that engine has been removed since it trained."""
     try:
         return tell()
     except UserError:

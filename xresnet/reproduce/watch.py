@@ -1,10 +1,10 @@
-"""Trainings as they run: a picture of one, or a page of all below a folder that renews itself.
+"""Running trainings: a picture of one, or a page of all below a folder that updates itself.
 
-/            the page; it asks for what is new every few seconds
+/            the page, which asks for its changing part every few seconds
 /live        its changing part
 /state.json  the same for programs
 
-Whatever writes Caffe's log into a train.log is shown, also without the driver's other files.
+Every training that writes Caffe's log into a train.log is shown, also without the driver.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ def draw(run: Path, out: Path) -> Path:
     return figures.save(picture, out)
 
 
-# ---- what a training has come to ---------------------------------------------------
+# ---- the state of a training -------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a training is, from its log.
+    """The state of a training, from its log.
 
     `total` is its last iteration, with a plateau rule (`at_most`) the last one allowed;
-    `epoch` the epochs done; `loss` the last displayed one, None where that is no number;
-    `top1` the last test pass's accuracies by task, shares of one; `left` the seconds to go.
+    `epoch` the number of epochs done; `loss` the last displayed one, None if it is not finite;
+    `top1` the last test pass's accuracies by task, from 0 to 1; `left` the seconds left.
     """
 
     name: str
@@ -150,7 +150,7 @@ def _is_done(log: Path) -> bool:
 
 
 def _left(history: History, iterations: int) -> float | None:
-    """Seconds for so many iterations at the speed of the last ones, tests among them."""
+    """Seconds for a number of iterations at the speed of the last ones, with their tests."""
     timed = [history.steps[i] for i in sorted(history.steps) if history.steps[i].seconds > 0]
     timed = timed[-STEPS:]
     done = sum(step.iterations for step in timed)
@@ -184,7 +184,7 @@ def logs(folder: Path) -> Iterator[Path]:
 
 
 class Trainings:
-    """Those below a folder, each read anew only when its files have changed."""
+    """The trainings below a folder, each read again only if its files have changed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -195,7 +195,7 @@ class Trainings:
         self._charts: dict[Path, tuple[Any, Any]] = {}
 
     def states(self) -> list[State]:
-        """All, the one written last first."""
+        """The states of all trainings, the latest first."""
         with self._lock:
             return [seen.state for _, _, seen in self._look()]
 
@@ -224,7 +224,7 @@ class Trainings:
             )
 
     def _look(self) -> list[tuple[Path, Any, Seen]]:
-        """Folder, stamp of its files, and what they tell, of each training."""
+        """Folder, stamp of its files, and content of each training."""
         begun = time.monotonic()
         if begun >= self._scan_at:
             self._logs = list(logs(self.folder))
@@ -248,7 +248,7 @@ class Trainings:
 
 
 def _clock(at: float) -> str:
-    """The time of day, of today; else with its date."""
+    """The time of day; with the date if it is not today's."""
     then = time.localtime(at)
     today = time.strftime("%Y-%m-%d") == time.strftime("%Y-%m-%d", then)
     return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)
@@ -274,10 +274,10 @@ def _chart(seen: Seen, tasks: list[str]) -> Any:
 
 
 def server(folder: Path, host: str, port: int) -> Server:
-    """A server of the page of `folder`, which listens already.
+    """A listening server of the page of `folder`.
 
     Raises:
-        UserError: no such folder, or it cannot listen there.
+        UserError: there is no such folder, or the address cannot be used.
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")

@@ -18,14 +18,14 @@ _GATE = "_gate"
 
 
 def cross_weights(path: Path) -> dict[str, dict[tuple[str, str], np.ndarray]]:
-    """What a source's shortcut is multiplied by: block -> (source, target) -> C values.
+    """The factors of each source task's shortcut: block -> (source, target) -> C values.
 
-    XS's weights are learned as they are. XG multiplies by sigmoid(g), g learned. Blocks come
-    in the net's order.
+    XS learns these factors. XG learns g and multiplies by sigmoid(g). Blocks are in the net's
+    order.
 
     Raises:
-        UserError: no .caffemodel, a net without such weights (X0, XI, single-task), or one
-            that joins tasks otherwise than by channel (XP).
+        UserError: not a .caffemodel, a net without such weights (X0, XI, single-task), or one
+            whose joints are not channelwise (XP).
     """
     layers = {layer.name: layer for layer in caffemodel.load(path)}
     found: dict[str, dict[tuple[str, str], np.ndarray]] = {}
