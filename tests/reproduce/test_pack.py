@@ -29,6 +29,13 @@ def test_a_packed_run_says_the_same_elsewhere(caffe_tools, drawn, tmp_path, caps
     assert main(["predict", str(run), picture]) == 0
     before = json.loads(capsys.readouterr().out)
 
+    net = net_of(run)
+    weights = net.weights.read_bytes()
+    net.weights.write_bytes(weights[:-1000])
+    with pytest.raises(UserError):
+        pack(net, packed)
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "run"}, "nothing half-made"
+    net.weights.write_bytes(weights)
     assert main(["pack", str(run), "--out", str(packed)]) == 0
     shutil.rmtree(run)
     shutil.rmtree(data)

@@ -311,6 +311,10 @@ def test_a_start_that_is_refused_leaves_no_folder(drawn, tmp_path):
     with pytest.raises(UserError, match="no such file"):
         main([*command, "--out", str(tmp_path / "runs" / "xs")])
     assert list(tmp_path.iterdir()) == []
+    there = sorted(drawn.iterdir())
+    with pytest.raises(UserError, match="is the data folder: choose another --out"):
+        main(["train", "xs_resnet50", "--data", str(drawn), "--out", str(drawn)])
+    assert sorted(drawn.iterdir()) == there
     plan = {"name": "a", "net": [*NET], "weights": ["none.caffemodel"]}
     plan["rows"] = [{"name": "XS", "net": ["xs_resnet50"]}]
     (tmp_path / "plan.json").write_text(json.dumps(plan))

@@ -196,6 +196,17 @@ def test_another_net_in_the_same_folder_is_refused(trained, drawn):
 
 
 @pytest.mark.caffe
+def test_the_same_options_in_another_order_are_the_same_training(trained, drawn):
+    calls = resumed(trained.folder)
+    turned = dict(reversed(CHOSEN_SOLVER.items()))
+    train(replace(training(drawn, trained.folder, max_epochs=6), solver=turned))
+    assert resumed(trained.folder) == calls
+    turned["seed"] = 2
+    with pytest.raises(UserError, match=r"holds another training \(another solver\)"):
+        train(replace(training(drawn, trained.folder), solver=turned))
+
+
+@pytest.mark.caffe
 def test_killed_caffe_is_started_again_from_the_last_snapshot(caffe_tools, drawn, tmp_path):
     with Driver(drawn, tmp_path, *ENDLESS) as driver:
         for call, number in ((1, signal.SIGKILL), (2, signal.SIGBUS)):

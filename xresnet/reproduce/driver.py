@@ -36,7 +36,7 @@ from xresnet.reproduce.live import Live
 from xresnet.reproduce.lock import Lock, hold
 from xresnet.reproduce.schedule import Decision
 from xresnet.reproduce.snapshots import Snapshot, delete_except, iteration_of, iterations
-from xresnet.reproduce.take_up import take_up
+from xresnet.reproduce.take_up import as_recorded, take_up
 from xresnet.reproduce.training import Training
 
 
@@ -53,6 +53,7 @@ def train(training: Training) -> Snapshot:
     """
     training.check()
     with hold(training.folder) as lock:
+        training = as_recorded(training)
         training.data.prepare()
         take_up(training)
         try:

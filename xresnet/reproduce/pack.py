@@ -10,6 +10,7 @@ OUT/net.prototxt, deploy.prototxt   with DATA in place of the data folder
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,17 @@ def pack(net: Net, out: Path) -> Path:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} already exists: choose a new or empty folder")
+    place = out.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as aside:
+        made = Path(aside) / "packed"
+        _write(net, made)
+        made.replace(place)
+    return out / "README.md"
+
+
+def _write(net: Net, out: Path) -> None:
+    """Write the packed run into a folder that does not exist yet."""
     kept, record = Kept.read(net.folder), read_record(net.folder)
     evaluation = Evaluation.find(net.weights).result()
     kept.names.write(out / CLASSES)
@@ -67,7 +79,6 @@ def pack(net: Net, out: Path) -> Path:
     }
     write_json(out / "result.json", result)
     write(out / "README.md", card(record, result, kept).encode())
-    return out / "README.md"
 
 
 def card(record: dict[str, Any], result: dict[str, Any], kept: Kept) -> str:

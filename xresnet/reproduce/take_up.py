@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from netgen.options import words
@@ -11,6 +12,22 @@ from xresnet.reproduce.kept import find_record, keep
 from xresnet.reproduce.schedule import Decision
 from xresnet.reproduce.start import record_of
 from xresnet.reproduce.training import Training
+
+
+def as_recorded(training: Training) -> Training:
+    """The training with the solver's options in the order in which its folder recorded them.
+
+    Their order is a part of its key.
+    """
+    record = find_record(training.folder)
+    if record is None or sorted(record["solver"]) != sorted(words(training.solver)):
+        return training
+
+    def place(choice: tuple[str, Any]) -> int:
+        flag = words(dict([choice]))[:1]
+        return record["solver"].index(flag[0]) if flag else -1
+
+    return replace(training, solver=dict(sorted(training.solver.items(), key=place)))
 
 
 def take_up(training: Training) -> None:

@@ -134,8 +134,11 @@ class Training:
         """Check the net on these data and its initial weights.
 
         Raises:
-            UserError: the net does not fit the data, or its weights are missing.
+            UserError: the net does not fit the data, its weights are missing, or its folder is
+                the data's.
         """
+        if self.folder.resolve() == self.data.folder.root:
+            raise UserError(f"{self.folder} is the data folder: choose another --out")
         for path in self.weights:
             if not is_whole_weights(path):
                 raise UserError(f"--weights {path}: no such file, or not a whole .caffemodel")
