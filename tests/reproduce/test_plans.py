@@ -16,7 +16,7 @@ from xresnet.reproduce.data import Data
 from xresnet.reproduce.grid_file import Grid
 from xresnet.reproduce.run import Run
 from xresnet.reproduce.start import Start
-from xresnet.reproduce.table2 import SMOKE, _nets
+from xresnet.reproduce.table2 import SMOKE, nets_of
 from xresnet.reproduce.training import Training
 
 GRIDS = sorted(Path(reproduce.__file__).parent.glob("grids/*.json"))
@@ -74,7 +74,7 @@ def test_the_plans_of_the_rehearsal_are_what_they_were(tmp_path):
     found = data(tmp_path / "data", {"adj": 9, "anp": 44, "noun": 10}, "a key")
     plans = [
         Run(Training(f"{net}_{task}", network, found, tmp_path, SMOKE.schedule, SMOKE.solver))
-        for (net, task), network in _nets(SMOKE, SMOKE.rows)
+        for (net, task), network in nets_of(SMOKE, SMOKE.rows).items()
     ]
     lines = "".join(f"{run.name} {run.plan}\n" for run in plans)
     assert hashlib.sha256(lines.encode()).hexdigest() == PLANS["smoke"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from netgen import Network, build
 from netgen.catalog import CATALOG
@@ -28,6 +28,7 @@ from xresnet.reproduce.versions import versions
 # Every net of the table that there is to train, in its order; the rehearsal takes the last four.
 ROWS = tuple(row["net"] for row in paper()["table2"] if row["net"] and CATALOG[row["net"]].trained)
 DEEPSENTIBANK = "deepsentibank"  # evaluated as published
+Key = tuple[str, Optional[str]]
 SMOKE_ROWS = ("resnet50", "x0_resnet50", "xi_resnet50", "xs_resnet50")
 
 
@@ -71,159 +72,157 @@ PAPER = Setting(
 )
 
 
-def table2(
-    data: Path,
-    out: Path,
-    setting: Setting,
-    rows: tuple[str, ...] | None = None,
-    jobs: int | None = None,
-    engine: Engine = CAFFE,
-    weights: Path | None = None,
-    start: Start | None = None,
-    deepsentibank: DeepSentiBank | None = None,
-) -> dict[str, Any]:
-    """Train, test and tabulate `rows`; writes table2.md, .csv, .json and .tex into `out`.
+@dataclass(frozen=True)
+class Table2:
+    """A table to make in the folder `out`.
 
     Args:
-        jobs: how many nets train at a time and share the cores; by default on a CPU one per
-            core, as small nets use one core better than one net uses many, and one on a GPU.
+        rows: the names of its nets; by default the setting's.
         weights: a folder of initial .caffemodels named by net (`xs_resnet50.caffemodel`), or
             `imagenet`, which `start` converts.
         deepsentibank: the files of its row.
-
-    Returns:
-        The content of table2.json.
-
-    Raises:
-        UserError: an unknown row, missing weights, no LMDBs in `data`, or Caffe fails.
     """
-    rows, start = rows or setting.rows, start or Start()
-    _refuse(out, setting, rows, weights, start, deepsentibank)
-    found = Data.read(data)
-    hold_vso(found, "table2 is the paper's table")
-    jobs = jobs or (1 if engine.gpu is not None else cores.usable())
-    shared = replace(engine, threads=max(1, cores.usable() // jobs))
-    nets = dict(_nets(setting, rows))
-    named = {key: found.network(network, "DATA") for key, network in nets.items()}
-    for network in named.values():
-        network.net()  # what cannot be is told before any is trained
-    if weights and is_imagenet(weights):
-        made = out / "weights"
-        hold_imagenet(network for network in named.values() if not start.is_made(network, made))
-    runs = {}
-    for (net, task), network in nets.items():
-        name = f"{net}_{task}" if task else net
-        training = Training(
-            name=name,
-            net=network,
-            data=found,
-            folder=out / "runs" / name,
-            schedule=setting.schedule,
-            solver=setting.solver,
-            weights=start.weights(_initial(weights, net), named[net, task], out / "weights"),
-            engine=shared,
-            fresh=setting is SMOKE,
-        )
-        runs[net, task] = Run(training)
-    results = run_all(runs, jobs)
-    if deepsentibank:
-        folder = out / "runs" / DEEPSENTIBANK
-        results[DEEPSENTIBANK, "anp"] = deepsentibank.result(found, folder, engine)
-    table = {
-        "table": tabulated(found.names.counts, results),
-        "setting": {"name": setting.name, "what": setting.what, "net": words(setting.net)},
-        "data": found.facts(),
-        "runs": [results[key] for key in runs],
-        "engine": engine.name,
-        "versions": versions([engine.name]),
-        "source": paper()["source"],
-    }
-    write_json(out / "table2.json", table)
-    write(out / "table2.csv", as_csv(table["table"]))
-    write(out / "table2.md", markdown(table))
-    write(out / "table2.tex", latex(table))
-    return table
 
+    out: Path
+    setting: Setting
+    rows: tuple[str, ...] = ()
+    weights: Path | None = None
+    start: Start = field(default_factory=Start)
+    deepsentibank: DeepSentiBank | None = None
 
-def check(
-    out: Path,
-    setting: Setting,
-    rows: tuple[str, ...] | None = None,
-    weights: Path | None = None,
-    start: Start | None = None,
-    deepsentibank: DeepSentiBank | None = None,
-) -> None:
-    """Check the arguments of `table2` before there are data; ImageNet's weights are fetched.
+    def check(self) -> None:
+        """Check all of it before there are data; ImageNet's weights are fetched.
 
-    Raises:
-        UserError: as of `table2`. All missing files of ImageNet's weights are named.
-    """
-    rows = rows or setting.rows
-    _refuse(out, setting, rows, weights, start or Start(), deepsentibank)
-    nets = [build(net.name, **net.choices) for _, net in _nets(setting, rows)]
-    if weights and is_imagenet(weights):
-        hold_imagenet(nets)
+        Raises:
+            UserError: as of `make`. All missing files of ImageNet's weights are named.
+        """
+        self._check()
+        nets = [build(net.name, **net.choices) for net in self._nets().values()]
+        hold_imagenet(nets if self._from_imagenet else ())
 
+    def make(self, data: Path, jobs: int | None = None, engine: Engine = CAFFE) -> dict[str, Any]:
+        """Train, test and tabulate; writes table2.md, .csv, .json and .tex.
 
-def _refuse(
-    out: Path,
-    setting: Setting,
-    rows: tuple[str, ...],
-    weights: Path | None,
-    start: Start,
-    deepsentibank: DeepSentiBank | None,
-) -> None:
-    """Check everything that needs no data."""
-    known = (DEEPSENTIBANK, *ROWS)
-    for row in rows:
-        if row not in known:
-            raise UserError(
-                f"unknown row {row!r}{near_miss(row, known)}; there are {', '.join(known)}"
+        Args:
+            jobs: how many nets train at a time and share the cores; by default on a CPU one per
+                core, as small nets use one core better than one net uses many, and one on a GPU.
+
+        Returns:
+            The content of table2.json.
+
+        Raises:
+            UserError: an unknown row, missing weights, no LMDBs in `data`, or Caffe fails.
+        """
+        self._check()
+        found = Data.read(data)
+        hold_vso(found, "table2 is the paper's table")
+        jobs = jobs or (1 if engine.gpu is not None else cores.usable())
+        shared = replace(engine, threads=max(1, cores.usable() // jobs))
+        runs = {key: Run(training) for key, training in self._trainings(found, shared).items()}
+        results = run_all(runs, jobs)
+        if self.deepsentibank:
+            folder = self.out / "runs" / DEEPSENTIBANK
+            results[DEEPSENTIBANK, "anp"] = self.deepsentibank.result(found, folder, engine)
+        setting = self.setting
+        table = {
+            "table": tabulated(found.names.counts, results),
+            "setting": {"name": setting.name, "what": setting.what, "net": words(setting.net)},
+            "data": found.facts(),
+            "runs": [results[key] for key in runs],
+            "engine": engine.name,
+            "versions": versions([engine.name]),
+            "source": paper()["source"],
+        }
+        write_json(self.out / "table2.json", table)
+        write(self.out / "table2.csv", as_csv(table["table"]))
+        write(self.out / "table2.md", markdown(table))
+        write(self.out / "table2.tex", latex(table))
+        return table
+
+    def _trainings(self, data: Data, engine: Engine) -> dict[Key, Training]:
+        """The trainings of all nets, with their initial weights; errors come before those."""
+        folder, nets = self.out / "weights", self._nets()
+        named = {key: data.network(net, "DATA") for key, net in nets.items()}
+        for net in named.values():
+            net.net()
+        if self._from_imagenet:
+            hold_imagenet(net for net in named.values() if not self.start.is_made(net, folder))
+        names = {key: "_".join(filter(None, key)) for key in nets}
+        return {
+            key: Training(
+                name=names[key],
+                net=net,
+                data=data,
+                folder=self.out / "runs" / names[key],
+                schedule=self.setting.schedule,
+                solver=self.setting.solver,
+                weights=self.start.weights(self._initial(net.name), named[key], folder),
+                engine=engine,
+                fresh=self.setting is SMOKE,
             )
-    if DEEPSENTIBANK in rows and not deepsentibank:
-        raise UserError(
-            "DeepSentiBank is not trained: give its files, --deepsentibank WEIGHTS CLASSES"
-        )
-    _refuse_another_table(out, setting)
-    for path in (deepsentibank.weights, deepsentibank.classes) if deepsentibank else ():
-        if not path.is_file():
-            raise UserError(f"--deepsentibank: {path} does not exist, or is not a file")
-    start.refuse_idle([weights] if weights else [])
-    for net in (net for net in rows if net in ROWS):
-        _initial(weights, net)
+            for key, net in nets.items()
+        }
+
+    def _check(self) -> None:
+        """Check everything that needs no data."""
+        known, published = (DEEPSENTIBANK, *ROWS), self.deepsentibank
+        for row in self.rows:
+            if row not in known:
+                raise UserError(
+                    f"unknown row {row!r}{near_miss(row, known)}; there are {', '.join(known)}"
+                )
+        if DEEPSENTIBANK in self.rows and not published:
+            raise UserError(
+                "DeepSentiBank is not trained: give its files, --deepsentibank WEIGHTS CLASSES"
+            )
+        # A rehearsal must not take the place of the table, nor the table that of a rehearsal.
+        before = find(self.out / "table2.json", {"setting": {"name": str}})
+        if before and before["setting"]["name"] != self.setting.name:
+            name = before["setting"]["name"]
+            raise UserError(
+                f"{self.out} holds the table of another setting ({name}): choose another --out"
+            )
+        for path in (published.weights, published.classes) if published else ():
+            if not path.is_file():
+                raise UserError(f"--deepsentibank: {path} does not exist, or is not a file")
+        self.start.refuse_idle([self.weights] if self.weights else [])
+        for net, _ in self._nets():
+            self._initial(net)
+
+    def _nets(self) -> dict[Key, Network]:
+        """The nets of the rows, without the data's options.
+
+        Raises:
+            UserError: an option that a row's net does not take.
+        """
+        return nets_of(self.setting, self.rows or self.setting.rows)
+
+    @property
+    def _from_imagenet(self) -> bool:
+        return self.weights is not None and is_imagenet(self.weights)
+
+    def _initial(self, net: str) -> tuple[Path, ...]:
+        """The file of a net's initial weights, or `imagenet`; empty for none."""
+        if not self.weights or self._from_imagenet:
+            return (self.weights,) if self.weights else ()
+        path = self.weights / f"{net}.caffemodel"
+        if not path.exists():
+            raise UserError(f"{path}: no initial weights of {net}; see `python -m netgen.weights`")
+        return (path,)
 
 
-def _nets(
-    setting: Setting, rows: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, str | None], Network]]:
-    """The nets of `rows`: (name, task or None), and the net without the data's options.
+def nets_of(setting: Setting, rows: Iterable[str]) -> dict[Key, Network]:
+    """(net, task or None for all tasks) -> the net, of the `rows` that are trained.
 
     Raises:
         UserError: an option that a row's net does not take.
     """
-    for net in rows:
-        for task in _tasks(net) if net in ROWS else ():
-            yield (net, task), Network(net, {"task": task, **setting.net})
-
-
-def _refuse_another_table(out: Path, setting: Setting) -> None:
-    """Refuse to replace the table by a rehearsal, or a rehearsal by the table."""
-    before = find(out / "table2.json", {"setting": {"name": str}})
-    name = before["setting"]["name"] if before else setting.name
-    if name != setting.name:
-        raise UserError(f"{out} holds the table of another setting ({name}): choose another --out")
-
-
-def _initial(folder: Path | None, net: str) -> tuple[Path, ...]:
-    """The file of the net's initial weights in `folder`; empty if no folder is given."""
-    if folder is None:
-        return ()
-    if is_imagenet(folder):
-        return (folder,)
-    path = folder / f"{net}.caffemodel"
-    if not path.exists():
-        raise UserError(f"{path}: no initial weights of {net}; see `python -m netgen.weights`")
-    return (path,)
+    return {
+        (net, task): Network(net, {"task": task, **setting.net})
+        for net in rows
+        if net in ROWS
+        for task in _tasks(net)
+    }
 
 
 def _tasks(net: str) -> list[str | None]:

@@ -11,15 +11,7 @@ from xresnet.basics.cli import UserError
 from xresnet.reproduce import choices
 from xresnet.reproduce.commands import common
 from xresnet.reproduce.schedule import Plateau
-from xresnet.reproduce.table2 import (
-    DEEPSENTIBANK,
-    PAPER,
-    ROWS,
-    SMOKE,
-    Setting,
-    check,
-    table2,
-)
+from xresnet.reproduce.table2 import DEEPSENTIBANK, PAPER, ROWS, SMOKE, Setting, Table2
 from xresnet.reproduce.table2_table import markdown
 
 NAME = "table2"
@@ -66,20 +58,11 @@ def add(p: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     setting, engine, start = _setting(args), common.engine(args), common.start(args)
     deepsentibank = common.deepsentibank(args, *args.deepsentibank or (None, None))
+    wanted = Table2(args.out, setting, args.rows or (), args.weights, start, deepsentibank)
     if args.check:
-        check(args.out, setting, args.rows, args.weights, start, deepsentibank)
+        wanted.check()
         return 0
-    table = table2(
-        args.data,
-        args.out,
-        setting,
-        args.rows,
-        args.jobs,
-        engine,
-        args.weights,
-        start,
-        deepsentibank,
-    )
+    table = wanted.make(args.data, args.jobs, engine)
     also = f"also in {args.out}: table2.md, .csv, .json, .tex"
     return common.show(table, args.json, f"\n{markdown(table)}\n{also}")
 
