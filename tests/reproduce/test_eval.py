@@ -29,7 +29,7 @@ from xresnet.reproduce.evaluate import evaluate
 from xresnet.reproduce.evaluation import Evaluation, compare
 from xresnet.reproduce.forward import scores
 from xresnet.reproduce.net import Net, net_of
-from xresnet.reproduce.records import labels, records
+from xresnet.reproduce.records import keys, labels, records
 from xresnet.reproduce.run import Run
 from xresnet.reproduce.stats import bootstrap, mcnemar, paired_bootstrap
 
@@ -181,7 +181,8 @@ def test_records_and_labels_are_read_in_step(drawn):
 @pytest.mark.parametrize(("kind", "read"), [("image", "records"), ("label", "labels")])
 def test_a_database_that_was_cut_is_one_line(drawn, tmp_path, kind, read):
     """Half a copy: read through a memory map, it would end the process by SIGBUS."""
-    shutil.copytree(drawn / f"test_{kind}_lmdb", tmp_path / f"test_{kind}_lmdb")
+    for pair in ("image", "label"):
+        shutil.copytree(drawn / f"test_{pair}_lmdb", tmp_path / f"test_{pair}_lmdb")
     file = tmp_path / f"test_{kind}_lmdb" / "data.mdb"
     os.truncate(file, file.stat().st_size - 8192)
     code = (
@@ -192,6 +193,18 @@ def test_a_database_that_was_cut_is_one_line(drawn, tmp_path, kind, read):
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert done.returncode == 1, done.returncode
     assert done.stderr.count("\n") == 1 and f"{file} is cut short" in done.stderr
+
+
+@pytest.mark.parametrize("read", [labels, keys])
+def test_databases_of_unequal_length_are_told(drawn, tmp_path, read):
+    """Without it: a traceback of an evaluation, and no end of a trunk's cache."""
+    for kind in ("image", "label"):
+        shutil.copytree(drawn / f"test_{kind}_lmdb", tmp_path / f"test_{kind}_lmdb")
+    with lmdb.open(str(tmp_path / "test_image_lmdb")) as base, base.begin(write=True) as changed:
+        changed.delete(next(iter(changed.cursor()))[0])
+    message = r"test_image_lmdb has 116 records, test_label_lmdb 117: make both again"
+    with pytest.raises(UserError, match=message):
+        read(tmp_path)
 
 
 def test_a_record_that_is_no_image_is_one_line(tmp_path):
