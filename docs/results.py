@@ -23,7 +23,7 @@ from typing import Any
 import networks
 
 from xresnet.basics import cli
-from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, check_known
 from xresnet.basics.files import read_text, write
 from xresnet.reproduce.compare import TABLES, comparison
 from xresnet.reproduce.figures import differences, render
@@ -71,8 +71,7 @@ def page(text: str, studies: dict[str, dict[str, Any]]) -> str:
 
     def made(block: re.Match[str]) -> str:
         begin, name, part, _, end = block.groups()
-        if name not in studies:
-            raise UserError(f"{PAGE}: no study {name!r} in {RESULTS}{near_miss(name, studies)}")
+        check_known(name, studies, f"{PAGE}: in {RESULTS} there is no study")
         return f"{begin}\n{_part(studies[name], name, part)}\n\n{end}"
 
     if text.count("<!-- end -->") != len(_BLOCK.findall(text)):
@@ -83,9 +82,7 @@ def page(text: str, studies: dict[str, dict[str, Any]]) -> str:
 def _part(study: dict[str, Any], name: str, part: str) -> str:
     if part == "picture":
         return f"![{study['name']}: differences over the seeds](results/{name}/{PICTURE})"
-    if part not in TABLES:
-        known = [*TABLES, "picture"]
-        raise UserError(f"{PAGE}: {name}: no part {part!r}{near_miss(part, known)}")
+    check_known(part, [*TABLES, "picture"], f"{PAGE}: {name}: no part")
     return "\n".join(TABLES[part](study))
 
 

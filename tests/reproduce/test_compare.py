@@ -184,7 +184,7 @@ def test_the_page_follows_its_data(table, tmp_path, monkeypatch):
     assert docs_results.page(made, docs_results.read(tmp_path)) != made
     assert docs_results.stamp(docs_results.read(tmp_path)["made-up"]) not in drawn
     for wrong, message in (
-        ("<!-- made-op: arms -->\n<!-- end -->", "no study 'made-op' in docs/results .*made-up"),
+        ("<!-- made-op: arms -->\n<!-- end -->", "there is no study 'made-op' .*made-up"),
         ("<!-- made-up: arm -->\n<!-- end -->", "no part 'arm' .*arms"),
         ("<!-- made-up: arms -->\n", None),
         ("<!-- end -->", "a mark without"),

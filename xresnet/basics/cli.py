@@ -29,6 +29,17 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def check_known(word: str, known: Iterable[str], told: str) -> None:
+    """Check that a word is one of the known ones.
+
+    Raises:
+        UserError: it is not: `told`, the word, and a known one that is near it.
+    """
+    known = list(known)
+    if word not in known:
+        raise UserError(f"{told} {word!r}{near_miss(word, known)}")
+
+
 def shortened(names: Sequence[str], most: int = 10) -> str:
     """The first `most` of the names on one line, followed by dots if there are more."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

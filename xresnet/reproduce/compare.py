@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, check_known
 from xresnet.basics.files import write, write_json
 from xresnet.reproduce.figures import differences, save
 from xresnet.reproduce.results import read_grid
@@ -62,8 +62,7 @@ def comparison(table: dict[str, Any], where: str = "grid.json") -> dict[str, Any
     for kind, pairs in kinds.items():
         for pair in pairs:
             for name in pair:
-                if name not in known:
-                    raise UserError(f"{where}, {kind}: no arm {name!r}{near_miss(name, known)}")
+                check_known(name, known, f"{where}, {kind}: no arm")
             if all(name in arms for name in pair) and (found := _pair(*(arms[n] for n in pair))):
                 made.append({"kind": kind, **found})
     for measure in _measures(arms.values(), "test"):

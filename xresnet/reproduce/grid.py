@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xresnet.basics.cli import UserError, near_miss, shortened
+from xresnet.basics.cli import UserError, check_known, shortened
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, Engine
 from xresnet.reproduce.estimate import estimate, spoken
@@ -61,8 +61,7 @@ def grid(
         plan = replace(plan, rows=rows)
     names = [row.name for row in plan.rows]
     for name in only:
-        if name not in names:
-            raise UserError(f"{path}: no row {name!r}{near_miss(name, names)}")
+        check_known(name, names, f"{path}: no row")
     runs = plan.runs(Data.read(data), out, engine)
     found = _found(runs, out, earlier)
     wanted = {i: run for i, (row, run) in enumerate(runs) if not only or row.name in only}

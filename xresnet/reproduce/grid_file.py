@@ -28,7 +28,7 @@ from typing import Any
 from netgen import Network
 from netgen.weights.plan import BRANCH_INITS
 from xresnet.basics import shapes
-from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, check_known
 from xresnet.basics.numbers import COUNT, POSITIVE, RATE, SEED
 from xresnet.reproduce import choices
 from xresnet.reproduce.data import Data
@@ -210,8 +210,7 @@ def _keys(shape: dict[str, Any]) -> set[str]:
 
 def _know(where: object, values: dict[str, Any], known: set[str]) -> None:
     for name in values:
-        if name not in known:
-            raise UserError(f"{where}: unknown {name!r}{near_miss(name, known)}")
+        check_known(name, known, f"{where}: unknown")
 
 
 def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[str, Any]:
@@ -219,8 +218,7 @@ def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[st
     arms = values.get("arms", {})
     for name, members in arms.items():
         for row in members:
-            if row not in rows:
-                raise UserError(f"{path}, arms, {name}: no row {row!r}{near_miss(row, rows)}")
+            check_known(row, rows, f"{path}, arms, {name}: no row")
     known = [*rows, *arms]
     found: dict[str, Any] = {"arms": arms}
     for kind in ("primary", "exploratory"):
@@ -228,8 +226,7 @@ def _comparisons(values: dict[str, Any], rows: list[str], path: Path) -> dict[st
             if len(pair) != 2:
                 raise UserError(f"{path}, {kind}: a comparison is a pair of arms, not {pair!r}")
             for name in pair:
-                if name not in known:
-                    raise UserError(f"{path}, {kind}: no arm {name!r}{near_miss(name, known)}")
+                check_known(name, known, f"{path}, {kind}: no arm")
         found[kind] = tuple(values.get(kind, ()))
     return found
 
