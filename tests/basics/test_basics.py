@@ -275,6 +275,14 @@ def test_a_file_without_a_name_is_read_by_whoever_is_started(tmp_path, monkeypat
     assert not path.exists()
 
 
+def test_a_file_matches_by_size_and_digest(tmp_path):
+    path = files.write(tmp_path / "a", "text")
+    digest = files.sha256(path)
+    assert files.matches(path, 4, digest)
+    assert not files.matches(path, 5, digest) and not files.matches(path, 4, digest[::-1])
+    assert not files.matches(tmp_path, 4, digest) and not files.matches(tmp_path / "b", 4, digest)
+
+
 def test_what_lies_in_a_folder(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "inner").mkdir()

@@ -39,8 +39,7 @@ examples:
 """
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; `argv` without the program's name."""
+def _parser() -> Parser:
     parser = Parser(
         "realcaffe",
         description="Install, find or remove real Caffe on this machine.",
@@ -83,8 +82,12 @@ def main(argv: list[str] | None = None) -> int:
         epilog="example: python -m xresnet.realcaffe lock --mirror http://my.mirror/debian",
     )
     command.add_argument("--mirror", metavar="URL", help="Debian mirror with the suite bullseye")
+    return parser
 
-    args = parser.parse_args(argv)
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; `argv` does not include the program's name."""
+    args = _parser().parse_args(argv)
     if args.command == "lock":
         return _lock(args.mirror)
     if args.command == "path":
