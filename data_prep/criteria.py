@@ -130,15 +130,8 @@ def table(decisions: Sequence[Decision], fates: bool = True) -> str:
     columns = COLUMNS + FATE if fates else COLUMNS
     rows = (
         (
-            d.anp.name,
-            d.anp.adjective,
-            d.anp.noun,
-            d.anp.sentiment,
-            d.anp.hits,
-            d.images,
-            "no" if d.criterion else "yes",
-            d.criterion,
-            d.reason,
+            *(d.anp.name, d.anp.adjective, d.anp.noun, d.anp.sentiment, d.anp.hits, d.images),
+            *("no" if d.criterion else "yes", d.criterion, d.reason),
         )
         for d in decisions
     )

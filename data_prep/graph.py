@@ -107,18 +107,13 @@ def picture(anps: Sequence[Anp], images: Mapping[str, int] | None = None) -> byt
 
 
 def _components(anps: Sequence[Anp]) -> int:
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(node: tuple[str, str]) -> tuple[str, str]:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
+    parts: list[set[tuple[str, str]]] = []
     for anp in anps:
-        parent[root(("adjective", anp.adjective))] = root(("noun", anp.noun))
-    return sum(root(node) == node for node in list(parent))
+        nodes = {("adjective", anp.adjective), ("noun", anp.noun)}
+        joined = [part for part in parts if not part.isdisjoint(nodes)]
+        parts = [part for part in parts if part.isdisjoint(nodes)]
+        parts.append(nodes.union(*joined))
+    return len(parts)
 
 
 def _spread(values: Iterable[int]) -> dict[str, float]:

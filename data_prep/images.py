@@ -97,7 +97,7 @@ def scan(folder: PathLike) -> Images:
     try:
         for anp in _entries(images.root):
             fits = "" if is_name(anp.name) else "its name is not adjective_noun"
-            if wrong := _unfit_name(anp.name) or fits or _wrong_link(anp, root):
+            if wrong := unfit_for_lists(anp.name) or fits or _wrong_link(anp, root):
                 images.ignored.append((anp.name, wrong))
             elif not anp.is_dir():
                 images.ignored.append((anp.name, "not a folder"))
@@ -110,11 +110,18 @@ def scan(folder: PathLike) -> Images:
     return images
 
 
+def unfit_for_lists(name: str) -> str:
+    """Why a list of images cannot contain a name; "" if it can."""
+    if re.search(r"[\n\r\0\ud800-\udfff]", name):
+        return "a list cannot hold its name (not UTF-8, or a line break)"
+    return ""
+
+
 def _files(anp: os.DirEntry[str], root: str, ignored: list[tuple[str, str]]) -> Iterator[str]:
     for file in _entries(anp.path):
         path = f"{anp.name}/{file.name}"
         fits = "" if file.name.lower().endswith(SUFFIXES) else "not named like an image"
-        if wrong := fits or _unfit_name(file.name) or _wrong_link(file, root):
+        if wrong := fits or unfit_for_lists(file.name) or _wrong_link(file, root):
             ignored.append((path, wrong))
         elif not file.is_file():
             ignored.append((path, "not a file"))
@@ -125,12 +132,6 @@ def _files(anp: os.DirEntry[str], root: str, ignored: list[tuple[str, str]]) -> 
 def _entries(folder: PathLike) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
-
-
-def _unfit_name(name: str) -> str:
-    if re.search(r"[\n\r\ud800-\udfff]", name):
-        return "a list cannot hold its name (not UTF-8, or a line break)"
-    return ""
 
 
 def _wrong_link(entry: os.DirEntry[str], root: str) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.images import unfit_for_lists
 from data_prep.split import TEST, TRAIN
 from xresnet.basics.cli import UserError, near_miss
 from xresnet.basics.files import MOST_TEXT, PathLike, read_text
@@ -148,10 +149,7 @@ def _read_parquet(table: Path, columns: Sequence[str]) -> _Rows:
 
 
 def _of_objects(
-    rows: Sequence[tuple[str, dict[str, Any]]],
-    names: Sequence[str],
-    columns: Sequence[str],
-    table: str,
+    rows: list[tuple[str, dict[str, Any]]], names: list[str], columns: Sequence[str], table: str
 ) -> _Rows:
     """The cells of rows of JSON or Parquet; what a row leaves out is an empty cell."""
     wanted = [names[place] for place in _places(names, columns, table)] if rows else []
@@ -199,12 +197,8 @@ def _path(text: str, where: str) -> str:
     name = text.strip()
     if not name:
         raise UserError(f"{where}: no path in it")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{where}: the path {name!r} is not UTF-8") from None
-    if any(c in name for c in "\n\r\0"):
-        raise UserError(f"{where}: a path with a line break: {name!r}")
+    if wrong := unfit_for_lists(name):
+        raise UserError(f"{where}: {name!r}: {wrong}")
     if name.startswith("/") or ".." in name.split("/"):
         raise UserError(f"{where}: {name} leaves the image folder: paths are relative to --images")
     return os.path.normpath(name)
