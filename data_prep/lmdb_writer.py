@@ -134,17 +134,17 @@ def made_from(database: Path) -> dict[str, Any] | None:
     """The job and the report of a database, from its job.json; None if there is no database.
 
     Raises:
-        UserError: what has its name was not made by this package.
+        UserError: what has its name was not made by this package, or cannot be read.
     """
     if not database.exists():
         return None
     try:
-        made = json.loads(read_text(database / JOB))
+        made = json.loads(read_text(database / JOB) if (database / JOB).exists() else "")
         Report(**made["report"])
         if not isinstance(made["job"], dict):
             raise TypeError
         return made
-    except (UserError, ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError):
         raise UserError(
             f"{database} was not made by data_prep and is left alone; move it away first"
         ) from None
@@ -155,10 +155,11 @@ def read_crcs(database: Path) -> array[int]:
 
     Raises:
         UserError: their file is missing or damaged.
+        OSError: it cannot be read.
     """
     try:
         crcs = array("I", (database / CRCS).read_bytes())
-    except (OSError, ValueError) as error:  # ValueError: not whole numbers of 4 bytes
+    except (FileNotFoundError, ValueError) as error:  # ValueError: not whole numbers of 4 bytes
         raise UserError(
             f"{database / CRCS} is missing or damaged: run `python -m data_prep lmdb --fresh`"
         ) from error

@@ -470,6 +470,16 @@ def test_a_database_with_another_note_is_a_foreign_one(plain, text):
         main(["verify", "--out", str(plain.out)])
 
 
+def test_a_note_that_cannot_be_read_is_no_sign_of_another_maker(plain):
+    """As without the right to: nobody should move databases away, or make them anew, for that."""
+    plain.lmdb()
+    for name, error in (("crc32", OSError), ("job.json", UserError)):
+        (plain.folder.lmdb("train", "image") / name).unlink()
+        (plain.folder.lmdb("train", "image") / name).mkdir()
+        with pytest.raises(error, match="Is a directory"):
+            main(["verify", "--out", str(plain.out)])
+
+
 def test_output_that_cannot_be_written(plain, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
