@@ -27,7 +27,7 @@ from netgen.options import (
     Tasks,
     Trunk,
 )
-from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, check_known, near_miss
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ class Entry:
                 range, or excludes another that is given.
         """
         for name in chosen:
-            if name not in OPTIONS:
-                raise UserError(f"no option {name!r}{near_miss(name, OPTIONS)}")
+            check_known(name, OPTIONS, "no option")
             family = OPTIONS[name].family
             if family is Solver:
                 raise UserError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from netgen.tasks import Task
-from xresnet.basics.cli import UserError, near_miss, option_help
+from xresnet.basics.cli import UserError, check_known, option_help
 from xresnet.basics.numbers import Number, several
 
 
@@ -100,11 +100,8 @@ class Option:
         if self.default is False:
             if not isinstance(value, bool):
                 raise UserError(f"{self.flag}: expected True or False, not {value!r}")
-        elif self.of and value not in self.of:
-            raise UserError(
-                f"{self.flag}: unknown {value!r}{near_miss(str(value), self.of)}; there are "
-                f"{', '.join(self.of)}"
-            )
+        elif self.of:
+            check_known(value, self.of, f"{self.flag}: unknown", listed=True)
         elif not isinstance(value, str) or not _is_writable(value):
             raise UserError(f"{self.flag}: {value!r} cannot be written into a prototxt")
         return value

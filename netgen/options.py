@@ -13,7 +13,7 @@ from typing import Any
 
 from netgen.option import Option, option
 from netgen.tasks import TASKS, Task, check_tasks, check_weights, find, parse_tasks, parse_weights
-from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, check_known
 from xresnet.basics.numbers import (
     COUNT,
     FACTOR,
@@ -336,8 +336,7 @@ def solver_choices(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = [one.name for one in fields(Solver)]
     for name in chosen:
-        if name not in known:
-            raise UserError(f"the solver has no option {name!r}{near_miss(name, known)}")
+        check_known(name, known, "the solver has no option")
     given = {name: value for name, value in chosen.items() if value is not None}
     return {name: OPTIONS[name].checked(value) for name, value in given.items()}
 

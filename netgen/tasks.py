@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, check_known
 from xresnet.basics.numbers import FACTOR, Number, at_least
 
 CLASSES = at_least(1, "classes", most=1_000_000)  # more would not fit Caffe's blobs
@@ -37,12 +37,9 @@ def find(tasks: Sequence[Task], name: str, where: str) -> Task:
     Raises:
         UserError: there is none; `where` names the option that asks for it.
     """
-    names = [task.name for task in tasks]
-    if name not in names:
-        raise UserError(
-            f"{where}: no task {name!r}{near_miss(name, names)}; there are {', '.join(names)}"
-        )
-    return tasks[names.index(name)]
+    by_name = {task.name: task for task in tasks}
+    check_known(name, by_name, f"{where}: no task", listed=True)
+    return by_name[name]
 
 
 def parse_tasks(text: str) -> tuple[Task, ...]:

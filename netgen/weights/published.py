@@ -287,4 +287,4 @@ def floats(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
 def _needs_stem(units: Units, where: str, whose: str) -> None:
     if STEM not in units.found or len(units.found) == 1:
         some = ", ".join(units.ignored[:3])
-        raise UserError(f"{where} is none of {whose} ResNets: it holds {some or 'nothing'}, ...")
+        raise UserError(f"{where} is not one of {whose} ResNets: it holds {some or 'nothing'}, ...")

@@ -90,6 +90,7 @@ def test_what_cannot_be_is_told_in_the_commands_words(argv, choices):
         ({"blocks": 3}, "^--blocks: expected a list"),
         ({"mean": ()}, "^--mean: expected a list"),
         ({"bn": "frosen"}, "unknown 'frosen' .did you mean 'frozen'"),
+        ({"bn": 3}, "--bn: unknown 3; there are batch, frozen, published"),
         ({"freeze_towers": 1}, "expected True or False"),
         ({"data": ""}, "cannot be written into a prototxt"),
         ({"data": "a\nb"}, "cannot be written into a prototxt"),

@@ -29,15 +29,22 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def check_known(word: str, known: Iterable[str], told: str) -> None:
+def check_known(word: str, known: Iterable[str], told: str, listed: bool = False) -> None:
     """Check that a word is one of the known ones.
 
+    Args:
+        word: what is given.
+        known: the words that there are.
+        told: the error's beginning, to which the word and a similar one are added.
+        listed: whether the error lists the known words as well.
+
     Raises:
-        UserError: it is not: `told`, the word, and a known one that is near it.
+        UserError: the word is not known.
     """
     known = list(known)
     if word not in known:
-        raise UserError(f"{told} {word!r}{near_miss(word, known)}")
+        more = f"; there are {', '.join(known)}" if listed else ""
+        raise UserError(f"{told} {word!r}{near_miss(str(word), known)}{more}")
 
 
 def shortened(names: Sequence[str], most: int = 10) -> str:
