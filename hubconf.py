@@ -3,8 +3,8 @@
     model = torch.hub.load(PATH, "xs_resnet50", source="local",
                            tasks={"kind": 2, "class": 10}, weights="imagenet")
 
-Every name of `python -m netgen --list`; `torchcaffe.create_model` says what they take, and
-docs/ENGINE.md how the model behaves.
+It offers every net of `python -m netgen --list`. `torchcaffe.create_model` documents the arguments,
+docs/ENGINE.md the model.
 """
 
 from functools import partial as _partial
@@ -13,7 +13,7 @@ from functools import update_wrapper as _update_wrapper
 from netgen.catalog import CATALOG as _CATALOG
 from torchcaffe.models import create_model as _create_model
 
-dependencies = ["torch", "numpy", "google.protobuf", "lmdb", "cv2"]
+dependencies = ["torch", "numpy", "google.protobuf", "lmdb", "cv2", "tqdm"]
 
 for _name, _entry in _CATALOG.items():
     globals()[_name] = _update_wrapper(_partial(_create_model, _name), _create_model)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -48,6 +50,11 @@ def test_hub_has_every_net(root, monkeypatch):
     offered = {n for n, f in vars(hubconf).items() if callable(f) and not n.startswith("_")}
     assert offered == set(CATALOG)
     assert "weights" in hubconf.xs_resnet50.__doc__
+    asked = {name.split(".")[0] for name in hubconf.dependencies}
+    known = {"cv2", "h5py", "jinja2", "lmdb", "matplotlib", "numpy", "torch", "tqdm"}
+    command = [sys.executable, "-c", "import sys, hubconf; print(*sys.modules)"]
+    modules = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert known & set(modules.split()) <= asked
 
 
 def test_all_parameters_train_in_a_loop_of_pytorchs(model):
