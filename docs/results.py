@@ -25,8 +25,9 @@ import networks
 from xresnet.basics import cli
 from xresnet.basics.cli import UserError, check_known
 from xresnet.basics.files import read_text, write
+from xresnet.reproduce.charts import differences
 from xresnet.reproduce.compare import TABLES, comparison
-from xresnet.reproduce.figures import differences, render
+from xresnet.reproduce.pictures import render
 from xresnet.reproduce.results import read_grid
 
 PAGE = "docs/RESULTS.md"

@@ -15,7 +15,7 @@ from tests.helpers.caffe_nets import pycaffe
 from xresnet.basics.cli import UserError
 from xresnet.reproduce.deepsentibank import DeepSentiBank
 from xresnet.reproduce.schedule import Plateau
-from xresnet.reproduce.table2 import Setting, table2
+from xresnet.reproduce.table2 import Setting, Table2
 
 SIDE = 47  # Inception-v1's smallest input
 
@@ -63,7 +63,8 @@ def test_published_baselines_are_trained_and_tabulated(
         schedule=Plateau(max_epochs=1),
     )
     rows = ("caffenet", "inception_v1", "vggnet16")
-    table = table2(data, tmp_path, setting, rows, jobs=2, deepsentibank=deepsentibank)
+    wanted = Table2(tmp_path, setting, rows, deepsentibank=deepsentibank)
+    table = wanted.make(data, 2)
     anp = [row for row in table["table"] if row["task"] == "anp"]
     named = ["Chance", "DeepSentiBank", "CaffeNet", "Inception-v1", "VggNet-16"]
     assert [row["row"] for row in anp] == named
@@ -79,11 +80,11 @@ def test_published_baselines_are_trained_and_tabulated(
 
     # Any subset, from what is there.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.*")}
-    again = table2(data, tmp_path, setting, ("deepsentibank",), deepsentibank=deepsentibank)
+    again = replace(wanted, rows=("deepsentibank",)).make(data)
     assert again["table"] == table["table"][:4]  # chance, a row a task, and DeepSentiBank
     assert {path: path.stat().st_mtime_ns for path in before} == before
     with pytest.raises(UserError, match="give its files"):
-        table2(data, tmp_path, setting, ("deepsentibank",))
+        Table2(tmp_path, setting, ("deepsentibank",)).make(data)
     with pytest.raises(UserError, match="none does not exist"):
         gone = replace(deepsentibank, weights=tmp_path / "none")
-        table2(data, tmp_path, setting, ("deepsentibank",), deepsentibank=gone)
+        replace(wanted, deepsentibank=gone).make(data)

@@ -13,14 +13,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from netgen.command import generate
 from tests.helpers.caffe_nets import pycaffe
 from tests.reproduce.test_train import training
 from xresnet.basics.cli import UserError
 from xresnet.realcaffe.train_log import TrainStep
-from xresnet.reproduce import figures
+from xresnet.reproduce import figures, pictures
 from xresnet.reproduce.__main__ import main
+from xresnet.reproduce.curves import curves
 from xresnet.reproduce.driver import train
 from xresnet.reproduce.evaluation import Evaluation
 from xresnet.reproduce.forward import Transform
@@ -207,8 +209,8 @@ def test_gates_are_drawn_as_what_they_multiply_by(caffe_tools, tmp_path, capsys)
     weights = untrained(caffe_tools, tmp_path, "xg_resnet50")
     blocks = cross_weights(weights)
     assert list(blocks) == ["res5b", "res5c"] and all(len(c) == 6 for c in blocks.values())
-    for curves in blocks.values():
-        for (source, target), values in curves.items():
+    for joints in blocks.values():
+        for (source, target), values in joints.items():
             assert {source, target} < {"adj", "anp", "noun"}
             assert values == pytest.approx(1 / (1 + math.exp(3)))
     assert main(["figure5", str(weights), "--out", str(tmp_path / "5.svg")]) == 0
@@ -244,7 +246,7 @@ def test_projections_are_refused_and_no_curve_is_dropped(caffe_tools, tmp_path, 
 def test_a_dollar_in_a_name_is_a_dollar(tmp_path):
     step = TrainStep(iteration=1, lr=0.1, loss=1.0, outputs={"loss_anp": 1.0})
     history = History({1: step, 2: step})
-    drawn = figures.render(figures.curves(r"$\foo$", history, [], epoch=1)).decode()
+    drawn = pictures.render(curves(r"$\foo$", history, [], epoch=1)).decode()
     assert r"$\foo$: loss" in drawn
 
 
@@ -271,4 +273,4 @@ def test_mistakes_have_one_line(tmp_path):
     with pytest.raises(UserError, match="not a run's folder"):
         main(["watch", str(tmp_path), "--out", str(tmp_path / "w.png")])
     with pytest.raises(UserError, match="svg, not"):
-        figures.render(figures.Figure(), ".doc")
+        pictures.render(Figure(), ".doc")

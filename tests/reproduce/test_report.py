@@ -15,14 +15,14 @@ from tests.helpers.browser import seen
 from tests.reproduce.test_reproduce import TINY
 from xresnet.basics.cli import UserError
 from xresnet.realcaffe.train_log import TestPass, TrainStep
-from xresnet.reproduce import figures, pages
+from xresnet.reproduce import charts, curves, pages, pictures
 from xresnet.reproduce.__main__ import main
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.evaluation import Evaluation
 from xresnet.reproduce.grid_file import Grid
 from xresnet.reproduce.history import History
 from xresnet.reproduce.report import Section
-from xresnet.reproduce.table2 import table2
+from xresnet.reproduce.table2 import Table2
 
 ROWS = [
     {"name": "XS", "net": ["xs_resnet50"], "seeds": [1, 2]},
@@ -42,7 +42,7 @@ PLAN = {
 def results(caffe_tools, drawn, tmp_path_factory) -> Path:
     """A folder with a table of two rows, and its report."""
     out = tmp_path_factory.mktemp("results")
-    table2(drawn, out, TINY, ("x0_resnet50", "xs_resnet50"))
+    Table2(out, TINY, ("x0_resnet50", "xs_resnet50")).make(drawn)
     assert main(["report", str(out)]) == 0
     return out
 
@@ -126,7 +126,7 @@ def test_a_report_of_one_run_is_whole(results, tmp_path):
 
 def test_names_are_text_on_every_page():
     name = "<script>alert('\"&')</script>\x1b[2J\u202e"
-    chart = pages.chart(figures.dots([figures.Dot(name, 50), figures.Dot("Hund 犬", 51)]), name)
+    chart = pages.chart(charts.dots([charts.Dot(name, 50), charts.Dot("Hund 犬", 51)]), name)
     values = {"charts": {name: chart}, "seeds": True}
     section = Section(name, "glance", values)
     facts = {"train": 1, "test": 1, "classes": {name: 2}}
@@ -142,33 +142,33 @@ def test_names_are_text_on_every_page():
 
 
 def test_one_outlier_does_not_set_the_scale():
-    dots = [figures.Dot(str(i), value) for i, value in enumerate((2.0, 53.0, 54.0, 55.0))]
-    figure = figures.dots(dots)
+    dots = [charts.Dot(str(i), value) for i, value in enumerate((2.0, 53.0, 54.0, 55.0))]
+    figure = charts.dots(dots)
     low, high = figure.axes[0].get_xlim()
     assert low > 50 and high < 60
-    assert "2.0" in figures.render(figure).decode()
+    assert "2.0" in pictures.render(figure).decode()
 
     steps = {i: TrainStep(i, 0.1, 1.0, {"loss_a": 1 - i / 1000}) for i in range(240)}
     calm = History(dict(steps))
-    assert figures.loss_top(calm) == pytest.approx(1.05, rel=1e-2)
+    assert curves.loss_top(calm) == pytest.approx(1.05, rel=1e-2)
     for i in range(100, 104):
         steps[i] = TrainStep(i, 0.1, 1.0, {"loss_a": 9000.0})
     wild = History(steps)
-    assert figures.loss_top(wild) < 1.2
-    figure = figures.small_curves(wild, [], 100, ["a"])
-    assert figure.axes[0].get_ylim()[1] < 1.2 and "↑ 9e+03" in figures.render(figure).decode()
+    assert curves.loss_top(wild) < 1.2
+    figure = curves.small_curves(wild, [], 100, ["a"])
+    assert figure.axes[0].get_ylim()[1] < 1.2 and "↑ 9e+03" in pictures.render(figure).decode()
     diverged = History({i: TrainStep(i, 0.1, 1.0, {"loss_a": 80.0}) for i in range(99)})
-    assert figures.shared_top([calm, calm, diverged]) < 3
+    assert curves.shared_top([calm, calm, diverged]) < 3
     lost = History({1: TrainStep(1, 0.1, float("nan"), {"loss_a": float("nan")})})
-    assert figures.loss_top(lost) is None and figures.render(figures.small_curves(lost, [], 9, []))
+    assert curves.loss_top(lost) is None and pictures.render(curves.small_curves(lost, [], 9, []))
 
 
 def test_a_test_is_told_of_where_there_is_one():
     steps = {i: TrainStep(i, 0.1, 1.0, {"loss_a": 1.0}) for i in (1, 2)}
-    assert "dashed" not in figures.render(figures.curves("r", History(steps), [], 1)).decode()
+    assert "dashed" not in pictures.render(curves.curves("r", History(steps), [], 1)).decode()
     tests = {2: TestPass(2, 0, {"loss_a": 1.0, "top1_a": 0.5})}
     assert (
-        "dashed: test" in figures.render(figures.curves("r", History(steps, tests), [], 1)).decode()
+        "dashed: test" in pictures.render(curves.curves("r", History(steps, tests), [], 1)).decode()
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 from xresnet import realcaffe
 from xresnet.basics.cli import UserError
 from xresnet.reproduce.schedule import Stage, Stages
-from xresnet.reproduce.table2 import SMOKE, SMOKE_ROWS, Setting, table2
+from xresnet.reproduce.table2 import SMOKE, SMOKE_ROWS, Setting, Table2
 
 TINY = Setting(
     name="tiny",
@@ -35,7 +35,7 @@ def rates(out: Path, run: str) -> list[str]:
 
 @pytest.mark.caffe
 def test_every_row_is_trained_tested_and_written(caffe_tools, drawn, tmp_path):
-    table = table2(drawn, tmp_path, TINY)
+    table = Table2(tmp_path, TINY).make(drawn)
     rows = {(row["row"], row["task"]): row for row in table["table"]}
     assert len(rows) == 5 * 3  # chance, ResNet-50, X0, XI, XS
     for (name, task), row in rows.items():
@@ -63,14 +63,14 @@ def test_every_row_is_trained_tested_and_written(caffe_tools, drawn, tmp_path):
 
     # Once more: all is there.
     logs = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.log")}
-    assert table2(drawn, tmp_path, TINY)["table"] == table["table"]
+    assert Table2(tmp_path, TINY).make(drawn)["table"] == table["table"]
     assert {path: path.stat().st_mtime_ns for path in logs} == logs
 
 
 @pytest.mark.caffe
 def test_the_commands_in_the_result_repeat_it_by_hand(caffe_tools, drawn, tmp_path):
     rows = ("x0_resnet50",)
-    (run,) = table2(drawn, tmp_path, TINY, rows)["runs"]
+    (run,) = Table2(tmp_path, TINY, rows).make(drawn)["runs"]
     for path in (tmp_path / "runs/x0_resnet50").glob("snapshot_iter_*"):
         path.unlink()
     environment = {**os.environ, "PATH": f"{caffe_tools['caffe'].parent}:{os.environ['PATH']}"}
@@ -116,7 +116,7 @@ def test_a_caffe_that_fails_is_quoted_with_its_log(caffe_tools, drawn, tmp_path)
     net = {**TINY.net, "mean_file": str(mean)}
     broken = Setting("broken", "a test", net, TINY.solver, TINY.schedule)
     with pytest.raises(UserError, match=r"caffe train failed: .*; see .*train\.log"):
-        table2(drawn, tmp_path, broken, ("x0_resnet50",))
+        Table2(tmp_path, broken, ("x0_resnet50",)).make(drawn)
     assert not (tmp_path / "table2.json").exists()
 
 
@@ -126,13 +126,13 @@ def test_an_error_is_told_while_other_nets_are_at_work(caffe_tools, drawn, tmp_p
     (tmp_path / "runs" / "x0_resnet50").write_text("no folder")
     with pytest.raises(UserError, match=r"cannot write .*x0_resnet50"):
         # The first is at work when the second fails.
-        table2(drawn, tmp_path, TINY, ("xs_resnet50", "x0_resnet50"), jobs=2)
+        Table2(tmp_path, TINY, ("xs_resnet50", "x0_resnet50")).make(drawn, 2)
     assert "x0_resnet50: File exists (no other net is begun" in capfd.readouterr().err
     assert (tmp_path / "runs" / "xs_resnet50" / "result.json").exists()
 
 
 def test_a_folder_without_databases_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match="python -m data_prep lmdb"):
-        table2(tmp_path, tmp_path, TINY)
+        Table2(tmp_path, TINY).make(tmp_path)
     with pytest.raises(UserError, match=r"unknown row 'xs_resnet' .did you mean"):
-        table2(tmp_path, tmp_path, TINY, ("xs_resnet",))
+        Table2(tmp_path, TINY, ("xs_resnet",)).make(tmp_path)

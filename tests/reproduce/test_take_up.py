@@ -24,7 +24,7 @@ from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.run import Run
 from xresnet.reproduce.schedule import Stage, Stages
 from xresnet.reproduce.snapshots import snapshots
-from xresnet.reproduce.table2 import SMOKE, Setting, table2
+from xresnet.reproduce.table2 import SMOKE, Setting, Table2
 from xresnet.reproduce.tensorboard import Events
 from xresnet.reproduce.training import Training
 
@@ -387,17 +387,17 @@ def test_a_rehearsal_deletes_no_training(caffe_tools, drawn, tmp_path, monkeypat
         found = (path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock")
         return {path: path.read_bytes() for path in found}
 
-    table2(drawn, tmp_path, TINY)
+    Table2(tmp_path, TINY).make(drawn)
     before = files()
     with pytest.raises(UserError, match=r"the table of another setting \(tiny\)"):
-        table2(drawn, tmp_path, SMOKE, ("x0_resnet50",))
+        Table2(tmp_path, SMOKE, ("x0_resnet50",)).make(drawn)
     for path in tmp_path.glob("table2.*"):  # stopped before it was set
         del before[path]
         path.unlink()
     (tmp_path / "runs/x0_resnet50/result.json").unlink()
     del before[tmp_path / "runs/x0_resnet50/result.json"]
     with pytest.raises(UserError, match="holds another training"):
-        table2(drawn, tmp_path, SMOKE, ("x0_resnet50",))
+        Table2(tmp_path, SMOKE, ("x0_resnet50",)).make(drawn)
     assert files() == before
 
 

@@ -22,7 +22,8 @@ from typing import Any
 
 from xresnet.basics.cli import UserError, check_known
 from xresnet.basics.files import write, write_json
-from xresnet.reproduce.figures import differences, save
+from xresnet.reproduce.charts import differences
+from xresnet.reproduce.pictures import save
 from xresnet.reproduce.results import read_grid
 from xresnet.reproduce.stats import holm, pairs_needed, t_interval, t_test
 from xresnet.reproduce.tables import markdown_table

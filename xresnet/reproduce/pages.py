@@ -18,9 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from netgen.paper import paper
 from xresnet.basics.cli import printable
-from xresnet.reproduce import figures
+from xresnet.reproduce.pictures import COLOURS, render, task_title
 
 SHOWN = 96  # pixels at least of a picture's side
 
@@ -32,7 +31,7 @@ def page(template: str, **values: Any) -> str:
 
 def chart(figure: Figure, label: str) -> Markup:
     """A figure as a part of a page, whose colours it takes, light or dark."""
-    svg = figures.render(figure, whole=True).decode()
+    svg = render(figure, whole=True).decode()
     svg = svg[svg.index("<svg") :]
     own = hashlib.sha256(svg.encode()).hexdigest()[:8]  # no two figures share an identifier
     for pattern, new in (
@@ -63,14 +62,9 @@ def photo(pixels: np.ndarray) -> str:
 
 
 def legend(tasks: list[str]) -> list[dict[str, Any]]:
-    """Name and look of each task's curves in `figures.small_curves`."""
-    colours = (figures.COLOURS[i % len(figures.COLOURS)] for i in range(len(tasks)))
+    """Name and look of each task's curves in `curves.small_curves`."""
+    colours = (COLOURS[i % len(COLOURS)] for i in range(len(tasks)))
     return [{"name": task_title(t), "color": c, "linestyle": "-"} for t, c in zip(tasks, colours)]
-
-
-def task_title(task: str) -> str:
-    """A task as the paper writes it."""
-    return paper()["tasks"].get(task, task) or "all"
 
 
 def _number(value: float | None, digits: int = 2, sign: str = "") -> str:

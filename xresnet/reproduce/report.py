@@ -22,13 +22,14 @@ from data_prep.lists import read_list
 from netgen.paper import paper
 from xresnet.basics.cli import UserError
 from xresnet.basics.files import sha256, write
-from xresnet.reproduce import figures, pages, results
+from xresnet.reproduce import charts, curves, figures, pages, results
 from xresnet.reproduce.accuracy import METRICS
 from xresnet.reproduce.data import Data
 from xresnet.reproduce.engine import CAFFE, ENGINES
 from xresnet.reproduce.evaluation import Evaluation, compare
 from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.kept import Kept, read_record
+from xresnet.reproduce.pictures import task_title
 from xresnet.reproduce.records import records
 from xresnet.reproduce.snapshots import snapshots
 from xresnet.reproduce.table2 import SMOKE
@@ -151,26 +152,26 @@ def report(out: Path, page: Path | None = None) -> Path:
 
 def _glance(found: Results) -> dict[str, Any] | None:
     """Top-1 of all nets, a chart per task; None without nets to compare."""
-    panels: dict[str, list[figures.Dot]] = {}
+    panels: dict[str, list[charts.Dot]] = {}
     if found.table:
         for row in found.table["table"]:
             if "top1_low" in row:  # chance has none
-                dot = figures.Dot(row["row"], row["top1"], (row["top1_low"], row["top1_high"]))
+                dot = charts.Dot(row["row"], row["top1"], (row["top1_low"], row["top1_high"]))
                 panels.setdefault(row["task"], []).append(dot)
     elif found.grid:
         for row in found.grid["rows"]:
             for task, metrics in row["tasks"].items():
                 seeds = tuple(metrics["top1"].get("values", ()))
-                dot = figures.Dot(row["name"], metrics["top1"]["mean"], None, seeds)
+                dot = charts.Dot(row["name"], metrics["top1"]["mean"], None, seeds)
                 panels.setdefault(task, []).append(dot)
     panels = {task: dots for task, dots in panels.items() if len(dots) > 1}
     if not panels:
         return None
-    charts = {
-        task: pages.chart(figures.dots(dots), f"Top-1 of {pages.task_title(task)}")
+    drawn = {
+        task: pages.chart(charts.dots(dots), f"Top-1 of {task_title(task)}")
         for task, dots in panels.items()
     }
-    return {"charts": charts, "seeds": not found.table}
+    return {"charts": drawn, "seeds": not found.table}
 
 
 def _table2(table: dict[str, Any]) -> dict[str, Any]:
@@ -337,14 +338,14 @@ def _training(runs: list[Path]) -> dict[str, Any] | None:
     histories = {run: history for run, history in histories.items() if history.steps}
     if not histories:
         return None
-    tasks, top = figures.loss_tasks(histories.values()), figures.shared_top(histories.values())
+    tasks, top = curves.loss_tasks(histories.values()), curves.shared_top(histories.values())
     cards = []
     for run, history in histories.items():
         taken, epoch = RunFolder(run).decisions(), read_record(run)["epoch"]
-        drawn = figures.small_curves(history, taken, epoch, tasks, top)
+        drawn = curves.small_curves(history, taken, epoch, tasks, top)
         chart = pages.chart(drawn, f"Curves of {run.name}")
         cards.append({"name": run.resolve().name, "chart": chart, "decisions": taken})
-    dashed = any(map(figures.has_test_losses, histories.values()))
+    dashed = any(map(curves.has_test_losses, histories.values()))
     return {"cards": cards, "shown": 2 * MANY, "legend": pages.legend(tasks), "dashed": dashed}
 
 
@@ -377,7 +378,7 @@ def _data(facts: dict[str, Any]) -> dict[str, Any]:
     manifest, chart = folder.read_manifest(), None
     what = "adjective-noun pairs" if data.names.by_anp else "combinations of labels"
     if min(counts) < EQUAL * max(counts):
-        chart = pages.chart(figures.sizes(list(counts), f"{what}, by size"), "Images of each")
+        chart = pages.chart(charts.sizes(list(counts), f"{what}, by size"), "Images of each")
     return {
         **told,
         "sizes": {

@@ -28,7 +28,7 @@ from typing import Any
 from markupsafe import Markup
 
 from xresnet.basics.cli import UserError, printable
-from xresnet.reproduce import figures, pages
+from xresnet.reproduce import curves, pages, pictures
 from xresnet.reproduce.estimate import spoken
 from xresnet.reproduce.folder import RunFolder
 from xresnet.reproduce.history import History
@@ -50,13 +50,13 @@ def draw(run: Path, out: Path) -> Path:
     Raises:
         UserError: there is no training yet, or `out` is not the name of a picture.
     """
-    figures.hold_suffix(out.suffix.lower())
+    pictures.hold_suffix(out.suffix.lower())
     epoch, files = read_record(run)["epoch"], RunFolder(run)
     history = files.history()
     if not history.steps:
         raise UserError(f"{run}: no iteration in its train.log yet")
-    picture = figures.curves(printable(run.name), history, files.decisions(), epoch)
-    return figures.save(picture, out)
+    picture = curves.curves(printable(run.name), history, files.decisions(), epoch)
+    return pictures.save(picture, out)
 
 
 # ---- the state of a training -------------------------------------------------------
@@ -203,7 +203,7 @@ class Trainings:
         """The changing part of the page."""
         with self._lock:
             found = self._look()
-            tasks = figures.loss_tasks(seen.history for _, _, seen in found)
+            tasks = curves.loss_tasks(seen.history for _, _, seen in found)
             cards = []
             for run, stamp, seen in found[:CHARTS]:
                 drawn = self._charts.get(run)
@@ -218,7 +218,7 @@ class Trainings:
                 tops=list(dict.fromkeys(t for _, _, seen in found for t in seen.state.top1)),
                 cards=cards,
                 legend_lines=pages.legend(tasks) if tasks != [""] else [],
-                dashed=any(map(figures.has_test_losses, histories)),
+                dashed=any(map(curves.has_test_losses, histories)),
                 spoken=spoken,
                 clock=_clock,
             )
@@ -266,7 +266,7 @@ def _chart(seen: Seen, tasks: list[str]) -> Any:
     """A training's curves as part of the page; None before the first iteration."""
     if not seen.history.steps:
         return None
-    figure = figures.small_curves(seen.history, seen.decisions, seen.epoch, tasks)
+    figure = curves.small_curves(seen.history, seen.decisions, seen.epoch, tasks)
     return pages.chart(figure, f"Curves of {seen.state.name}")
 
 

@@ -31,17 +31,17 @@ def add(p: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from xresnet.reproduce import figures  # matplotlib takes its time
+    from xresnet.reproduce import figures, pictures  # matplotlib takes its time
 
     place = args.snapshot
     for out in filter(None, (args.out, args.change)):
-        figures.hold_suffix(out.suffix.lower())
+        pictures.hold_suffix(out.suffix.lower())
     weights = weights_of(place)
     statistics = figures.cross_statistics(weights)
-    written = [figures.save(figures.figure5(weights, args.by_channel), args.out)]
+    written = [pictures.save(figures.figure5(weights, args.by_channel), args.out)]
     if args.change:
         found = snapshots(place if place.is_dir() else place.parent)
         change = figures.figure5_change([(s.iteration, s.weights) for s in found])
-        written.append(figures.save(change, args.change))
+        written.append(pictures.save(change, args.change))
     words = "\n".join([figures.statistics_text(statistics), *map(str, written)])
     return common.show(statistics, args.json, words)

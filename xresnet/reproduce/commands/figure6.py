@@ -21,11 +21,11 @@ def add(p: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from xresnet.reproduce import figures  # matplotlib takes its time
+    from xresnet.reproduce import figures, pictures  # matplotlib takes its time
 
     net, images = net_of(args.snapshot), images_of(args.images)
     figures.hold_figure6(args.out, len(images))
     found = predict(net, images, engine=common.engine(args))
     if found:
-        print(printable(figures.save(figures.figure6(found), args.out)))
+        print(printable(pictures.save(figures.figure6(found), args.out)))
     return common.all_read(found, images)
