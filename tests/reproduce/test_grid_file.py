@@ -73,3 +73,33 @@ def test_names_are_folders_of_their_own(names, tmp_path):
     (tmp_path / "grid.json").write_text(json.dumps({"name": "x", "rows": rows}))
     with pytest.raises(UserError, match=r"the same name|can be printed"):
         Grid.read(tmp_path / "grid.json")
+
+
+def test_a_grid_file_like_another_says_only_what_differs(tmp_path):
+    (tmp_path / "wide.json").write_text(json.dumps(GOOD))
+    thin = {"like": "wide", "name": "c", "net": ["--width", "2", "--batch", "3"], "seeds": [7]}
+    path = tmp_path / "thin.json"
+    path.write_text(json.dumps(thin))
+    wide, read = Grid.read(tmp_path / "wide.json"), Grid.read(path)
+    assert (read.name, read.what, read.plateau) == ("c", "b", wide.plateau)
+    assert [row.seeds for row in read.rows] == [(7,), (7,)]
+    assert [row.net.options.width for row in read.rows] == [2, 2]
+    assert [row.net.options.batch for row in read.rows] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [("none", "is no file"), ("a", "leads back to"), ("b", "leads back to"), (1, "expected text")],
+)
+def test_a_grid_file_like_none_is_refused(like, message, tmp_path):
+    for name, other in (("a", like), ("b", "a")):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"like": other, "name": name}))
+    with pytest.raises(UserError, match=message):
+        Grid.read(tmp_path / "a.json")
+
+
+def test_a_grid_file_without_rows_is_refused(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"name": "a"}))
+    with pytest.raises(UserError, match="no row, nothing to train"):
+        Grid.read(path)

@@ -32,6 +32,9 @@ PLANS = {
     "scratch_sparse": "f99d68c45eec1d778d71e3b0fa15acac37e80639c4372eb9c1bba5654c58d5ae",
     "trunk": "a3dc783e0ae356d5996d9ed43a8db81ba2764143f6499f36f681137eb9095fff",
     "trunk_factors": "66357a995da6736645e0418c1fe9159dd4f593a38445b0656e0948c53a1ffb42",
+    "trunk_thin": "894de072dd5d49637c56881a49427daa3d4a8d02c21372898a84c2f7a1ae2cda",
+    "trunk_factors_thin": "965425674a69b6e76aea76981740bdcd77bb921f70b4b3319bb04300772082af",
+    "readings_thin": "453d4275c34c89152f1fa3f82a1810485baadd3586dfcc945dafcc3fe531c7d1",
     "smoke": "d1a9b7d5edf16abaf9a46f5d686d4e064273ff0f0ff31ff0901f10d9f732c110",
 }
 
@@ -61,11 +64,11 @@ def test_the_plans_of_our_grids_are_what_they_were(path, tmp_path, monkeypatch):
     monkeypatch.setattr(Start, "made", lambda *_: made)
     monkeypatch.setattr(Start, "is_made", lambda *_: True)
     found = data(tmp_path / "data", {"adj": 9, "anp": 44, "noun": 10}, "a key")
-    rows = json.loads(path.read_text())["rows"]
-    beside = {row["data"] for row in rows if "data" in row}
+    grid = Grid.read(path)
+    beside = {row.data.name for row in grid.rows if row.data}
     real = Data.read
     monkeypatch.setattr(Data, "read", lambda root: found if root.name in beside else real(root))
-    runs = Grid.read(path).runs(found, tmp_path / "out")[: len(rows)]
+    runs = grid.runs(found, tmp_path / "out")[: len(grid.rows)]
     lines = "".join(f"{run.name} {run.plan}\n" for _, run in runs)
     assert hashlib.sha256(lines.encode()).hexdigest() == PLANS[path.stem]
 

@@ -95,7 +95,10 @@ def _scores(net: Net, root: Path, part: str, engine: Engine) -> dict[str, np.nda
     """Task -> scores N x K of the images of a part of the data folder `root`."""
     transform = Transform.of(net.model)
     images = (transform(pixels) for pixels in records(root, part))
-    return scores(net.deploy, net.weights, images, net.batch, engine)
+    # The test images in `caffe test`'s batches, to be held against its numbers.
+    return scores(
+        net.deploy, net.weights, images, net.batch if part == "test" else None, engine=engine
+    )
 
 
 def caffe_test(net: Net, log: Path, images: int, engine: Engine = CAFFE) -> train_log.TestResult:

@@ -13,6 +13,7 @@ from xresnet.basics.cli import UserError
 from xresnet.caffeproto import NetParameter, caffemodel, text
 from xresnet.reproduce.engine import CAFFE, Engine
 
+AT_ONCE = 1 << 20  # numbers of images that a pass takes where nothing else says how many
 MEAN = "mean.binaryproto"  # a run's own copy, in its folder
 
 
@@ -93,14 +94,15 @@ def scores(
     deploy: Path,
     weights: Path,
     images: Iterable[np.ndarray],
-    batch: int,
+    batch: int | None = None,
     engine: Engine = CAFFE,
 ) -> dict[str, np.ndarray]:
     """Each image's scores before softmax: task -> float32 N x K.
 
     Args:
         images: float32, C x H x W, transformed for the net.
-        batch: images per pass; with the batch of `caffe test` the scores are the same.
+        batch: images per pass; with the batch of `caffe test` the scores are the same. None: as
+            many as are fast, which matters where a net has many weights for an image's pixels.
 
     Raises:
         UserError: the engine fails (its last line), or a score is not finite.
@@ -120,11 +122,11 @@ def softmax(values: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _batches(images: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
+def _batches(images: Iterable[np.ndarray], batch: int | None) -> Iterator[np.ndarray]:
     group: list[np.ndarray] = []
     for image in images:
         group.append(image)
-        if len(group) == batch:
+        if len(group) == (batch or max(1, AT_ONCE // image.size)):
             yield np.stack(group)
             group = []
     if group:

@@ -16,6 +16,9 @@ A row may have its own `seeds`, `solver`, `weights`, `branch_init` and `data` (a
 of --data); its options of net and solver override the grid's. As Caffe reads a database in its
 order, `shuffle` makes a data folder for each seed, OUT/data/order-SEED (data_prep.reorder), on
 which either engine trains.
+
+`"like": "NAME"` starts from the grid file NAME.json beside this one: a key given here replaces
+that file's, and the arguments of `net` are added to it.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ FILE = {
     **{"name": str, "what?": str, "net?": [str], "solver?": [str], "weights?": [str]},
     **{"branch_init?": str, "bn_epsilon?": float},
     **{"plateau?": {str: (float, str)}, "stages?": [{"lr": float, "epochs": int}]},
-    **{"shuffle?": bool, "seeds?": [int], "rows": [ROW]},
+    **{"shuffle?": bool, "seeds?": [int], "rows?": [ROW], "like?": str},
     **{"arms?": {str: [str]}, "primary?": [[str]], "exploratory?": [[str]]},
 }
 
@@ -89,8 +92,7 @@ class Grid:
         Raises:
             UserError: there is no such file, or a mistake in it; the message says where.
         """
-        values = shapes.read(path, FILE)
-        _know(path, values, _keys(FILE))
+        values = _values(path)
         if "plateau" in values and "stages" in values:
             raise UserError(f"{path}: `plateau` or `stages`, not both")
         rules = {f.name for f in fields(Plateau)}
@@ -98,7 +100,7 @@ class Grid:
         shared, solver = _shared(values, path)
         seeds = _seeds(values.get("seeds", [1]), str(path))
         rows: list[Row] = []
-        for row in values["rows"]:
+        for row in values.get("rows", ()):
             where = f"{path}, row {len(rows) + 1}"
             _know(where, row, _keys(ROW))
             if not row["net"] or not row["name"] or not row["name"].isprintable():
@@ -197,6 +199,22 @@ class Grid:
             return self.plateau
         options = data.network(row.net).options
         return Stages.of_epochs(self.stages, -(-options.train_images // options.batch))
+
+
+def _values(path: Path, likes: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What a grid file says, and what the one says that it is like."""
+    values: dict[str, Any] = shapes.read(path, FILE)
+    _know(path, values, _keys(FILE))
+    if "like" not in values:
+        return values
+    other = path.with_name(f"{values['like']}.json")
+    if other in (path, *likes):
+        raise UserError(f"{path}: `like` leads back to {other.name}")
+    if not other.is_file():
+        raise UserError(f"{path}: `like` names {values['like']!r}, and {other} is no file")
+    base = _values(other, (path, *likes))
+    net = [*base.get("net", ()), *values.get("net", ())]
+    return {**base, **values, "net": net}
 
 
 def _folder(name: str) -> str:
