@@ -96,9 +96,8 @@ def _scores(net: Net, root: Path, part: str, engine: Engine) -> dict[str, np.nda
     transform = Transform.of(net.model)
     images = (transform(pixels) for pixels in records(root, part))
     # The test images in `caffe test`'s batches, to be held against its numbers.
-    return scores(
-        net.deploy, net.weights, images, net.batch if part == "test" else None, engine=engine
-    )
+    batch = net.batch if part == "test" else None
+    return scores(net.deploy, net.weights, images, batch, engine)
 
 
 def caffe_test(net: Net, log: Path, images: int, engine: Engine = CAFFE) -> train_log.TestResult:
