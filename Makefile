@@ -10,6 +10,7 @@
 #   make nets         writes prototxt/, solvers/ and docs/NETWORKS.md anew
 #   make results      writes docs/RESULTS.md's tables and pictures anew, from docs/results/
 #   make schema       compiles xresnet/caffeproto/caffe.proto
+#   make demo-picture takes README's pictures of the demo's report (needs Chromium)
 #   make claims       where each figure in README and docs/ comes from; makes the cheap ones anew
 #   make site         docs/ as a site with search, in work/site
 #   make dist         the wheel and the source archive, in dist/
@@ -34,7 +35,7 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 TYPES := $(RUN) -c 'import sys; sys.exit(sys.version_info >= (3, 11))' || $(RUN) -m mypy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci test-engine nets results claims schema setup site dist caffe-cpu caffe-cuda docker-pin clean distclean
+.PHONY: help demo demo-picture test ci test-engine nets results claims schema setup site dist caffe-cpu caffe-cuda docker-pin clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -46,7 +47,7 @@ demo: setup $(DEMO)/vso/ontology.txt
 	$(RUN) -m data_prep split --images $(DEMO)/vso --out $(DEMO)/data
 	$(RUN) -m data_prep lmdb --images $(DEMO)/vso --size 64 --out $(DEMO)/data
 	$(RUN) -m xresnet table2 --smoke --data $(DEMO)/data --out $(DEMO)
-	@echo 'open this in a browser:' && $(RUN) -m xresnet report $(DEMO)
+	@echo 'writing the report, to open in a browser:' && $(RUN) -m xresnet report $(DEMO)
 
 $(DEMO)/vso/ontology.txt: | setup
 	$(RUN) -m data_prep sample --out $(DEMO)/vso
@@ -76,6 +77,12 @@ nets: setup
 
 results: setup
 	$(RUN) docs/results.py
+
+demo-picture: $(DEMO)/report.html
+	$(RUN) docs/demo.py
+
+$(DEMO)/report.html:
+	$(MAKE) demo
 
 claims: setup
 	$(RUN) -m bench.claims

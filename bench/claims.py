@@ -24,8 +24,7 @@ from pathlib import Path
 from xresnet.basics.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-# All but what `make nets` makes, which tests compare with the generator.
-PAGES = [ROOT / "README.md", *sorted({*ROOT.glob("docs/*.md")} - {ROOT / "docs/NETWORKS.md"})]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 _MARK = re.compile(r"<!-- (check|measured|source): (.*?) -->", re.DOTALL)
 _CODE = re.compile(r"^```.*?^```|^    [^\n]*$|`[^`\n]*`|<!--.*?-->", re.MULTILINE | re.DOTALL)

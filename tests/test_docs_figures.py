@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 import json
 import re
 
+import cv2
+import pytest
+
 from tests.helpers.browser import after
+from xresnet.basics.cli import UserError
 
 # Each text's box, and whether one of the rectangles but the first, the ground, holds it.
 _MEASURE = """<script>
@@ -33,3 +38,34 @@ def test_the_engines_drawing_has_a_ground_of_its_own_on_which_arrows_show(root):
     assert f'<rect width="{width}" height="{height}" fill="#ffffff"/>' in svg
     lines = [path for path in re.findall(r"<path [^>]*>", svg) if "stroke=" in path]
     assert len(lines) == 11 and all('marker-end="url(#h)"' in path for path in lines)
+
+
+def demo_module(root, monkeypatch, folder):
+    """docs/demo.py, which reads and writes in `folder` as if that were the repository."""
+    spec = importlib.util.spec_from_file_location("demo", root / "docs/demo.py")
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    monkeypatch.setattr(demo, "ROOT", folder)
+    monkeypatch.setattr(demo, "REPORT", folder / "report.html")
+    return demo
+
+
+def test_readmes_pictures_show_the_reports_examples(root, tmp_path, monkeypatch):
+    demo = demo_module(root, monkeypatch, tmp_path)
+    if not demo.browser():
+        pytest.skip("SKIPPED FOR LACK OF A BROWSER: no chromium on PATH (apt-get install chromium)")
+    with pytest.raises(UserError, match="run `make demo` first"):
+        demo.main()
+    (tmp_path / "docs/figures").mkdir(parents=True)
+    (tmp_path / "report.html").write_text(
+        "<!doctype html><style>*{margin:0} div{height:4000px} #examples{background:#f00}"
+        "@media(prefers-color-scheme:dark){#examples{background:#00f}}</style>"
+        "<div></div><div id=examples></div>"
+    )
+    demo.main()
+    for scheme, colour in {"light": (0, 0, 255), "dark": (255, 0, 0)}.items():
+        picture = cv2.imread(str(tmp_path / f"docs/figures/demo-{scheme}.png"))
+        committed = root / f"docs/figures/demo-{scheme}.png"
+        assert picture.shape == cv2.imread(str(committed)).shape == (640, 1280, 3)
+        assert committed.stat().st_size < 150_000
+        assert (picture[10, 600] == colour).all()
