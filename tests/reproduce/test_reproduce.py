@@ -15,6 +15,7 @@ import pytest
 
 from xresnet import realcaffe
 from xresnet.basics.cli import UserError
+from xresnet.reproduce import table2_table
 from xresnet.reproduce.schedule import Stage, Stages
 from xresnet.reproduce.table2 import SMOKE, SMOKE_ROWS, Setting, Table2
 
@@ -136,3 +137,15 @@ def test_a_folder_without_databases_says_what_to_run(tmp_path):
         Table2(tmp_path, TINY).make(tmp_path)
     with pytest.raises(UserError, match=r"unknown row 'xs_resnet' .did you mean"):
         Table2(tmp_path, TINY, ("xs_resnet",)).make(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "compared"), [("paper", True), (table2_table.REHEARSAL, False)])
+def test_a_rehearsal_is_not_compared_with_the_paper(name, compared):
+    classes = {"noun": 7, "adj": 6, "anp": 39}
+    data = {"train": 100, "test": 20, "classes": classes}
+    setting = {"name": name, "what": "nets of some size"}
+    table = {"setting": setting, "data": data, "table": table2_table.tabulated(classes, {})}
+    lines = [x for x in table2_table.markdown(table).splitlines() if x.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert ("Diff." in lines[0], "+2.38" in lines[-1]) == (compared, compared)
+    assert "2.56 (0.18)" in lines[-1]

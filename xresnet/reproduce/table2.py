@@ -21,7 +21,7 @@ from xresnet.reproduce.results import find
 from xresnet.reproduce.run import Run, run_all
 from xresnet.reproduce.schedule import Plateau, Schedule, Stage, Stages
 from xresnet.reproduce.start import Start, hold_imagenet, is_imagenet
-from xresnet.reproduce.table2_table import as_csv, latex, markdown, tabulated
+from xresnet.reproduce.table2_table import REHEARSAL, as_csv, latex, markdown, tabulated
 from xresnet.reproduce.training import Training
 from xresnet.reproduce.versions import versions
 
@@ -55,7 +55,7 @@ class Setting:
 # must forget the untrained net within a few hundred iterations; classifiers
 # learn no faster than the rest, for nothing is pretrained.
 SMOKE = Setting(
-    name="smoke",
+    name=REHEARSAL,
     what="nets of 26 layers and a quarter of the width, from scratch: a rehearsal, no reproduction",
     net={"width": 16, "blocks": (1, 2, 2, 3), "batch": 32, "bn_fraction": 0.95, "head_lr": 1},
     solver={"cpu": True, "seed": 1, "test_interval": 0, "display": 10, "snapshot": 100},
