@@ -83,6 +83,7 @@ def test_the_report_tells_all(results):
     for heading in ("Table 2", "What the net sees", "Figure 5", "Training", "Data", "--seed 1"):
         assert heading in page
     assert page.count('<figure class="card ') == 12
+    assert "<figcaption>" in page and "_<wbr>" in page  # a pair breaks between its words
     assert "%</span>" in page, "probabilities"
     assert page.count('class="chart"') == 3 + 2 + 1 + 1, "glance, trainings, Figure 5, sizes"
     assert table["versions"]["commit"] in page
