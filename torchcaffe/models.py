@@ -5,7 +5,7 @@
     model.loss(scores, targets).backward()       # targets: {"kind": N, "class": N}
     model.save("mine.caffemodel")
 
-The net is cut in two where its labels come in: `body` computes the scores, `judge` the losses
+The net is cut in two where its labels come in: `body` computes the scores, `criterion` the losses
 and accuracies of scores and labels.
 """
 
@@ -22,7 +22,7 @@ from torchcaffe.layers.base import Shape
 from torchcaffe.layers.weighted import BatchNorm
 from torchcaffe.net import Net, fed_shapes
 from xresnet.basics import files
-from xresnet.basics.cli import UserError, near_miss
+from xresnet.basics.cli import UserError
 from xresnet.caffeproto import TEST, TRAIN, LayerParameter, NetParameter, text
 
 # Layers that make features of what they read; labels go to none of them.
@@ -48,7 +48,7 @@ class Model(nn.Module):
         names: other names for scores and labels than their blobs'; such scores are N x K.
 
     Attributes:
-        body, judge: the net's two halves; `judge` is None where nothing reads labels.
+        body, criterion: the net's two halves; `criterion` is None where nothing reads labels.
         inputs: shapes of what `forward` takes, in order; the first axis may be another.
         outputs: names of the scores.
         targets: names of the labels that `loss` takes.
@@ -66,19 +66,20 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         proto = text.load(net, NetParameter) if isinstance(net, (str, Path)) else net
-        body, judge, self._mean = _halves(proto, shapes or {})
+        body, criterion, self._mean = _halves(proto, shapes or {})
         made = {name for layer in body for name in layer.top}
-        read = dict.fromkeys(name for layer in judge for name in layer.bottom)
+        read = dict.fromkeys(name for layer in criterion for name in layer.bottom)
         self._between = [name for name in read if name in made]
         self.body = Net(NetParameter(name=proto.name, layer=body), TRAIN, more=self._between)
-        self.judge: Net | None = None
-        if judge:
-            fed = [_input(name, self.body.shapes[name]) for name in self._between]
-            self.judge = Net(NetParameter(name=proto.name, layer=[*fed, *judge]), TRAIN)
+        self.criterion: Net | None = None
+        if criterion:
+            inputs = [_input(name, self.body.shapes[name]) for name in self._between]
+            self.criterion = Net(NetParameter(name=proto.name, layer=[*inputs, *criterion]), TRAIN)
         names = names or {}
         self._named = set(names.values())
         self._names = {blob: names.get(blob, blob) for blob in self.body.outputs}
-        labels = [n for n in self.judge.inputs if n not in self._between] if self.judge else []
+        fed = self.criterion.inputs if self.criterion else {}
+        labels = [name for name in fed if name not in self._between]
         self._labels = {names.get(blob, blob): blob for blob in labels}
         self.name, self.feeds, self.inputs = proto.name, self.body.feeds, self.body.inputs
         self.outputs = list(self._names.values())
@@ -112,7 +113,7 @@ class Model(nn.Module):
         Raises:
             UserError: a target that is missing, or a net without losses.
         """
-        if self.judge is None:
+        if self.criterion is None:
             raise UserError(f"net {self.body.name!r} has no losses: give a prototxt for training")
         if isinstance(targets, Tensor):
             if len(self.targets) != 1:
@@ -124,8 +125,8 @@ class Model(nn.Module):
                 raise UserError(f"targets: no {name!r}; wanted: {', '.join(self.targets)}")
             fed[blob] = targets[name].float()
         count = len(next(iter(scores.values())))
-        shapes = self.judge.inputs
-        return self.judge(**{k: x.reshape(count, *shapes[k][1:]) for k, x in fed.items()})
+        shapes = self.criterion.inputs
+        return self.criterion(**{k: x.reshape(count, *shapes[k][1:]) for k, x in fed.items()})
 
     def loss(self, scores: Mapping[str, Tensor], targets: Targets) -> Tensor:
         """The sum of the losses, each by the weight that the prototxt gives it.
@@ -133,7 +134,7 @@ class Model(nn.Module):
         Raises:
             UserError: as `metrics`.
         """
-        loss = self.judge.loss(self.metrics(scores, targets)) if self.judge else None
+        loss = self.criterion.loss(self.metrics(scores, targets)) if self.criterion else None
         if loss is None:
             raise UserError(f"net {self.body.name!r} has no losses: give a prototxt for training")
         return loss
@@ -185,13 +186,9 @@ def create_model(
     # The engine knows layers, not nets: here alone it asks netgen, and only when called.
     from netgen import Task, build
     from netgen.catalog import find
-    from netgen.options import OPTIONS
     from netgen.tasks import TASKS
 
     entry = find(name)
-    for option in options:
-        if option not in OPTIONS:
-            raise UserError(f"create_model: no option {option!r}{near_miss(option, OPTIONS)}")
     if tasks is not None and not isinstance(tasks, Mapping):
         raise UserError(f"create_model: tasks are a dict of names and classes, not {tasks!r}")
     chosen = tuple(Task(*pair) for pair in tasks.items()) if tasks else TASKS
@@ -253,21 +250,21 @@ def _halves(proto: Any, shapes: Mapping[str, Shape]) -> tuple[list[Any], list[An
     labels = {top for top in fed if not _learned_from(top, steps)}
     labels = set() if len(labels) == len(fed) else labels
     body: list[Any] = []
-    judge: list[Any] = []
+    criterion: list[Any] = []
     mean: list[float] = []
     for step in steps:
         if step.param.type in graph.FED:
             sizes = _fed_shapes(step.param, shapes)
             for top, shape in zip(step.tops, sizes):
-                (judge if top in labels else body).append(_input(top.name, shape))
+                (criterion if top in labels else body).append(_input(top.name, shape))
                 if top not in labels:
                     mean = list(step.param.transform_param.mean_value) or mean
         elif labels.intersection(step.bottoms):
             labels.update(step.tops)
-            judge.append(step.param)
+            criterion.append(step.param)
         else:
             body.append(step.param)
-    return body, judge, mean
+    return body, criterion, mean
 
 
 def _fed_shapes(param: Any, given: Mapping[str, Shape]) -> list[Shape]:
