@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torchcaffe import blobs, order, packed
-from torchcaffe.graph import Step, Value
-from torchcaffe.layers.weighted import BatchNorm
+from torchcaffe import blobs, packed
+from torchcaffe.folded import Folded
 from torchcaffe.models import Model
 from torchcaffe.net import Net
 from xresnet.basics import files, memory
@@ -27,8 +26,9 @@ def load(
     """The inference net of a prototxt as an nn.Module, `net(data=images)["prob"]`.
 
     Args:
-        fold: multiply BatchNorm and Scale into the convolutions before them; equal
-            up to rounding, and faster. The folded net is for inference only.
+        fold: multiply BatchNorm and Scale into the convolutions before them, which is equal
+            up to rounding and faster. The folded net is for inference only. On a CPU a small
+            one runs without PyTorch's convolutions and on one thread (see `folded.Folded`).
         pack: lay the convolutions' weights out for this CPU as well: fastest here, but
             the net can be neither moved nor saved, and the process keeps the memory it
             frees. Where PyTorch lacks what it takes, the net is only folded, and a line on
@@ -38,20 +38,20 @@ def load(
         UserError: files that cannot be read, or that do not fit each other.
     """
     net = read(model, weights)
-    if fold or pack:
-        net = folded(net).requires_grad_(False)
-        order.arrange(net, True)  # images follow, half as fast again on a CPU
-    if not pack:
+    if not (fold or pack):
         return net
+    folded = Folded(net)
+    if not pack:
+        return folded
     if not packed.available():
         print(
             f"torchcaffe: pack: PyTorch {torch.__version__} has not oneDNN's operators for it; "
             "the net is folded only, and slower",
             file=sys.stderr,
         )
-        return net
+        return folded
     memory.keep_freed()
-    return packed.Packed(net)
+    return packed.Packed(folded)
 
 
 def read(model: str | Path, weights: str | Path | None = None) -> Net:
@@ -60,68 +60,6 @@ def read(model: str | Path, weights: str | Path | None = None) -> Net:
     if weights is not None:
         net.copy_from(blobs.read_net(weights), str(weights))
     return net.requires_grad_(False)
-
-
-@torch.no_grad()
-def folded(net: Net) -> Net:
-    """`net` with every Convolution, BatchNorm, Scale in a row made one Convolution."""
-    steps = net.steps
-    readers: dict[Value, list[Step]] = {}
-    for step in steps:
-        for value in step.bottoms:
-            readers.setdefault(value, []).append(step)
-
-    def sole(step: Step, kind: str) -> Step | None:
-        after = readers.get(step.tops[0], []) if len(step.tops) == 1 else []
-        one = len(after) == 1 and after[0].param.type == kind and len(after[0].bottoms) == 1
-        return after[0] if one else None
-
-    proto = NetParameter()
-    proto.CopyFrom(net.proto)
-    dropped: set[str] = set()
-    renamed: dict[str, tuple[str, int]] = {}
-    arrays: dict[str, list[Tensor]] = {}
-    for step in steps:
-        if step.param.type != "Convolution":
-            continue
-        norm = sole(step, "BatchNorm")
-        scale = sole(norm, "Scale") if norm is not None else None
-        statistics = net.layer_named(norm.param.name) if norm is not None else None
-        if norm is None or not isinstance(statistics, BatchNorm) or not statistics.frozen:
-            continue
-        conv = net.layer_named(step.param.name)
-        mean, var = statistics.running()
-        factor = (var + statistics.eps).rsqrt()
-        shift = -mean * factor
-        last = norm
-        if scale is not None and net.layer_named(scale.param.name).channelwise:
-            made = net.layer_named(scale.param.name)
-            factor, shift = factor * made.blobs[0], shift * made.blobs[0]
-            shift = shift + made.blobs[1] if made.bias else shift
-            last = scale
-            dropped.add(scale.param.name)
-        dropped.add(norm.param.name)
-        weight = conv.blobs[0] * factor.view(-1, *[1] * (conv.blobs[0].dim() - 1))
-        if len(conv.blobs) > 1:
-            shift = shift + conv.blobs[1] * factor
-        arrays[step.param.name] = [weight, shift]
-        renamed[step.param.name] = last.tops[0].name, 0
-    kept = NetParameter(name=proto.name)
-    for layer in proto.layer:
-        if layer.name in dropped:
-            continue
-        layer_kept = kept.layer.add()
-        layer_kept.CopyFrom(layer)
-        if layer.name in renamed:
-            layer_kept.top[0] = renamed[layer.name][0]
-            layer_kept.convolution_param.bias_term = True
-            del layer_kept.param[:]
-    small = Net(kept, TEST)
-    for name in small._keys:
-        source = arrays.get(name) or list(net.layer_named(name).blobs)
-        for mine, theirs in zip(small.layer_named(name).blobs, source):
-            mine.copy_(theirs)
-    return small
 
 
 class _InOrder(nn.Module):

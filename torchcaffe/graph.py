@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,15 +100,6 @@ def steps(net: Any) -> list[Step]:
     return found
 
 
-def readers(several: Sequence[Step]) -> dict[Value, list[Step]]:
-    """The layers that read each value, once for each bottom."""
-    found: dict[Value, list[Step]] = {}
-    for step in several:
-        for value in step.bottoms:
-            found.setdefault(value, []).append(step)
-    return found
-
-
 def stopped(step: Step) -> list[bool]:
     """For each bottom, whether propagate_down forbids its gradient."""
     given = list(step.param.propagate_down)
@@ -118,17 +109,6 @@ def stopped(step: Step) -> list[bool]:
             f"for {len(step.bottoms)} bottoms"
         )
     return [not go for go in given] or [False] * len(step.bottoms)
-
-
-def follower(step: Step, read: dict[Value, list[Step]], kept: Container[Value]) -> Step | None:
-    """The layer of one bottom and one top that alone reads the one top of `step`, which is
-    not to be kept for others."""
-    if len(step.tops) != 1 or step.tops[0] in kept:
-        return None
-    after = read.get(step.tops[0], [])
-    if len(after) != 1 or len(after[0].bottoms) != 1 or len(after[0].tops) != 1:
-        return None
-    return None if any(stopped(after[0])) else after[0]
 
 
 def _meets(wanted: Any, rule: Any) -> bool:

@@ -16,6 +16,8 @@ from torchcaffe import blobs, graph
 from torchcaffe.graph import Step, Value
 from torchcaffe.layers import Layer, make, top_shapes
 from torchcaffe.layers.base import Shape
+from torchcaffe.layers.pointwise import Eltwise, ReLU
+from torchcaffe.layers.weighted import BatchNorm, Convolution, Deconvolution, InnerProduct, Scale
 from xresnet.basics.cli import UserError
 from xresnet.caffeproto import TEST, TRAIN, NetParameter
 
@@ -43,6 +45,8 @@ class Net(nn.Module):
         outputs: names of the blobs that no layer reads, in order, and of `more` wanted ones.
         losses: the weight of each top that has one, by name.
         shapes: of all blobs by name.
+        readers: the steps that read each value, once for each bottom.
+        kept: the values that are outputs or losses.
         learned: all learned arrays, in Caffe's order.
         feeds: parameters of the layers that are fed from outside.
 
@@ -75,9 +79,16 @@ class Net(nn.Module):
         self._owners: dict[str, Learned] = {}
         for step in self.steps:
             self._add(step, feed_shapes or {})
-        read = {value for step in self.steps for value in step.bottoms}
-        self.outputs = [v.name for step in self.steps for v in step.tops if v not in read]
+        self.readers: dict[Value, list[Step]] = {}
+        for step in self.steps:
+            for value in step.bottoms:
+                self.readers.setdefault(value, []).append(step)
+        made = [value for step in self.steps for value in step.tops]
+        self.outputs = [value.name for value in made if value not in self.readers]
         self.outputs += [name for name in more if name not in self.outputs]
+        last = {value.name: value for value in made}
+        self.kept = {last[name] for name in self.outputs}
+        self.kept.update(value for value in made if value.name in self.losses)
         self.requires_data = bool(self.inputs)
         self._source = _Writer(self, fuse).text()
         scope: dict[str, Any] = {"torch": torch, "F": F}
@@ -92,14 +103,21 @@ class Net(nn.Module):
         Raises:
             UserError: an input that is missing, or more than there are.
         """
-        if first:
-            if len(first) > len(self.inputs):
-                raise UserError(f"net {self.name!r} takes {', '.join(self.inputs)}, and no more")
-            fed = {**dict(zip(self.inputs, first)), **fed}
-        missing = self.inputs.keys() - fed.keys()
+        return self._run(self.layer, *self.named(first, fed).values())
+
+    def named(self, first: Sequence[Tensor], fed: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is fed, in order or by name, by name in the order of `inputs`.
+
+        Raises:
+            UserError: an input that is missing, or more than there are.
+        """
+        if len(first) > len(self.inputs):
+            raise UserError(f"net {self.name!r} takes {', '.join(self.inputs)}, and no more")
+        given = {**dict(zip(self.inputs, first)), **fed}
+        missing = self.inputs.keys() - given.keys()
         if missing:
             raise UserError(f"net {self.name!r} was not fed {', '.join(sorted(missing))}")
-        return self._run(self.layer, *(fed[name] for name in self.inputs))
+        return {name: given[name] for name in self.inputs}
 
     def loss(self, tops: dict[str, Tensor]) -> Tensor | None:
         """The weighted sum of the tops that `forward` gave; None where none has a weight."""
@@ -139,6 +157,47 @@ class Net(nn.Module):
     def layers(self) -> Iterator[Layer]:
         """All layers but those that are fed, in order."""
         return cast(Iterator[Layer], iter(self.layer.values()))
+
+    # ---- neighbours ---------------------------------------------------------
+
+    def reader(self, step: Step) -> Step | None:
+        """The layer that alone reads the one top of `step`, which is not kept."""
+        if len(step.tops) != 1 or step.tops[0] in self.kept:
+            return None
+        readers = self.readers.get(step.tops[0], [])
+        return readers[0] if len(readers) == 1 else None
+
+    def scale_behind(self, step: Step) -> Step | None:
+        """The Scale by channel that alone reads `step`, and reads nothing else."""
+        found = self._behind(step)
+        made = found and self.layer_named(found.param.name)
+        return found if isinstance(made, Scale) and made.channelwise else None
+
+    def relu_behind(self, step: Step) -> Step | None:
+        """The plain ReLU that alone reads `step`."""
+        found = self._behind(step)
+        made = found and self.layer_named(found.param.name)
+        return found if isinstance(made, ReLU) and made.plain else None
+
+    def affine(self, norm: Step) -> tuple[Tensor, Tensor, Step]:
+        """A BatchNorm by its running statistics, the Scale behind it included.
+
+        Returns:
+            The factor and the term of each channel, and the last of the steps.
+        """
+        scale = self.scale_behind(norm)
+        factor, term = cast(BatchNorm, self.layer_named(norm.param.name)).affine()
+        if scale is not None:
+            gamma, *beta = self.layer_named(scale.param.name).blobs
+            factor, term = factor * gamma, term * gamma
+            term = term + beta[0] if beta else term
+        return factor, term, scale or norm
+
+    def _behind(self, step: Step) -> Step | None:
+        found = self.reader(step)
+        if found is None or len(found.bottoms) != 1 or any(graph.stopped(found)):
+            return None
+        return found
 
     # ---- weights ------------------------------------------------------------
 
@@ -258,10 +317,6 @@ class _Writer:
     def __init__(self, net: Net, fuse: bool) -> None:
         self.net = net
         self.fuse = fuse
-        self.readers = graph.readers(net.steps)
-        last = {v.name: v for step in net.steps for v in step.tops}
-        self.kept = {last[name] for name in net.outputs}
-        self.kept.update(v for step in net.steps for v in step.tops if v.name in net.losses)
         self.names = _identifiers([v.name for step in net.steps for v in step.tops])
 
     def text(self) -> str:
@@ -281,16 +336,7 @@ class _Writer:
         for step in self.net.steps:
             if id(step) in done or step.param.type in graph.FED:
                 continue
-            call, chain = self._call(step), [step]
-            while (
-                self.fuse
-                and (follower := graph.follower(chain[-1], self.readers, self.kept)) is not None
-            ):
-                joined = self._joined(call, chain, follower)
-                if joined is None:
-                    break
-                call = joined
-                chain.append(follower)
+            chain, call = self._line(step)
             done.update(map(id, chain))
             tops = [self.names[v.name] for v in chain[-1].tops]
             bottoms = [self.names[v.name] for v in step.bottoms]
@@ -306,26 +352,28 @@ class _Writer:
         key = self.net._keys[step.param.name]
         return f"layer[{key!r}]({', '.join(arguments)}{more})"
 
-    def _joined(self, call: str, chain: list[Step], follower: Step) -> str | None:
-        """`call` of `chain` with `follower` on the same line, or None where that is not exact."""
-        kinds = [step.param.type for step in chain]
-        made = self.net.layer_named(follower.param.name)
-        if kinds == ["BatchNorm"] and follower.param.type == "Scale" and made.channelwise:
-            if len(self.net.shapes[follower.tops[0].name]) < 2:
-                return None
-            factors = f", *layer[{self.net._keys[follower.param.name]!r}].blobs"
-            return self._call(chain[0], factors)
+    def _line(self, step: Step) -> tuple[list[Step], str]:
+        """The layers that one line computes, beginning with `step`, and its call.
+
+        They are joined where that is exact.
+        """
+        chain, call = [step], self._call(step)
+        if not self.fuse:
+            return chain, call
+        made = self.net.layer_named(step.param.name)
+        scale = self.net.scale_behind(step) if isinstance(made, BatchNorm) else None
+        if scale is not None:
+            chain.append(scale)
+            key = self.net._keys[scale.param.name]
+            call = self._call(step, f", *layer[{key!r}].blobs")
         # In place is safe where the backward pass of what comes before needs no output of its own.
-        safe = kinds[-1] in ("Convolution", "Deconvolution", "InnerProduct") or kinds == [
-            "BatchNorm",
-            "Scale",
-        ]
-        if kinds == ["Eltwise"]:
-            eltwise = self.net.layer_named(chain[0].param.name)
-            safe = eltwise.operation == eltwise.param.eltwise_param.SUM
-        relu = follower.param
-        plain = relu.type == "ReLU" and relu.relu_param.negative_slope == 0
-        return f"F.relu_({call})" if safe and plain else None
+        safe = scale is not None or isinstance(made, (Convolution, Deconvolution, InnerProduct))
+        safe = safe or (isinstance(made, Eltwise) and made.adds)
+        relu = self.net.relu_behind(chain[-1]) if safe else None
+        if relu is not None:
+            chain.append(relu)
+            call = f"F.relu_({call})"
+        return chain, call
 
 
 def _with_deletes(body: list[tuple[list[str], list[str], str]], keep: set[str]) -> list[str]:

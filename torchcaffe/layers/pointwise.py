@@ -15,9 +15,13 @@ from torchcaffe.layers.base import Layer, Shape, layer
 class ReLU(Layer):
     same_shape = True
 
+    @property
+    def plain(self) -> bool:
+        """Whether negative numbers become 0."""
+        return not self.param.relu_param.negative_slope
+
     def forward(self, x: Tensor) -> Tensor:
-        slope = self.param.relu_param.negative_slope
-        return F.leaky_relu(x, slope) if slope else F.relu(x)
+        return F.relu(x) if self.plain else F.leaky_relu(x, self.param.relu_param.negative_slope)
 
 
 @layer("ELU")
@@ -168,17 +172,22 @@ class Eltwise(Layer):
 
     def setup(self, shapes: list[Shape]) -> None:
         p = self.param.eltwise_param
-        self.operation, self.coeff = p.operation, list(p.coeff)
+        self.adds, self.coeff = p.operation == p.SUM, list(p.coeff)
         if len(shapes) < 2 or len(set(shapes)) > 1:
             raise self.mistake(f"needs two or more bottoms of one shape, not {shapes}")
-        if self.coeff and (len(self.coeff) != len(shapes) or self.operation != p.SUM):
+        if self.coeff and (len(self.coeff) != len(shapes) or not self.adds):
             raise self.mistake(f"{len(self.coeff)} coeff for {len(shapes)} bottoms of a SUM")
         if all(c == 1 for c in self.coeff):
             self.coeff = []
 
+    @property
+    def plain_sum(self) -> bool:
+        """Whether it adds the bottoms as they are."""
+        return self.adds and not self.coeff
+
     def forward(self, *bottoms: Tensor) -> Tensor:
         p = self.param.eltwise_param
-        if self.operation == p.SUM:
+        if self.adds:
             if self.coeff:
                 bottoms = tuple(c * x for c, x in zip(self.coeff, bottoms))
             y = bottoms[0] + bottoms[1]
@@ -187,7 +196,7 @@ class Eltwise(Layer):
             return y
         y = bottoms[0]
         for i, x in enumerate(bottoms[1:]):
-            if self.operation == p.PROD:
+            if p.operation == p.PROD:
                 y = y * x
             else:  # the first two: a tie is the second's; later ones must be larger
                 y = torch.where(y > x, y, x) if i == 0 else torch.where(x > y, x, y)

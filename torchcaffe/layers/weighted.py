@@ -275,6 +275,12 @@ class BatchNorm(Layer):
         factor = torch.where(weight == 0, 0.0, 1 / weight)
         return mean * factor, var * factor
 
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """The running statistics as a factor and a term, C each."""
+        mean, var = self.running()
+        factor = (var + self.eps).rsqrt()
+        return factor, -mean * factor
+
     def _batch_norm(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
         if parallel.sync_bn():
             y, mean, unbiased = parallel.batch_norm(x, gamma, beta, self.eps)
