@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from threading import get_ident
-from typing import Any
+from typing import Any, Callable
 
 import torch
 from torch import Tensor
 
 from torchcaffe import order
 from torchcaffe.direct import Plan
-from torchcaffe.layers.base import Blobs
 from torchcaffe.layers.weighted import BatchNorm
 from torchcaffe.net import Net
 from xresnet.caffeproto import TEST, NetParameter
@@ -23,6 +22,8 @@ class Folded(Net):
 
     Images are laid out channels last. On a CPU, where nothing needs a gradient and no hook, trace
     or autocast asks for the layers, a small net runs by a `Plan` for each shape of its inputs.
+    A plan knows where the arrays lie: change their numbers as you like, but replace or move them
+    by methods of the net as a whole only (`load_state_dict`, `to` and the like).
     """
 
     @torch.no_grad()
@@ -35,7 +36,6 @@ class Folded(Net):
                 mine.copy_(theirs)
         self.requires_grad_(False)
         order.arrange(self, True)  # images follow, half as fast again on a CPU
-        self._look()
 
     def forward(self, *first: Tensor, **fed: Tensor) -> dict[str, Tensor]:
         """As a Net's."""
@@ -48,38 +48,39 @@ class Folded(Net):
         plan = self._plan(fed)
         if plan is None:
             return None
-        with order.one_thread():
-            return {name: x.clone() for name, x in plan.forward(**fed).items()}
+        with order.one_thread(), torch.inference_mode():
+            found = plan.forward(**fed)
+        return {name: x.clone() for name, x in found.items()}
 
     def share(self, other: Net) -> None:
         super().share(other)
-        self._look()
+        self._forget()
 
-    def _look(self) -> None:
-        """Note where modules keep their arrays and hooks: looking there takes no time later."""
-        self._held = [held for made in self.modules() if isinstance(made, Blobs)
-                      for held in (made._parameters, made._buffers)]  # fmt: skip
-        self._hooks = [hooks for made in self.modules()
-                       for hooks in (made._forward_hooks, made._forward_pre_hooks)]  # fmt: skip
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._forget()
+        return super().load_state_dict(*args, **kwargs)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Folded:
+        self._forget()
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # PyTorch's
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plans": {}}  # a copy has arrays of its own
+
+    def _forget(self) -> None:
+        """Make plans anew: arrays may lie elsewhere. The hooks are noted, to be looked at often."""
         self._plans: dict[tuple[Any, ...], Plan | None] = {}
-        self._where: list[int] = []
-        self._served = False
+        self._hooks = [hooks for made in self.layers()
+                       for hooks in (made._forward_hooks, made._forward_pre_hooks)]  # fmt: skip
 
     def _plan(self, fed: dict[str, Tensor]) -> Plan | None:
-        arrays = [array for held in self._held for array in held.values() if array is not None]
-        if any(self._hooks) or _watched() or not all(map(_plain, fed.values())):
+        if any(self._hooks) or _watched():
             return None
-        if torch.is_grad_enabled() and any(x.requires_grad for x in (*fed.values(), *arrays)):
+        if torch.is_grad_enabled() and any(
+            x.requires_grad for x in (*fed.values(), *self.parameters())
+        ):
             return None
-        try:
-            [x.data_ptr() for x in fed.values()]
-            where = [array.data_ptr() for array in arrays]
-        except RuntimeError:  # there is no memory: PyTorch transforms or traces the net
-            return None
-        if where != self._where:
-            self._where, self._plans = where, {}
-            self._served = all(map(_plain, arrays))
-        if not self._served:
+        if not all(map(_plain, fed.values())):
             return None
         # A plan's memory is its thread's alone.
         key = (get_ident(), *((name, x.shape) for name, x in fed.items()))
@@ -89,9 +90,11 @@ class Folded(Net):
             self._plans[key] = self._made({name: tuple(x.shape) for name, x in fed.items()})
         return self._plans[key]
 
-    @torch.inference_mode(False)
+    @torch.inference_mode()
     def _made(self, shapes: dict[str, tuple[int, ...]]) -> Plan | None:
         """A plan for inputs of these shapes, where the net is then a small one."""
+        if not all(map(_plain, self.state_dict().values())):
+            return None
         net = Net(self.proto, self.phase, feed_shapes=shapes)
         net.share(self)
         order.arrange(net, True)
@@ -99,6 +102,12 @@ class Folded(Net):
 
 
 def _plain(x: Tensor) -> bool:
+    """Whether a plan can compute with it: a CPU's float32, with memory (none while PyTorch
+    transforms the net)."""
+    try:
+        x.data_ptr()
+    except RuntimeError:
+        return False
     return x.dtype == torch.float32 and x.is_cpu
 
 

@@ -183,8 +183,10 @@ class Windows(Product):
         self.gather = _Gather(self.bottoms[0].shape, self.layer)
         if self.needs[0]:
             self.gather_back = _Gather(self.tops[0].shape, self.layer)
-            self.window = self.layer.blobs[0].data.permute(2, 3, 0, 1)
-            self.turned = torch.empty(self.window.shape)
+            weight = self.layer.blobs[0].data
+            self.places = weight.permute(2, 3, 0, 1).flatten(0, 1)  # of the window, each O x C
+            self.turned = torch.empty(self.places.shape)
+            self.last_first = torch.arange(len(self.places)).flip(0)
 
     def matrix(self, weight: Tensor) -> Tensor:
         """O x C x h x w, channels last, as O x h w C."""
@@ -194,8 +196,8 @@ class Windows(Product):
         return self.gather(self.bottoms[0].x)
 
     def back(self, gradient: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        self.turned.copy_(self.window.flip(0, 1))
-        return self.gather_back(gradient), self.turned.view(-1, self.turned.shape[-1])
+        torch.index_select(self.places, 0, self.last_first, out=self.turned)
+        return self.gather_back(gradient), self.turned.flatten(0, 1)
 
 
 def _keeps_size(made: Convolution) -> bool:
