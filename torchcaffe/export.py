@@ -23,19 +23,21 @@ from xresnet.caffeproto import TEST, NetParameter, text
 def load(
     model: str | Path, weights: str | Path | None = None, fold: bool = True, pack: bool = False
 ) -> Net | packed.Packed:
-    """The inference net of a prototxt as an nn.Module, `net(data=images)["prob"]`.
+    """Loads the net of a prototxt for inference, as an nn.Module: `net(data=images)["prob"]`.
 
     Args:
+        model: the path of the prototxt.
+        weights: the path of a .caffemodel to copy by layer name.
         fold: multiply BatchNorm and Scale into the convolutions before them, which is equal
             up to rounding and faster. The folded net is for inference only. On a CPU a small
             one runs without PyTorch's convolutions and on one thread (see `folded.Folded`).
-        pack: lay the convolutions' weights out for this CPU as well: fastest here, but
-            the net can be neither moved nor saved, and the process keeps the memory it
-            frees. Where PyTorch lacks what it takes, the net is only folded, and a line on
-            stderr says so.
+        pack: also lay the weights of convolutions out for this CPU, which is fastest. A packed
+            net can be neither moved nor saved, and the process keeps the memory that it frees.
+            Where PyTorch lacks the operators, the net is only folded, and a line on stderr
+            says so.
 
     Raises:
-        UserError: files that cannot be read, or that do not fit each other.
+        UserError: a file cannot be read, or the files do not fit each other.
     """
     net = read(model, weights)
     if not (fold or pack):
@@ -55,7 +57,7 @@ def load(
 
 
 def read(model: str | Path, weights: str | Path | None = None) -> Net:
-    """The net of a prototxt for inference, layer by layer; errors are those of `load`."""
+    """Reads the net of a prototxt for inference, without folding; it raises what `load` does."""
     net = Net(text.load(model, NetParameter), TEST)
     if weights is not None:
         net.copy_from(blobs.read_net(weights), str(weights))
@@ -75,15 +77,16 @@ class _InOrder(nn.Module):
 
 
 def onnx(net: Net | Model, path: str | Path) -> float:
-    """Write `net` as ONNX for inference, its first axis free, and run it in onnxruntime.
+    """Writes `net` as ONNX for inference, with a dynamic batch axis, and runs it in onnxruntime.
 
     Returns:
-        The largest relative difference, at the prototxt's batch and at batches 1 and 7.
+        The largest relative difference between onnxruntime's outputs and PyTorch's, at the
+        batch size of the prototxt and at 1 and 7.
 
     Raises:
-        UserError: a package is missing, the net reads databases or computes nothing, or
-            onnxruntime disagrees by more than 1e-4: then nothing is written.
-        OSError: the place cannot be written.
+        UserError: a package is missing, the net reads databases or computes nothing, or the
+            relative difference is above 1e-4. Nothing is written then.
+        OSError: the file cannot be written.
     """
     for feed in net.feeds:
         if feed.type != "Input":

@@ -32,29 +32,33 @@ Targets = Union[Tensor, Mapping[str, Tensor]]
 
 
 class Model(nn.Module):
-    """A prototxt as an nn.Module.
+    """The net of a prototxt as an nn.Module that can be trained in PyTorch.
 
-    `train()` normalises by the batch and moves the running statistics, and lets Dropout drop;
-    `eval()` uses the running statistics and drops nothing. (A BatchNorm whose prototxt says
-    `use_global_stats` does as that says.) All parameters are trainable; statistics are buffers,
-    kept as Caffe keeps them: sums that decay, and the sum of their weights. Before the first
-    batch they are mean 0 and variance 1, as PyTorch's (Caffe's own are all 0).
+    In `train()` mode BatchNorm normalises by the batch and updates its running statistics, and
+    Dropout is active. In `eval()` mode BatchNorm uses its running statistics and Dropout does
+    nothing. A BatchNorm with `use_global_stats` in the prototxt follows the prototxt in both.
+    All parameters are trainable. Statistics are buffers in Caffe's form: decaying sums, and the
+    sum of their weights. Before the first batch they stand for mean 0 and variance 1, as in
+    PyTorch (Caffe starts with zeros).
 
     Args:
-        net: a prototxt, deploy or for training, or its NetParameter.
-        weights: a .caffemodel to copy by layer name.
-        shapes: of inputs without their first axis, by blob: instead of those of the first
-            record, where a prototxt names databases that are not here.
-        names: other names for scores and labels than their blobs'; such scores are N x K.
+        net: the path of a prototxt, deploy or for training, or its NetParameter.
+        weights: the path of a .caffemodel to copy by layer name.
+        shapes: the shapes of inputs by blob, without the first axis. They replace those of the
+            first record, where a prototxt names databases that do not exist here.
+        names: names for scores and labels that replace those of their blobs. Scores that are
+            renamed are N x K.
 
     Attributes:
-        body, criterion: the net's two halves; `criterion` is None where nothing reads labels.
-        inputs: shapes of what `forward` takes, in order; the first axis may be another.
-        outputs: names of the scores.
-        targets: names of the labels that `loss` takes.
+        body: the net that computes the scores.
+        criterion: the net that computes losses and accuracies of scores and labels. It is None
+            where no layer reads labels.
+        inputs: the shapes of what `forward` takes, in order. The first axis may differ.
+        outputs: the names of the scores.
+        targets: the names of the labels that `loss` takes.
 
     Raises:
-        UserError: files that cannot be read, or a net that cannot be run.
+        UserError: a file cannot be read, or the net cannot be run.
     """
 
     def __init__(
@@ -93,25 +97,43 @@ class Model(nn.Module):
             self.load(weights)
 
     def forward(self, *images: Tensor) -> dict[str, Tensor]:
-        """The scores by name: what losses read, and other outputs, from images N x C x H x W."""
+        """Computes the scores of images.
+
+        Args:
+            images: the inputs in order, N x C x H x W.
+
+        Returns:
+            The blobs that losses read, and the other outputs, by name.
+        """
         tops = self.body(*images)
         found = {name: tops[blob] for blob, name in self._names.items()}
         return {k: x.flatten(1) if k in self._named else x for k, x in found.items()}
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images as PyTorch people have them, N x 3 x H x W, red first, 0 to 1, as Caffe's nets
-        want them: blue first, 0 to 255, minus the prototxt's mean."""
+        """Converts images from torchvision's form to that of Caffe's nets.
+
+        Args:
+            images: N x 3 x H x W, RGB, values from 0 to 1.
+
+        Returns:
+            N x 3 x H x W, BGR, values from 0 to 255 minus the mean in the prototxt.
+        """
         mean = images.new_tensor(self._mean or [0.0])
         return images.flip(1) * 255 - mean.view(-1, 1, 1)
 
     def metrics(self, scores: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Every loss and accuracy by its blob's name, of the scores that `forward` gave.
+        """Computes every loss and accuracy of the scores that `forward` returned.
 
         Args:
-            targets: class numbers by name, N each, or the one that the net has.
+            scores: the scores by name.
+            targets: the class numbers by name, N each. A net with a single target also takes
+                the tensor alone.
+
+        Returns:
+            Losses and accuracies by the names of their blobs.
 
         Raises:
-            UserError: a target that is missing, or a net without losses.
+            UserError: a target is missing, or the net has no losses.
         """
         if self.criterion is None:
             raise UserError(f"net {self.body.name!r} has no losses: give a prototxt for training")
@@ -129,10 +151,9 @@ class Model(nn.Module):
         return self.criterion(**{k: x.reshape(count, *shapes[k][1:]) for k, x in fed.items()})
 
     def loss(self, scores: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        """The sum of the losses, each by the weight that the prototxt gives it.
+        """Computes the sum of all losses, weighted as in the prototxt.
 
-        Raises:
-            UserError: as `metrics`.
+        Takes and raises the same as `metrics`.
         """
         loss = self.criterion.loss(self.metrics(scores, targets)) if self.criterion else None
         if loss is None:
@@ -140,8 +161,16 @@ class Model(nn.Module):
         return loss
 
     def groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser: the rate and decay times the prototxt's lr_mult
-        and decay_mult. (A layer that is frozen there has rate 0.)"""
+        """Parameter groups for a PyTorch optimiser.
+
+        Args:
+            lr: the learning rate, which each group multiplies by lr_mult of the prototxt. A
+                layer that is frozen there gets rate 0.
+            weight_decay: the weight decay, multiplied by decay_mult likewise.
+
+        Returns:
+            A dict with "params", "lr" and "weight_decay" for each group.
+        """
         found: dict[tuple[float, float], list[Tensor]] = {}
         for one in self.body.learned:
             if isinstance(one.blob, nn.Parameter):
@@ -152,15 +181,18 @@ class Model(nn.Module):
         ]
 
     def load(self, path: str | Path) -> list[str]:
-        """Copy a .caffemodel's blobs by layer name; the layers that got some.
+        """Copies the blobs of a .caffemodel by layer name.
+
+        Returns:
+            The names of the layers that got blobs.
 
         Raises:
-            UserError: it cannot be read, or has other shapes.
+            UserError: the file cannot be read, or its blobs have other shapes.
         """
         return self.body.copy_from(blobs.read_net(path), str(path))
 
     def save(self, path: str | Path) -> None:
-        """Write the weights and statistics as a .caffemodel, whole or not at all."""
+        """Writes the weights and statistics as a .caffemodel, completely or not at all."""
         files.write(path, self.body.to_proto().SerializeToString())
 
 
@@ -170,18 +202,19 @@ def create_model(
     weights: str | Path | None = None,
     **options: Any,
 ) -> Model:
-    """One of netgen's nets by name, its scores, targets and losses called by task.
+    """Creates one of netgen's nets, its scores, targets and losses named after the tasks.
 
     Args:
-        name: as `python -m netgen --list` has them.
-        tasks: the number of classes of each; the paper's three without.
-        weights: "imagenet", or a file: one that has all the net's layers is taken as it is,
-            from any other the net starts as `python -m netgen.weights init` says. The
-            classifiers of new tasks start afresh.
-        options: netgen's, such as input_size=64, width=8 (`python -m netgen --help`).
+        name: the net's name, one of `python -m netgen --list`.
+        tasks: the number of classes of each task. The default are the paper's three tasks.
+        weights: "imagenet" or the path of a file. A file with all layers of the net is loaded
+            as it is. From any other the net is initialised as `python -m netgen.weights init`
+            does; the classifiers of new tasks then start from their fillers.
+        options: netgen's options, such as input_size=64 or width=8 (`python -m netgen --help`).
 
     Raises:
-        UserError: a net, task, option or file that cannot be.
+        UserError: there is no such net or option, a task or an option has no valid value, or
+            the file cannot be used.
     """
     # The engine knows layers, not nets: here alone it asks netgen, and only when called.
     from netgen import Task, build

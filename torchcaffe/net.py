@@ -34,24 +34,32 @@ class Learned:
 
 
 class Net(nn.Module):
-    """A NetParameter in one phase.
+    """The layers that a NetParameter has in one phase, as an nn.Module.
 
-    Calling it takes the fed blobs, in order or by name, and returns the output
-    blobs by name, the tops that carry a loss weight among them. `source_code()`
-    is what runs, for reading.
+    Calling it takes the input blobs, in order or by name, and returns a dict of the output blobs
+    and of all tops that carry a loss weight. `source_code()` returns the function that runs.
+
+    Args:
+        proto: the NetParameter.
+        phase: TRAIN or TEST of `xresnet.caffeproto`.
+        level, stages: the rest of the net's state, which include and exclude rules are held to.
+        fuse: compute layers together where the result is exactly the same.
+        feed_shapes: shapes of input blobs by name, instead of those that the prototxt gives.
+        more: names of blobs to return beside the outputs.
 
     Attributes:
-        inputs: shapes of the blobs to feed, by name; the first axis may be another when fed.
-        outputs: names of the blobs that no layer reads, in order, and of `more` wanted ones.
-        losses: the weight of each top that has one, by name.
-        shapes: of all blobs by name.
+        inputs: the shapes of the input blobs, by name. The first axis may differ at each call.
+        outputs: the names of the blobs that no layer reads, in order, then those of `more`.
+        losses: the loss weight of each top that has one, by name.
+        shapes: the shapes of all blobs, by name.
         readers: the steps that read each value, once for each bottom.
         kept: the values that are outputs or losses.
         learned: all learned arrays, in Caffe's order.
-        feeds: parameters of the layers that are fed from outside.
+        feeds: the LayerParameters of the layers that are fed from outside.
 
     Raises (on construction):
-        UserError: an unknown layer type, a bottom that no layer produces, shapes that do not fit.
+        UserError: an unknown layer type, a bottom that no layer produces, or shapes that do not
+            fit each other.
     """
 
     def __init__(
@@ -98,19 +106,22 @@ class Net(nn.Module):
     # ---- running ------------------------------------------------------------
 
     def forward(self, *first: Tensor, **fed: Tensor) -> dict[str, Tensor]:
-        """The outputs, and every top with a loss weight, by name.
+        """Computes the outputs and every top with a loss weight.
+
+        Args:
+            first: the input blobs in the order of `inputs`.
+            fed: the input blobs by name.
+
+        Returns:
+            The blobs by name.
 
         Raises:
-            UserError: an input that is missing, or more than there are.
+            UserError: an input is missing, or there are more than the net takes.
         """
         return self._run(self.layer, *self.named(first, fed).values())
 
     def named(self, first: Sequence[Tensor], fed: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What is fed, in order or by name, by name in the order of `inputs`.
-
-        Raises:
-            UserError: an input that is missing, or more than there are.
-        """
+        """The arguments of `forward` by name, in the order of `inputs`; it raises the same."""
         if len(first) > len(self.inputs):
             raise UserError(f"net {self.name!r} takes {', '.join(self.inputs)}, and no more")
         given = {**dict(zip(self.inputs, first)), **fed}
@@ -120,12 +131,18 @@ class Net(nn.Module):
         return {name: given[name] for name in self.inputs}
 
     def loss(self, tops: dict[str, Tensor]) -> Tensor | None:
-        """The weighted sum of the tops that `forward` gave; None where none has a weight."""
+        """The weighted sum of the losses among `tops`, as `forward` returns them.
+
+        None where the net has no loss.
+        """
         terms = [w * tops[name].sum() for name, w in self.losses.items()]
         return sum(terms[1:], terms[0]) if terms else None
 
     def all_blobs(self, **fed: Tensor) -> dict[str, Tensor]:
-        """Every blob by name as it stands at the end, layer by layer, nothing fused."""
+        """Runs layer by layer, without fusing any, and returns every blob by name.
+
+        Of a blob that layers change in place, this is the last state.
+        """
         values: dict[Value, Tensor] = {}
         for step, made in self.run_steps(values, fed):
             values.update(zip(step.tops, made))
@@ -134,7 +151,7 @@ class Net(nn.Module):
     def run_steps(
         self, values: dict[Value, Tensor], fed: dict[str, Tensor]
     ) -> Iterator[tuple[Step, list[Tensor]]]:
-        """Each step with its tops, computed from `values`, which the caller keeps up."""
+        """Yields each step with its tops, computed from `values`, which the caller keeps up."""
         for step in self.steps:
             if step.param.type in graph.FED:
                 yield step, [fed[value.name] for value in step.tops]
@@ -147,7 +164,7 @@ class Net(nn.Module):
             yield step, list(tops) if isinstance(tops, tuple) else [tops]
 
     def source_code(self) -> str:
-        """The function that runs, as Python source."""
+        """The function that `forward` runs, as Python source."""
         return self._source
 
     def layer_named(self, name: str) -> Layer:
@@ -155,7 +172,7 @@ class Net(nn.Module):
         return cast(Layer, self.layer[self._keys[name]])
 
     def layers(self) -> Iterator[Layer]:
-        """All layers but those that are fed, in order."""
+        """All layers in order, except those that are fed from outside."""
         return cast(Iterator[Layer], iter(self.layer.values()))
 
     # ---- neighbours ---------------------------------------------------------
@@ -203,10 +220,17 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, weights: Any, where: str = "weights") -> list[str]:
-        """Copy blobs of the layers that bear the same name; names of those that got some.
+        """Copies the blobs of the layers that have the same name, as Caffe does.
+
+        Args:
+            weights: a NetParameter with blobs.
+            where: the file it came from, for messages.
+
+        Returns:
+            The names of the layers that got blobs.
 
         Raises:
-            UserError: a layer with another number of blobs, or blobs of other shapes.
+            UserError: a layer has another number of blobs, or blobs of other shapes.
         """
         got = []
         oldest = [one.layer if one.HasField("layer") else one for one in weights.layers]
@@ -236,7 +260,7 @@ class Net(nn.Module):
         return got
 
     def to_proto(self) -> Any:
-        """The net with its weights, as a .caffemodel holds it."""
+        """The NetParameter with all blobs, which is the content of a .caffemodel."""
         out = NetParameter(name=self.name)
         for step in self.steps:
             layer = out.layer.add()
@@ -247,10 +271,10 @@ class Net(nn.Module):
         return out
 
     def share(self, other: Net) -> None:
-        """Use `other`'s weights for the layers of the same name, from now on.
+        """Shares the blobs of `other` for the layers of the same name, from now on.
 
         Raises:
-            UserError: shapes that differ.
+            UserError: the blobs of a layer differ in shape.
         """
         for name in self._keys:
             if name not in other._keys:
@@ -389,10 +413,12 @@ def _with_deletes(body: list[tuple[list[str], list[str], str]], keep: set[str]) 
 
 
 def fed_shapes(param: Any, given: dict[str, Shape]) -> list[Shape]:
-    """The shapes of what a layer is fed: as given, as it says, or as its first record is.
+    """The shapes of the tops of a layer that is fed from outside.
+
+    They are those of `given`, else those in the prototxt, else those of the first record.
 
     Raises:
-        UserError: shapes that no blob can have, or another number of them than of tops.
+        UserError: a shape that no blob can have, or another number of shapes than of tops.
     """
     shapes = _said_shapes(param, given)
     if len(shapes) != len(param.top):

@@ -55,9 +55,9 @@ class Blobs(nn.Module):
 class Layer(nn.Module):
     """One Caffe layer.
 
-    A subclass makes its blobs in `setup` and computes in `forward`, which
-    takes the bottoms and returns the top, or a tuple where there are several
-    or none. Tops that a loss weight does not reach need no gradient.
+    A subclass creates its blobs in `setup` and computes in `forward`, which takes the bottoms
+    and returns the top, or a tuple of tops where there are several or none. Tops that do not
+    contribute to a loss need no gradient.
 
     Attributes:
         param: the LayerParameter.
@@ -150,10 +150,11 @@ def layer(*types: str) -> Callable[[type[Layer]], type[Layer]]:
 
 
 def make(param: Any, train_phase: bool, shapes: Sequence[Shape]) -> Layer:
-    """The layer that `param` describes, for bottoms of `shapes`.
+    """Creates the layer that `param` describes, for bottoms of `shapes`.
 
     Raises:
-        UserError: a type that is not known, or a field that cannot be served.
+        UserError: the type is unknown or not supported, a field has a value that is not, or the
+            bottoms do not fit.
     """
     kind = LAYERS.get(param.type)
     if kind is None and param.type in REFUSED:
@@ -176,9 +177,10 @@ def make(param: Any, train_phase: bool, shapes: Sequence[Shape]) -> Layer:
 
 
 def top_shapes(made: Layer, shapes: Sequence[Shape]) -> list[Shape]:
-    """The shapes of the tops; where the layer cannot tell, from running it without memory.
+    """The shapes of a layer's tops.
 
-    Such tensors work in PyTorch's Python half, whose import alone takes two seconds.
+    Where the layer does not compute them itself, it is run once on PyTorch's meta device, whose
+    import takes two seconds.
 
     Raises:
         UserError: the bottoms do not fit.
