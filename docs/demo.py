@@ -18,7 +18,7 @@ from xresnet.basics.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "work/demo/report.html"
-SIZE = 1280, 640  # pixels
+SIZE = 1060, 640  # pixels
 COLOURS = 256  # of the palette, which halves the file
 SCHEMES = {"dark": 0, "light": 1}  # as Chromium numbers them
 # The page in a frame, which can be scrolled to a section before the picture is taken.

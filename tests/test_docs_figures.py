@@ -66,6 +66,6 @@ def test_readmes_pictures_show_the_reports_examples(root, tmp_path, monkeypatch)
     for scheme, colour in {"light": (0, 0, 255), "dark": (255, 0, 0)}.items():
         picture = cv2.imread(str(tmp_path / f"docs/figures/demo-{scheme}.png"))
         committed = root / f"docs/figures/demo-{scheme}.png"
-        assert picture.shape == cv2.imread(str(committed)).shape == (640, 1280, 3)
+        assert picture.shape == cv2.imread(str(committed)).shape == (*demo.SIZE[::-1], 3)
         assert committed.stat().st_size < 150_000
         assert (picture[10, 600] == colour).all()
