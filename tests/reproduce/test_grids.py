@@ -37,9 +37,9 @@ def test_rows_differ_in_what_is_trained(path, drawn, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Start, "made", made)
     monkeypatch.setattr(Start, "is_made", lambda *_: True)
-    for row in json.loads(path.read_text())["rows"]:
-        if "data" in row:  # another folder beside: of other maps
-            reorder(DataFolder(drawn), DataFolder(drawn.parent / row["data"]), 99)
+    for row in Grid.read(path).rows:
+        if row.data:  # another folder beside: of other maps
+            reorder(DataFolder(drawn), DataFolder(drawn.parent / row.data), 99)
     runs = Grid.read(path).runs(Data.read(drawn), Path("out"))
     keys = [run.training.key for _, run in runs]
     assert len(set(keys)) == len(keys), "two rows are the same net and seed"
@@ -154,6 +154,8 @@ def test_a_grid_goes_on_from_its_json_alone(trained, small, drawn, tmp_path, cap
     told = ["--resume-from", str(trained / "grid.json"), "--engine", "torch"]
     assert main([*command, "--out", str(tmp_path / "other"), *told]) == 0
     assert json.loads(capsys.readouterr().out) == ours
+    with pytest.raises(UserError, match=r"by torchcaffe is finished.* other results are there"):
+        main([*command, "--out", str(trained), "--engine", "torch", "--table"])
     table = dict(ours, results=ours["results"][:1])
     (tmp_path / "grid.json").write_text(json.dumps(table))
     assert main([*command, "--out", str(tmp_path), "--table"]) == 0

@@ -89,7 +89,11 @@ def grid(
 
         run_all(missing, jobs, done)
     if not found:
-        raise UserError(f"{out}: no run of {path} is finished yet")
+        others = len(list(out.glob("runs/*/result.json")))
+        hint = f"; {others} other results are there: of another --engine, --seeds or --data?"
+        raise UserError(
+            f"{out}: no run of {path} by {engine.title} is finished yet{hint if others else ''}"
+        )
     return tabulate()
 
 
