@@ -97,7 +97,7 @@ def _run(arguments: argparse.Namespace, name: str) -> tuple[Any, str]:
     return facts, "\n".join(lines)
 
 
-# --- what there is to give ----------------------------------------------------------------------
+# --- the arguments of each command -------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _add(
 
 _IMAGES = _Argument("--images", "the ANP folders", "DIR")
 _SHARE = _Argument(
-    *("--train", "share for training, above 0 and below 1: of n images alike floor(F n)", "F"),
+    *("--train", "share of training, above 0 and below 1: floor(F n) of a class's n images", "F"),
     *(exact_fraction, "0.8"),
 )
 _SPLIT = _Argument("--seed", "another seed gives another split", "N", SEED)
@@ -218,10 +218,10 @@ _add(
     _Argument("--cluster", "Spark master or Ray address", "URL", unset="this machine"),
     _Argument("--processes", "parallel download processes", "N", PROCESSES),
     _Argument("--threads", "connections per process", "N", THREADS),
-    _Argument("--timeout", "of a try", "S", WAIT),
-    _Argument("--retries", "further tries", "N", TRIES),
+    _Argument("--timeout", "of a request until it fails", "S", WAIT),
+    _Argument("--retries", "repetitions of a failed request", "N", TRIES),
     _Argument("--per-shard", "addresses per shard", "N", COUNT),
-    _Argument("--min-bytes", "smaller files are placeholders", "N", NATURAL),
+    _Argument("--min-bytes", "smaller files count as placeholders", "N", NATURAL),
     out="folder for the ANP folders, downloaded.csv and rejected.csv",
 )
 _add(
@@ -268,9 +268,9 @@ _add(
 _add(
     "table",
     take,
-    "choose classes and divide images by a table of your own: any tasks, labels as text",
+    "choose classes and split images by a table of your own: any tasks, labels as text",
     "labels.csv --images photos --tasks colour,kind --out data/own",
-    _Argument("table", "CSV, TSV, JSON lines or Parquet; a row an image", "TABLE"),
+    _Argument("table", "CSV, TSV, JSON lines or Parquet, with one row per image", "TABLE"),
     _Argument("--images", "the folder that paths are relative to", "DIR"),
     _Argument(
         *(
@@ -279,16 +279,20 @@ _add(
             "COLUMN,...",
         )
     ),
-    _Argument("--path", "of the paths", "COLUMN"),
+    _Argument("--path", "column of the paths", "COLUMN"),
     _Argument("--split", "column that says train or test", "COLUMN"),
     _Argument(
-        *("--stratify", "whose classes are divided alike, or all: each combination", "TASK"),
+        *(
+            "--stratify",
+            "task whose classes are split alike, or all: each combination of labels",
+            "TASK",
+        ),
         unset="the first task",
     ),
     _SHARE,
     _SPLIT,
     _Argument("--min-images", "labels of classes with fewer images are dropped", "N", COUNT),
-    _Argument("--classes", "TASK.txt there: the classes in that order", "DIR", unset="sorted"),
+    _Argument("--classes", "folder of TASK.txt, the classes in their order", "DIR", unset="sorted"),
     _Argument("--allow-missing", "leave out rows whose image does not exist"),
     out="the data folder; lmdb and verify come next",
 )
@@ -303,7 +307,7 @@ _add(
         "--encoded",
         "JPEGs in the records: 14 GB instead of 58, but Caffe reads a sixth as many a second",
     ),
-    _Argument("--threads", "that decode", "N", THREADS, "cores + 1"),
+    _Argument("--threads", "decoding threads", "N", THREADS, "cores + 1"),
     _Argument("--allow-dropped", "continue if more than 1% of a list cannot be read"),
     _Argument("--drop-damaged", "leave out JPEGs that end early; convert_imageset keeps them"),
     _Argument("--replace", "replace finished databases of another size or format"),

@@ -221,8 +221,8 @@ def _write(
                 if len(report.dropped) > MAX_DROPPED * report.listed and not allow_dropped:
                     raise UserError(
                         f"more than {MAX_DROPPED:.0%} of {report.listed} images cannot be read, "
-                        f"the last one {record.path}: {record.wrong}; mend the image folder "
-                        "or add --allow-dropped"
+                        f"the last one {record.path}: {record.wrong}; repair the image "
+                        "folder or add --allow-dropped"
                     )
                 continue
             if record.wrong:

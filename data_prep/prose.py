@@ -129,8 +129,8 @@ def _(result: Divided) -> list[str]:
     lines += [_lists(result), *_on_both_sides(result)]
     if result.unplaced:
         lines.append(
-            f"{result.unplaced:,} images lie in no folder of their class: that their labels are "
-            f"numbers of the classes in {result.folder.classes} rests on the lists alone"
+            f"{result.unplaced:,} images lie in no folder of their class: the lists alone say that "
+            f"their labels are those of {result.folder.classes}"
         )
     lines += _ignored(result.images)
     return lines + ([without_images(result.missing, result.classes)] if result.missing else [])

@@ -226,8 +226,8 @@ def _missing(classes: Classes, there: Collection[str], allowed: bool, more: str 
     missing = [anp for anp in classes.anp if anp not in there]
     if missing and not allowed:
         raise UserError(
-            f"{without_images(missing, classes)}{more}; if they shall be classes all the same, "
-            "add --allow-missing"
+            f"{without_images(missing, classes)}{more}; to keep them as classes, add "
+            "--allow-missing"
         )
     return missing
 
