@@ -1,7 +1,7 @@
-"""What a user of the harness may choose of netgen's options, as typed: here words end.
+"""The options of netgen that users of the harness may choose, on a command line or in a grid file.
 
-On a command line and in a grid file alike; what the harness sets itself is refused with the
-reason. Everything behind holds values: `netgen.Network`, and the solver's options by name.
+Options that the harness sets itself are refused with the reason. This module turns words into
+values; all others use `netgen.Network`, and the solver's options by name.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ OF_A_GRID = {
 
 
 def add(p: argparse.ArgumentParser, refused: Mapping[str, str] | None = None) -> None:
-    """Give a command netgen's options, behind its own; `refused` are more that it does not take."""
+    """Add netgen's options to a command; `refused` are further ones that it does not take."""
     command.refuse_options(p, {**OURS, **(refused or {})})
     command.add_options(p)
 
 
 def of(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was chosen of these: the net's options by name, and the solver's."""
+    """The chosen options by name: the net's, and the solver's."""
     return command.choices_of(args)
 
 
 def of_net(words: Sequence[str], where: str) -> tuple[str | None, dict[str, Any]]:
-    """The net's name, if there is one, and its options among `words` of a grid file.
+    """The net's name (None without one) and options among the `words` of a grid file.
 
     Raises:
         UserError: an option is unknown or not allowed; the message begins with `where`.
@@ -63,7 +63,7 @@ def of_net(words: Sequence[str], where: str) -> tuple[str | None, dict[str, Any]
 
 
 def of_solver(words: Sequence[str], where: str) -> dict[str, Any]:
-    """The solver's options among `words` of a grid file.
+    """The solver's options among the `words` of a grid file.
 
     Raises:
         UserError: an option is unknown or not allowed; the message begins with `where`.

@@ -1,8 +1,8 @@
-"""Arm against arm over the seeds of a grid: paired differences, their intervals, a picture.
+"""Comparisons of a grid's arms over its seeds: paired differences, their intervals, a picture.
 
-Reads a grid.json alone. Runs of two arms with the same seed are a pair. Of each
-pair's difference in accuracy, in points, this tells the mean over the seeds and
-its 95% t-interval; the figure that docs/STUDY.md calls primary is the mean over the tasks.
+Only grid.json is read. Runs of two arms with the same seed are a pair. Of the pairs' differences
+in accuracy, in points, `compare` computes the mean over the seeds and its 95% t-interval. The
+primary figure of docs/STUDY.md is the mean over the tasks.
 
 A grid file may say which comparisons decide and which rows make one arm:
 
@@ -34,10 +34,13 @@ TITLES = {"adj": "adjective", "anp": "ANP", "noun": "noun"}
 
 
 def compare(path: Path, out: Path) -> dict[str, Any]:
-    """Write compare.md, compare.json and compare.svg about a grid.json; returns the second.
+    """Write compare.md, compare.json and compare.svg of a grid.json into the folder `out`.
+
+    Returns:
+        The content of compare.json.
 
     Raises:
-        UserError: no grid.json, no result in it, or comparisons of arms that it has not.
+        UserError: not a grid.json, no result in it, or comparisons of unknown arms.
     """
     made = comparison(read_grid(path), str(path))
     write_json(out / "compare.json", made)
@@ -48,10 +51,13 @@ def compare(path: Path, out: Path) -> dict[str, Any]:
 
 
 def comparison(table: dict[str, Any], where: str = "grid.json") -> dict[str, Any]:
-    """All arms and their comparisons, from what grid.json holds; `where` names it in errors.
+    """All arms and their comparisons, from the content of a grid.json.
+
+    Args:
+        where: the name of grid.json in errors.
 
     Raises:
-        UserError: no results, or an arm or row that is not there.
+        UserError: there is no result, or a comparison is of an unknown arm.
     """
     arms = _arms(table, where)
     kinds = {kind: table.get(kind, []) for kind in ("primary", "exploratory")}
@@ -86,7 +92,7 @@ def comparison(table: dict[str, Any], where: str = "grid.json") -> dict[str, Any
 
 
 def _arms(table: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """Arm -> its parameters, seeds, and accuracies by measure and seed."""
+    """Arm -> its parameters, its seeds, and for each measure the accuracies, seed by seed."""
     rows: dict[str, dict[int, dict[str, Any]]] = {}
     for result in table["results"]:
         rows.setdefault(result["row"], {})[result["seed"]] = result
@@ -118,19 +124,19 @@ def _arms(table: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
 
 
 def _tasks(results: Iterable[dict[str, Any]]) -> list[str]:
-    """The tasks of all nets together, as Caffe sorts its outputs."""
+    """The tasks of all nets, in the order of Caffe's outputs."""
     tops = {name for result in results for name in result["outputs"] if name.startswith("top1_")}
     return sorted(name[len("top1_") :] for name in tops)
 
 
 def _measures(arms: Iterable[dict[str, Any]], kind: str) -> list[str]:
-    """The mean and the tasks, as far as there are any of the arms' `kind`."""
+    """The measures (the mean and the tasks) that the arms have of a `kind`."""
     found = {measure for arm in arms for measure in arm[kind]}
     return sorted(found, key=lambda measure: (measure != MEAN, measure))
 
 
 def _merged(results: Sequence[dict[str, Any]], tasks: Sequence[str]) -> dict[str, dict[str, float]]:
-    """In per cent by task, of one seed's nets together: top-1, in training, too, and top-5."""
+    """The accuracies in per cent, by kind and task, of one seed's nets together."""
     test, train, top5 = {}, {}, {}
     for result in results:
         for task in tasks:
@@ -143,7 +149,7 @@ def _merged(results: Sequence[dict[str, Any]], tasks: Sequence[str]) -> dict[str
 
 
 def _by_measure(seeds: Sequence[dict[str, float]], tasks: Sequence[str]) -> dict[str, list[float]]:
-    """Measure -> its values, seed by seed; the mean only of nets that do all tasks."""
+    """Measure -> its values, seed by seed; the mean only for nets with all tasks."""
     done = [task for task in tasks if all(task in values for values in seeds)]
     found = {task: [values[task] for values in seeds] for task in done}
     if done == list(tasks):
@@ -152,7 +158,7 @@ def _by_measure(seeds: Sequence[dict[str, float]], tasks: Sequence[str]) -> dict
 
 
 def _pair(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any] | None:
-    """`a` less `b`, over the seeds that both have; None without any."""
+    """`a` minus `b` over the seeds that both have; None if there are none."""
     seeds = sorted(set(a["seeds"]) & set(b["seeds"]))
     measures = {}
     for measure in _measures([a, b], "test"):

@@ -27,7 +27,7 @@ AMONG = ("ours", "all")
 
 @dataclass(frozen=True)
 class DeepSentiBank:
-    """Its .caffemodel, its published class list, and among which outputs an image is ranked.
+    """DeepSentiBank's files, and the outputs among which an image's ANP is ranked.
 
     `ours`: those of the data's own ANPs, "the subset of 553 ANP concepts" (section 5.2);
     `all`: all 2,089, so that an ANP that the data do not have can be its answer.
@@ -38,10 +38,10 @@ class DeepSentiBank:
     among: str = "ours"
 
     def result(self, data: Data, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
-        """`evaluate`, or what an earlier call has left of it in `folder`.
+        """The result of `evaluate`, or of an earlier call in `folder`.
 
         Raises:
-            UserError: as `evaluate`'s.
+            UserError: as of `evaluate`.
         """
         among = [] if self.among == "ours" else [self.among]
         files = (sha256(self.weights), sha256(self.classes))
@@ -54,13 +54,13 @@ class DeepSentiBank:
         return made
 
     def evaluate(self, data: Data, folder: Path, engine: Engine = CAFFE) -> dict[str, Any]:
-        """Rank each test image's ANP among the net's outputs, and write what came out.
+        """Rank each test image's ANP among the net's outputs, and write the evaluation.
 
-        An ANP without an output counts as never right. There is no train/test net, so the
-        figures rest on the scores alone.
+        An ANP without an output is never right. There is no train/test net, so the accuracies are
+        computed from the scores alone.
 
         Raises:
-            UserError: images too small for it, a wrong class list, or the engine fails.
+            UserError: the images are too small, the class list is wrong, or the engine fails.
         """
         least, most = INPUT
         if data.size < least:

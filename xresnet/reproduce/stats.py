@@ -12,10 +12,10 @@ RESAMPLES = 10_000
 
 
 def bootstrap(correct: int, images: int, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """The percentile interval of a share of images, by resampling images with replacement.
+    """The percentile bootstrap interval of a share of images.
 
-    The number of right ones among `images` drawn with replacement is binomial,
-    so the resamples are drawn from that distribution instead of one by one.
+    The number of right images among `images` drawn with replacement is binomial, so the
+    resamples are drawn from that distribution instead of image by image.
     """
     rng = np.random.default_rng(seed)
     shares = rng.binomial(images, correct / images, RESAMPLES) / images
@@ -26,10 +26,10 @@ def bootstrap(correct: int, images: int, level: float = 0.95, seed: int = 0) -> 
 def paired_bootstrap(
     only_a: int, only_b: int, images: int, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """The interval of A's share less B's over the same images.
+    """The bootstrap interval of A's share minus B's over the same images.
 
-    `only_a` of them A alone has right, `only_b` B alone; resampling images
-    makes these two counts multinomial.
+    `only_a` images are right by A alone, `only_b` by B alone; resampling images makes these two
+    counts multinomial.
     """
     rng = np.random.default_rng(seed)
     rest = images - only_a - only_b
@@ -41,9 +41,9 @@ def paired_bootstrap(
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """The exact two-sided p of McNemar's test: were A and B equally good.
+    """The exact two-sided p of McNemar's test that A and B are equally good.
 
-    Under that the images that only one of them has right are coin tosses.
+    If they are, the images that only one of them has right are coin tosses.
     """
     n, k = only_a + only_b, min(only_a, only_b)
     if n == 0:
@@ -72,9 +72,9 @@ def t_test(values: Sequence[float]) -> float:
 def pairs_needed(
     deviation: float, difference: float, level: float = 0.95, power: float = 0.8
 ) -> int:
-    """How many pairs find a true mean `difference` with `power` at this `level`.
+    """The number of pairs that find a true mean `difference` with `power` at a `level`.
 
-    Their differences have this standard deviation. The smallest n of at least 2 with
+    `deviation` is the standard deviation of their differences. The smallest n of at least 2 with
     n >= ((t(level) + t(power)) deviation / difference)^2, the quantiles at n - 1 degrees of
     freedom; this meets the exact count, by the noncentral t, to within a pair.
     """
@@ -87,9 +87,9 @@ def pairs_needed(
 
 
 def holm(ps: Sequence[float], tests: int | None = None) -> list[float]:
-    """The p of several tests, corrected together (Holm's step-down), in their order.
+    """The p of several tests after Holm's step-down correction, in their order.
 
-    `tests` is how many were planned, where there are not all results yet.
+    `tests` is the number of planned tests, if some have no result yet.
     """
     count = len(ps) if tests is None else tests
     found, most = [0.0] * len(ps), 0.0

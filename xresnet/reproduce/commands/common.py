@@ -42,9 +42,9 @@ def option(
     """An option whose help tells the range and the default of its value.
 
     Args:
-        of: a `Number` or another type, or the words to choose from; without, any text.
-        unset: what the default None stands for, where it stands for something.
-        more: as add_argument takes them.
+        of: a `Number` or another type, or the words to choose from; by default any text.
+        unset: the meaning of the default None, if it has one.
+        more: arguments of add_argument.
     """
     words = isinstance(of, (Sequence, Mapping))
     known = of if isinstance(of, Number) else None
@@ -59,12 +59,12 @@ def add_data(p: Arguments, required: bool = True) -> None:
 
 
 def add_out(p: Arguments, what: str) -> None:
-    """The folder of a command that makes one."""
+    """The option for the folder that a command makes."""
     option(p, "--out", what, Path, required=True, metavar="DIR")
 
 
 def add_picture(p: Arguments, default: str) -> None:
-    """The file of a command that draws one picture."""
+    """The option for the file of a picture."""
     what = "the picture to write: .svg, .png or .pdf"
     option(p, "--out", what, Path, default=Path(default), metavar="FILE")
 
@@ -74,7 +74,7 @@ def add_json(p: Arguments, what: str) -> None:
 
 
 def show(made: Any, as_json: bool, words: str) -> int:
-    """Print what a command made, as JSON or in words; returns the exit status."""
+    """Print a command's result as JSON or in words; returns the exit status."""
     print(json.dumps(made, indent=2) if as_json else printable(words))
     return 0
 
@@ -84,7 +84,7 @@ def add_jobs(p: Arguments, what: str, default: int | None = None, unset: str = "
 
 
 def add_engine(p: Arguments, trains: bool = False) -> None:
-    """What computes, and on which device; where it `trains`, on several and how precisely, too."""
+    """The options for engine and device; if it `trains`, for several GPUs and bfloat16 as well."""
     what = "the engine: real Caffe, or torchcaffe on PyTorch"
     option(p, "--engine", what, ENGINES, CAFFE.name)
     what = "Caffe's -gpu: 0, or 0,1, or all" if trains else "Caffe's -gpu: a GPU's number"
@@ -100,10 +100,10 @@ def add_threads(p: Arguments) -> None:
 
 
 def engine(args: argparse.Namespace) -> Engine:
-    """What `add_engine` and `add_threads` were given.
+    """The engine that the options of `add_engine` and `add_threads` name.
 
     Raises:
-        UserError: it is not installed here, or --bf16 is given to real Caffe.
+        UserError: it is not installed, or --bf16 is given to real Caffe.
     """
     words: dict[str, Any] = {"gpu": args.gpu, "threads": getattr(args, "threads", None)}
     if getattr(args, "bf16", False):
@@ -121,7 +121,7 @@ def add_snapshot(p: Arguments) -> None:
 
 
 def add_images(p: Arguments) -> None:
-    """A trained net, images, and the device."""
+    """The arguments for a trained net, images, and the device."""
     p.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a run, or a .caffemodel in it")
     p.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders")
     add_engine(p)
@@ -131,7 +131,7 @@ RULE = {one.name: one.metadata for one in fields(Plateau)}
 
 
 def add_rule(p: Arguments, *names: str) -> None:
-    """Options for fields of the plateau rule, all without `names`; `rule` tells their values."""
+    """Options for fields of the plateau rule, by default all; `rule` has their values."""
     for name in names or RULE:
         field = RULE[name]
         option(
@@ -151,13 +151,13 @@ def rule_flag(name: str) -> str:
 
 
 def rule(args: argparse.Namespace) -> dict[str, Any]:
-    """The fields of `Plateau` that `add_rule`'s options were given."""
+    """The fields of `Plateau` that were given by `add_rule`'s options."""
     given = {name: getattr(args, f"rule_{name}", None) for name in RULE}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def add_weights(p: Arguments, what: str, of: Any, **more: Any) -> None:
-    """Initial weights, and how those of ImageNet are made."""
+    """The options for initial weights, and for how ImageNet's are converted."""
     option(p, "--weights", f"{what}; or imagenet", of, **more)
     what = "with --weights imagenet: the norms after the branching point"
     option(p, "--branch-init", what, BRANCH_INITS, unset=BRANCH_INITS[0])
@@ -166,15 +166,15 @@ def add_weights(p: Arguments, what: str, of: Any, **more: Any) -> None:
 
 
 def start(args: argparse.Namespace) -> Start:
-    """What `add_weights` was given of how to make them."""
+    """How ImageNet's weights are converted, by the options of `add_weights`."""
     return Start(args.branch_init, args.bn_epsilon)
 
 
 def all_read(found: Sequence[object], images: Sequence[object]) -> int:
-    """The exit status of a command that left out the images that it could not read.
+    """The exit status of a command that leaves out unreadable images: 1 if it did.
 
     Raises:
-        UserError: that was all of them.
+        UserError: none could be read.
     """
     if not found:
         raise UserError("none of the images could be read")
@@ -182,7 +182,7 @@ def all_read(found: Sequence[object], images: Sequence[object]) -> int:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """`a,b` as an argument's value."""
+    """The names in `a,b`."""
     found = tuple(part.strip() for part in text.split(","))
     if not all(found):
         raise argparse.ArgumentTypeError(f"expected names separated by commas, not {text!r}")
@@ -201,10 +201,10 @@ def add_among(p: Arguments) -> None:
 def deepsentibank(
     args: argparse.Namespace, weights: Path | None, classes: Path | None
 ) -> DeepSentiBank | None:
-    """What its options say; None where they are not given.
+    """DeepSentiBank by its options; None without them.
 
     Raises:
-        UserError: --among without DeepSentiBank's files.
+        UserError: --among is given without DeepSentiBank's files.
     """
     if weights and classes:
         return DeepSentiBank(weights, classes, args.among or AMONG[0])
