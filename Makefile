@@ -122,7 +122,7 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml
 	@$(RUN) -c 'import ssl' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	@echo 'installing Python packages into $(VENV), about 1 GB: some minutes the first time'
+	@echo 'installing Python packages into $(VENV), 1.2 GB: some minutes the first time'
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
