@@ -1,16 +1,16 @@
-"""From images and labels to the four LMDBs that Caffe trains on.
+"""Make the four LMDBs that Caffe trains on from images and labels.
 
-Functions with keyword arguments that return what they did, for programs and notebooks; the
-command line (`__main__.py`) is made of them, and prints what `prose.py` makes of their results:
+For programs and notebooks, functions with keyword arguments that return their results. The command
+line (`__main__.py`) calls them and prints the text that `prose.py` makes of the results:
 
     from data_prep.table import take
     from data_prep.databases import write_databases
     take("data/own", "labels.csv", "photos", ["colour", "kind"])
     write_databases("data/own", "photos", size=64).reports["train"].written
 
-Images, and what is known of them:
+Images and ontologies:
     sample.py        `make`: a small drawn set, to try all this without a download
-    drawing.py       its pictures
+    drawing.py       its images
     labels.py        `fetch`: the class lists that the authors published
     download.py      `download`: addresses -> images, checked; urls.py reads the lists of
                      addresses, fetch_shards.py runs img2dataset in a process of its own
@@ -31,14 +31,14 @@ Classes and lists:
 Databases:
     databases.py     `write_databases`: lists -> image and label databases, in step
     records.py       what goes into them; decode.py: a file -> pixels, or the reason why not
-    lmdb_writer.py   one database, appended to; write_behind.py brings it to the disk
+    lmdb_writer.py   one database, appended to and described; write_behind.py syncs it
     mean.py          the mean image
-    progress.py      how far a database is, so that a killed run is taken up
-    verify.py        `verify`: they are read back; sheet.py: some of them with their labels
+    progress.py      how far a database is written, to resume an interrupted run
+    verify.py        `verify`: reads and checks them; sheet.py: some records with their labels
     reorder.py       `reorder`: the same records in a seed's order
 
-Of use to several:
-    folder.py        where everything lies in a data folder; its manifest and lock
+Shared:
+    folder.py        the layout of a data folder; its manifest and lock
     parallel.py      threads that keep order
     spreadsheet.py   CSV that a spreadsheet shows and does not compute
 """

@@ -85,7 +85,7 @@ def test_the_package_names_its_modules_and_its_example_runs(pictures, tmp_path, 
     (tmp_path / "photos").symlink_to(pictures)
     values = [{"path": row["path"], "colour": row["size"], "kind": row["maker"]} for row in rows()]
     write_csv(tmp_path / "labels.csv", values)
-    example = textwrap.dedent(told[told.index("    from data_prep") : told.index("Images, and")])
+    example = textwrap.dedent(told[told.index("    from data_prep") : told.index("Images and")])
     *statements, last = example.strip().splitlines()
     names: dict = {}
     exec("\n".join(statements), names)
