@@ -28,7 +28,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 def code(page: Path) -> str:
     """The lines of a page's code blocks, fenced or indented; continued lines in one."""
     lines, fenced = [], False
-    for line in page.read_text(encoding="utf-8").splitlines():
+    text = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.S)
+    for line in text.splitlines():
         if line.startswith("```"):
             fenced = not fenced
         elif fenced or line.startswith("    "):
