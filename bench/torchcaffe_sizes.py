@@ -2,12 +2,14 @@
 
     python -m bench.torchcaffe_sizes [--infer] [--nets x0_resnet50,xs_resnet50] [--widths 8,64]
                                      [--sizes 32,64,96,224] [--batches 1,8,32] [--blocks 1,1,1,3]
+                                     [--processor-time]
 
 Prints a table for docs/PERFORMANCE.md: medians in milliseconds over interleaved rounds, a
 process each, and how many times Caffe's speed the engine has. Training, the last column is what
 the memory alone would take for the weights: read for both passes, their gradients written, and
 read and written by the update. By hand there is XS alone. OMP_NUM_THREADS says how many threads
 each takes, 2 by default; for small nets the engine takes one of them, as `torchcaffe train` does.
+With other work on the machine, compare processor time, on one thread.
 """
 
 from __future__ import annotations
@@ -53,15 +55,18 @@ def inference(folder: Path, net: str, more: list[str], size: int, width: int, ba
     return found
 
 
-def medians(workers: dict[str, Worker], rounds: int) -> dict[str, float]:
-    """Milliseconds of a pass."""
+def medians(workers: dict[str, Worker], rounds: int, processor_time: bool) -> dict[str, float]:
+    """Milliseconds of a pass, by the clock or of processor time."""
     passes = {}
     for name, worker in workers.items():
         worker.ask(1)
         passes[name] = max(1, round(TURN / worker.seconds.pop()))
     for _ in range(rounds):
         for name, worker in workers.items():
+            before = worker.processor_time()
             worker.ask(passes[name])
+            if processor_time:
+                worker.seconds[-1] = (worker.processor_time() - before) / passes[name]
     found = {name: 1e3 * statistics.median(worker.seconds) for name, worker in workers.items()}
     for worker in workers.values():
         worker.close()
@@ -100,6 +105,7 @@ def main() -> None:
     p.add_argument("--batches", type=several(COUNT), default=(1, 8, 32))
     p.add_argument("--blocks", help="of the residual stages, as netgen's; none by hand then")
     p.add_argument("--rounds", type=COUNT, default=5)
+    p.add_argument("--processor-time", action="store_true", help="instead of time by the clock")
     args = p.parse_args()
     more = ["--blocks", args.blocks] if args.blocks else []
     columns, engines = (INFER, INFER[1:]) if args.infer else (TRAIN, ("engine", "engine, bf16"))
@@ -114,7 +120,8 @@ def main() -> None:
     for net, width, size, batch in itertools.product(args.nets.split(","), *numbers):
         with tempfile.TemporaryDirectory() as name:
             make = inference if args.infer else training
-            found = medians(make(Path(name), net, more, size, width, batch), args.rounds)
+            workers = make(Path(name), net, more, size, width, batch)
+            found = medians(workers, args.rounds, args.processor_time)
         cells = [f"{found[who]:.1f}" if who in found else "" for who in columns]
         cells += [f"{found['Caffe'] / found[who]:.2f}" for who in engines]
         if speed:

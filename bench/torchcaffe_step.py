@@ -95,6 +95,11 @@ class Worker:
         seconds, self.peak = map(float, self.process.stdout.readline().split())
         return seconds
 
+    def processor_time(self) -> float:
+        """Seconds that its threads have run so far."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
