@@ -210,7 +210,7 @@ def test_the_studys_grid_is_one_and_mistakes_in_a_grid_are_named(root, tmp_path)
     for wrong, words in (
         ({**PLAN, "plateu": {}}, r"'plateu' .did you mean 'plateau'"),
         ({**PLAN, "plateau": {"lr": 1, "patiense": 2}}, "did you mean 'patience'"),
-        ({"name": "x"}, "'rows' is missing"),
+        ({"name": "x"}, "no row, nothing to train"),
         ({**PLAN, "rows": [ROWS[0], ROWS[0]]}, "same name"),
     ):
         (tmp_path / "grid.json").write_text(json.dumps(wrong))

@@ -57,13 +57,15 @@ def until(condition, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "one"),
+    ("command", "one", "name"),
     [
-        *(("train", "google.protobuf"), ("netgen", "google.protobuf")),
-        *(("weights", "google.protobuf"), ("data_prep", "json")),
+        ("train", "google.protobuf", "xresnet"),
+        ("netgen", "google.protobuf", "netgen"),
+        ("weights", "google.protobuf", "netgen.weights"),
+        ("data_prep", "json", "data_prep"),
     ],
 )
-def test_ctrl_c_while_imports_run_is_one_line(command, one):
+def test_ctrl_c_while_imports_run_is_one_line(command, one, name):
     told = [sys.executable, "-X", "importtime", "-m", "xresnet", command, "--help"]
     with subprocess.Popen(told, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         for line in process.stderr:  # the times of imports, each as it ends
@@ -72,7 +74,7 @@ def test_ctrl_c_while_imports_run_is_one_line(command, one):
                 break
         rest = process.stderr.read().decode().splitlines()
     said = [line for line in rest if not line.startswith("import time:")]
-    assert (said, process.returncode) == (["xresnet: interrupted"], 130)
+    assert (said, process.returncode) == ([f"{name}: interrupted"], 130)
 
 
 @pytest.mark.caffe
