@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,13 +55,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_signals() -> Iterator[None]:
-    """A command that a test runs in this process leaves its handlers to the next one's Ctrl-C."""
+def _own_state() -> Iterator[None]:
+    """What a command that a test runs in this process, or stops in it, would leave to the next.
+
+    Its signal handlers stay, and a command that is interrupted between entering and leaving
+    `torch.no_grad` leaves PyTorch without gradients.
+    """
     numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        if torch.is_inference_mode_enabled():
+            gc.collect()  # its guard lives in the traceback
+        torch.set_grad_enabled(True)
 
 
 @pytest.fixture(scope="session", autouse=True)
